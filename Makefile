@@ -1,0 +1,53 @@
+# make lab    set up on first use, then open the course in JupyterLab
+# make test   set up on first use, then run all tests
+# TORCH=cpu with either installs torch without the CUDA libraries.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+READY := .venv/.ready$(TORCH)
+
+.PHONY: lab test check lint lock bench-loop
+
+lab: $(READY)
+	@$(BIN)/orthoviz lab
+
+test: $(READY)
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 tests notebooks
+
+check: lint
+	$(BIN)/python -m pytest -m "not slow" tests
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+lock: $(READY)
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --upgrade \
+		--no-header --no-emit-index-url --no-emit-find-links --output-file requirements.lock pyproject.toml
+
+bench-loop: $(READY)
+	$(BIN)/python -m benchmarks.loop
+
+$(READY): pyproject.toml requirements.lock
+	@test -n "$(PYTHON)" || { echo "orthoviz needs Python 3.11, 3.12 or 3.13, and found none of them. \
+	Install one, or name it: make lab PYTHON=/path/to/python3.12"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	echo "orthoviz needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$("$(PYTHON)" --version 2>&1). \
+	Install one, or name it: make lab PYTHON=/path/to/python3.12"; exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv || { rm -rf .venv; \
+	echo "$(PYTHON) cannot make a virtual environment: its venv module is missing. \
+	On Debian or Ubuntu: sudo apt install python3-venv"; exit 1; }
+	@echo "Setting up .venv (a minute or so with a fast network) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		"uv==$$(sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements.lock)"
+ifeq ($(TORCH),)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+else
+	@# The locked versions; torch's hashes are those of the build with CUDA, so none are checked here.
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend $(TORCH) --no-verify-hashes \
+		--constraints requirements.lock --requirements pyproject.toml --extra dev
+endif
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
