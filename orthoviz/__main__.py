@@ -1,0 +1,7 @@
+"""``python -m orthoviz`` is the ``orthoviz`` command."""
+
+import sys
+
+from orthoviz.cli import main
+
+sys.exit(main())
