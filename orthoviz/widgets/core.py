@@ -1,0 +1,232 @@
+"""What all views share: a state, one picture of it, and controls that set it.
+
+A view is made from a function ``draw(state) -> Picture`` and a dict of ipywidgets controls. The state is
+the dict of the controls' values; whenever one of them changes, the state is drawn again. A preset is a
+state with a name. Nothing here knows what a picture shows.
+"""
+
+import base64
+import html
+import io
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import ipywidgets as w
+import numpy as np
+from IPython.core.getipython import get_ipython
+from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+State = dict[str, Any]
+
+_WIDTH = 900  # CSS pixels of a picture; it shrinks where there is less room
+
+
+class Picture(NamedTuple):
+    """What a state looks like, and what it says."""
+
+    png: bytes
+    text: str
+    """One sentence: the line below the picture, and its alternative text."""
+
+
+class View(w.VBox):  # type: ignore[misc]
+    """A picture above its controls.
+
+    Args:
+        name: the public function that makes this view, for "as code".
+        draw: ``draw(state)``, the picture of a state. Called from one thread at a time.
+        controls: widgets with a ``value``, by the name that they have in the state.
+        presets: states with names, as buttons; values that a preset leaves out become the first state's.
+        lose: a preset that puts the view where its message fails.
+        visible: ``visible(state)``, the names of the controls to show. The others are hidden.
+        more: names of controls that stand under "more".
+        buttons: further buttons, shown before the presets.
+        state: what the picture needs besides the controls.
+        code: names of the controls that are arguments of the public function.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        draw: Callable[[State], Picture],
+        controls: dict[str, Any],
+        *,
+        presets: dict[str, State] | None = None,
+        lose: State | None = None,
+        visible: Callable[[State], Sequence[str]] | None = None,
+        more: Sequence[str] = (),
+        buttons: Sequence[w.Button] = (),
+        state: State | None = None,
+        code: Sequence[str] = (),
+    ) -> None:
+        self._name, self._draw, self._controls, self._code = name, draw, controls, code
+        self._visible = visible or (lambda state: list(controls))
+        self._extra = dict(state or {})
+        self._first = {key: control.value for key, control in controls.items()}
+        self._image, self._text = b"", ""
+        self._holding = False
+        self._drawing = threading.Lock()
+        self.picture, self._line, self._call = w.HTML(), w.HTML(), w.HTML()
+        self._call.layout.display = "none"
+
+        row = [*buttons]
+        for label, preset in (presets or {}).items():
+            row.append(self._preset_button(label, preset))
+        if lose is not None:
+            row.append(self._preset_button("make it lose", lose, style="warning"))
+        row.append(self._preset_button("reset", {}))
+        code_button = w.ToggleButton(description="as code", layout=w.Layout(width="auto"))
+        code_button.observe(self._show_call, "value")
+        row.append(code_button)
+
+        main = [control for key, control in controls.items() if key not in more]
+        children = [_row(row), self.picture, self._line, _row(main)]
+        if more:
+            hidden = w.Accordion(
+                [_row([controls[key] for key in more])], titles=("more",), selected_index=None
+            )
+            children.append(hidden)
+        for control in controls.values():
+            control.observe(self._changed, "value")
+        super().__init__([*children, self._call], layout=w.Layout(max_width=f"{_WIDTH + 8}px"))
+        self.redraw()
+
+    @property
+    def state(self) -> State:
+        """The controls' values, and what else the picture needs."""
+        return {key: control.value for key, control in self._controls.items()} | self._extra
+
+    def set(self, **state: Any) -> None:
+        """Change some of the state, and draw once."""
+        self._holding = True
+        try:
+            for key, value in state.items():
+                if key in self._controls:
+                    self._controls[key].value = value
+                else:
+                    self._extra[key] = value
+        finally:
+            self._holding = False
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Draw the state as it is now. An error is shown in the view; the last picture stays."""
+        with self._drawing:
+            state = self.state
+            try:
+                image, text = self._draw(state)
+            except Exception as error:  # the message is for the learner, the trace for the log
+                self.say(error)
+                return
+            self._image, self._text = image, text
+            self.picture.value = img(image, text)
+            self._line.value = f'<div role="status">{html.escape(text)}</div>'
+            shown = self._visible(state)
+            for key, control in self._controls.items():
+                control.layout.display = "" if key in shown else "none"
+            arguments = ", ".join(
+                f"{key}={state[key]!r}" for key in self._code if state[key] != self._first[key]
+            )
+            self._call.value = f"<code>ov.widgets.{self._name}({html.escape(arguments)})</code>"
+
+    def say(self, error: Exception) -> None:
+        """Show an error below the picture."""
+        message = str(error) if isinstance(error, ValueError) else "".join(traceback.format_exception(error))
+        self._line.value = f'<pre role="alert" style="color:#B00020">{html.escape(message)}</pre>'
+
+    def _changed(self, change: Any) -> None:
+        if not self._holding:
+            self.redraw()
+
+    def _preset_button(self, label: str, preset: State, style: str = "") -> w.Button:
+        button = w.Button(description=label, button_style=style, layout=w.Layout(width="auto"))
+        button.on_click(lambda _: self.set(**{**self._first, **preset}))
+        return button
+
+    def _show_call(self, change: Any) -> None:
+        self._call.layout.display = "" if change.new else "none"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        """The widget, and for a page without a kernel its picture and caption."""
+        bundle = super()._repr_mimebundle_(**kwargs)
+        caption = html.escape(self._text)
+        fallback = f"<figure>{img(self._image, self._text)}<figcaption>{caption}</figcaption></figure>"
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        data["text/html"] = fallback
+        return bundle
+
+
+class Stage:
+    """A figure that is drawn often: what never moves is drawn once and kept.
+
+    Artists made with ``animated=True`` are the ones that move; they are drawn over the kept background.
+    """
+
+    def __init__(self, figure: Figure) -> None:
+        self._figure = figure
+        figure.set_dpi(1.5 * _WIDTH / figure.get_figwidth())  # sharp on a projector
+        self._canvas = FigureCanvasAgg(figure)
+        self._background: Any = None
+
+    def forget(self) -> None:
+        """Draw what does not move anew, because it did."""
+        self._background = None
+
+    def png(self, moving: Iterable[Artist]) -> bytes:
+        """The figure with these artists on it."""
+        if self._background is None:
+            self._canvas.draw()
+            self._background = self._canvas.copy_from_bbox(self._figure.bbox)
+        self._canvas.restore_region(self._background)
+        for artist in moving:
+            self._figure.draw_artist(artist)
+        return _encoded(self._canvas)
+
+
+def png(figure: Figure) -> bytes:
+    """A picture of a figure, drawn once."""
+    return Stage(figure).png([])
+
+
+def _encoded(canvas: FigureCanvasAgg) -> bytes:
+    """PNG of what the canvas shows, quickly rather than small."""
+    data = io.BytesIO()
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(data, "png", compress_level=1)
+    return data.getvalue()
+
+
+_of_cell: dict[str, w.Widget] = {}
+
+
+def replace_earlier(view: w.Widget) -> None:
+    """Close the live view that this notebook cell made when it ran before.
+
+    A cell that is run again makes a new view, and nothing else tells the old one that it is gone.
+    """
+    shell: Any = get_ipython()
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    cell = parent.get("metadata", {}).get("cellId")
+    if cell is None:
+        return
+    if (earlier := _of_cell.pop(cell, None)) is not None:
+        earlier.close()
+    _of_cell[cell] = view
+
+
+def img(data: bytes, text: str) -> str:
+    """A picture with alternative text, as HTML that needs nothing else."""
+    # decoding=sync: the new picture replaces the old one without a blank in between
+    source = base64.b64encode(data).decode()
+    return (
+        f'<img decoding="sync" alt="{html.escape(text, quote=True)}" width="{_WIDTH}" '
+        f'style="max-width:100%;height:auto" src="data:image/png;base64,{source}">'
+    )
+
+
+def _row(widgets: Sequence[w.Widget]) -> w.Box:
+    return w.Box(list(widgets), layout=w.Layout(flex_flow="row wrap", align_items="center", width="100%"))
