@@ -1,0 +1,8 @@
+"""What the lessons are made of besides text: guesses, exercises with checks, a header."""
+
+from orthoviz.course.check import check
+from orthoviz.course.header import header, mode
+from orthoviz.course.picture import picture
+from orthoviz.course.predict import predict
+
+__all__ = ["check", "header", "mode", "picture", "predict"]

@@ -1,0 +1,66 @@
+"""Exercises that check themselves, and say which slip was made."""
+
+import html
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from IPython.display import HTML, display
+
+
+class Slip(Exception):  # noqa: N818
+    """A wrong answer whose cause is known; the message names it."""
+
+
+class Exercise(NamedTuple):
+    """What an exercise asks for, and how an answer is judged."""
+
+    minutes: int
+    judge: Callable[[Any], str]
+    """Raises :class:`Slip` for a wrong answer; returns what a right one shows."""
+    hints: tuple[str, str, str]
+    """From a nudge to nearly the answer."""
+
+
+def check(name: str, answer: Any) -> bool:
+    """Judge an answer and say what is right or wrong with it; three hints open one by one.
+
+    Args:
+        name: the exercise, as its cell names it: ``"01.polar"``.
+        answer: a function or a value. A stub that still raises NotImplementedError is not judged.
+
+    Returns:
+        Whether the answer is right. Nothing is raised for a wrong one, so a notebook runs on.
+
+    Raises:
+        ValueError: there is no such exercise.
+    """
+    from orthoviz.course.exercises import EXERCISES
+
+    if name not in EXERCISES:
+        raise ValueError(f"there is no exercise {name!r}; there is: {', '.join(EXERCISES)}")
+    exercise = EXERCISES[name]
+    try:
+        praise = exercise.judge(answer)
+    except NotImplementedError:
+        print(f"not attempted: {name} ({exercise.minutes} minutes)")
+        right = False
+    except Slip as slip:
+        print(f"not yet: {slip}")
+        right = False
+    except Exception as error:  # the learner's code can raise anything
+        print(f"not yet: your code raised {type(error).__name__}: {error}")
+        right = False
+    else:
+        print(f"right: {praise}")
+        right = True
+    if not right:
+        display(HTML(_nested(exercise.hints)))  # type: ignore[no-untyped-call]
+    return right
+
+
+def _nested(hints: tuple[str, ...], number: int = 1) -> str:
+    """Each hint holds the next, closed."""
+    if not hints:
+        return ""
+    inner = f"<p>{html.escape(hints[0])}</p>{_nested(hints[1:], number + 1)}"
+    return f"<details><summary>hint {number}</summary>{inner}</details>"

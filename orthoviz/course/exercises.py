@@ -1,0 +1,198 @@
+"""The exercises of all lessons: how each is judged, and its hints.
+
+The stubs stand in the notebooks, worked solutions and typical wrong answers in ``notebooks/solutions``.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from orthoviz.course.check import Exercise, Slip
+from orthoviz.polar import polar_factor
+
+Function = Callable[..., Any]
+
+
+def _call(function: Function, *arguments: Any, shape: tuple[int, ...] | None = None) -> Tensor:
+    """What the learner's function returns, as float64; its arguments must come back unchanged."""
+    before = [a.clone() for a in arguments if isinstance(a, Tensor)]
+    result = function(*arguments)
+    for old, new in zip(before, (a for a in arguments if isinstance(a, Tensor)), strict=True):
+        if not torch.equal(old, new):
+            raise Slip("your function changes the tensor that it is given: work on a copy")
+    if result is None:
+        raise Slip("your function returns nothing: is there a return?")
+    try:
+        result = torch.as_tensor(result).double()
+    except (TypeError, ValueError, RuntimeError):
+        raise Slip(
+            f"your function returns a {type(result).__name__}, a tensor or number was expected"
+        ) from None
+    if shape is not None and result.shape != shape:
+        if result.shape == shape[::-1]:
+            raise Slip("rows and columns are swapped: the result has the shape of the transpose")
+        raise Slip(f"the result has shape {tuple(result.shape)}, expected {shape}")
+    return result
+
+
+def _random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def _close(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> bool:
+    return a.shape == b.shape and bool((a - b).norm() <= tolerance * (1 + b.norm()))
+
+
+# 00_start_here
+
+
+def _judge_matched(answer: Function) -> str:
+    for gradient in (_random(4, 9), 50 * _random(10, 6, seed=1)):
+        factor = polar_factor(gradient)
+        result = _call(answer, gradient, shape=tuple(gradient.shape))
+        right = factor * gradient.norm() / factor.norm()
+        if _close(result, factor):
+            raise Slip("the result has length sqrt(rank): multiply by ||gradient||_F / ||polar factor||_F")
+        if _close(result, gradient):
+            raise Slip("this is the gradient itself: orthogonalise it first")
+        if _close(result, factor * gradient.norm()):
+            raise Slip("too long: divide by the polar factor's own length, sqrt(rank), too")
+        if _close(result, factor * torch.linalg.matrix_norm(gradient, 2)):
+            raise Slip("this has the gradient's largest singular value; its length is the Frobenius norm")
+        if not _close(result, right):
+            raise Slip(
+                f"the result has length {result.norm():.3g}, the gradient {gradient.norm():.3g}; "
+                "its direction should be the polar factor's"
+            )
+    return "the polar factor's direction, the gradient's length: only the shape of the step differs now."
+
+
+def _judge_longer(answer: Function) -> str:
+    for rank, norm in ((10, 0.5), (32, 0.1), (4, 8.0)):
+        result = _call(answer, rank, norm, shape=())
+        right = torch.tensor(rank**0.5 / norm, dtype=torch.float64)
+        if _close(result, 1 / right):
+            raise Slip("upside down: how many times longer is the orthogonal step, not SGD's")
+        if _close(result, torch.tensor(rank / norm, dtype=torch.float64)):
+            raise Slip("the length is the root of the sum of the squares: sqrt(rank), not rank")
+        if _close(result, torch.tensor(rank**0.5, dtype=torch.float64)):
+            raise Slip("that is the length of the orthogonal step: now compare it with the gradient's")
+        if not _close(result, right):
+            raise Slip(
+                f"for rank {rank} and a gradient of length {norm} this gives {result:.3g}, not {right:.3g}"
+            )
+    return (
+        "sqrt(rank) / ||gradient||: the smaller the gradient, the longer the orthogonal step in comparison."
+    )
+
+
+# 01_polar_factor
+
+
+def _judge_polar(answer: Function) -> str:
+    for gradient in (_random(3, 5), _random(5, 3, seed=1), torch.tensor([[1.6, 0.3], [1.2, 0.9]]).double()):
+        U, _, Vh = torch.linalg.svd(gradient, full_matrices=False)
+        result = _call(answer, gradient, shape=tuple(gradient.shape))
+        if _close(result, gradient):
+            raise Slip("this is the gradient: U diag(s) Vh multiplies it back together. Leave s out")
+        if gradient.shape[0] == gradient.shape[1] and _close(result, U @ Vh.T):
+            raise Slip("torch's third result is V transposed already: use Vh as it is")
+        if _close(result, gradient / gradient.norm()):
+            raise Slip(
+                "this makes the matrix short, not its rows orthogonal: divide s by itself, not by the norm"
+            )
+        if _close(result, gradient / gradient.norm(dim=1, keepdim=True)):
+            raise Slip("this gives every row length 1, and leaves the angles between them as they were")
+        if not _close(result, U @ Vh):
+            distance = (result - U @ Vh).norm() / (U @ Vh).norm()
+            raise Slip(f"off by {distance:.2g} (relative) from U Vh for a {tuple(gradient.shape)} matrix")
+    return "rows orthonormal where they can be, columns otherwise. That is all of the paper's step."
+
+
+def _judge_zero_safe(answer: Function) -> str:
+    rank_one = torch.outer(_random(4), _random(6, seed=1))
+    for gradient in (_random(4, 6), 1e-8 * _random(4, 6), rank_one, torch.zeros(4, 6).double()):
+        result = _call(answer, gradient, shape=tuple(gradient.shape))
+        right = polar_factor(gradient)
+        if not bool(result.isfinite().all()):
+            raise Slip(
+                "NaN or infinity: a zero matrix has s_1 = 0, so compare with > tol * s_1 and do not divide"
+            )
+        if gradient.norm() == 0 and result.norm() > 0.1:
+            raise Slip("a zero gradient takes a full-size step: no direction of it counts")
+        if gradient is rank_one and _close(result.norm(), torch.tensor(2.0).double(), 1e-3):
+            raise Slip("a gradient with one direction gets four: directions at the level of rounding must go")
+        if _close(result, torch.zeros(4, 6).double()) and right.norm() > 0:
+            raise Slip(
+                "a small gradient lost its directions: compare s with tol times its largest, not with tol"
+            )
+        if not _close(result, right):
+            raise Slip(f"off by {(result - right).norm():.2g} for a matrix with norm {gradient.norm():.2g}")
+    return "directions are kept by their size relative to the largest, so scale never matters."
+
+
+def _judge_nearest(answer: Function) -> str:
+    for gradient in (_random(3, 5), _random(4, 4, seed=2)):
+        s = torch.linalg.svdvals(gradient)
+        result = _call(answer, gradient, shape=())
+        right = (s - 1).norm()
+        if _close(result, right**2):
+            raise Slip("this is the squared distance: take the root")
+        if _close(result, s.norm()):
+            raise Slip("this is the distance from zero: the polar factor has singular values 1, not 0")
+        if _close(result, (s - 1).sum()) or _close(result, (s - 1).abs().sum()):
+            raise Slip("the Frobenius norm adds squares: root of the sum of (s - 1)^2")
+        if not _close(result, right):
+            raise Slip(f"this gives {result:.4g}, the distance is {right:.4g}")
+    return "U and V turn without changing lengths, so only the singular values' distance from 1 is left."
+
+
+EXERCISES = {
+    "00.longer": Exercise(
+        3,
+        _judge_longer,
+        (
+            "An orthogonal matrix of rank r has r singular values. What are they?",
+            "The Frobenius norm is the root of the sum of the squared singular values.",
+            "So the orthogonal step has length sqrt(rank) at lr 1. Divide by the length of SGD's.",
+        ),
+    ),
+    "00.matched": Exercise(
+        5,
+        _judge_matched,
+        (
+            "ov.polar_factor(gradient) has the right direction. What is its length, what should it be?",
+            "Lengths are Frobenius norms: tensor.norm().",
+            "factor * gradient.norm() / factor.norm()",
+        ),
+    ),
+    "01.polar": Exercise(
+        5,
+        _judge_polar,
+        (
+            "torch.linalg.svd(gradient, full_matrices=False) returns three tensors.",
+            "They are U, s and V transposed; U @ diag(s) @ Vh is the gradient again.",
+            "All singular values become 1: leave diag(s) out of the product.",
+        ),
+    ),
+    "01.distance": Exercise(
+        4,
+        _judge_nearest,
+        (
+            "G - O = U diag(s - 1) Vh. What do U and Vh do to lengths?",
+            "Nothing: the norm of the difference is the norm of s - 1.",
+            "(torch.linalg.svdvals(gradient) - 1).norm()",
+        ),
+    ),
+    "01.null": Exercise(
+        8,
+        _judge_zero_safe,
+        (
+            "Which columns of U belong to directions that the gradient really has?",
+            "Those with s > tol * s[0]. Multiply the others by zero.",
+            "keep = (s > tol * s[0]).to(s.dtype), then (U * keep) @ Vh",
+        ),
+    ),
+}

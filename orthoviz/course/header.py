@@ -1,0 +1,32 @@
+"""The first lines of every lesson: what runs here."""
+
+import os
+import platform
+
+import torch
+
+
+def mode() -> str:
+    """``"quick"`` (the default: offline, seconds a cell) or ``"full"``, from ``ORTHOVIZ_MODE``.
+
+    Raises:
+        ValueError: the variable holds something else.
+    """
+    chosen = os.environ.get("ORTHOVIZ_MODE", "quick")
+    if chosen not in ("quick", "full"):
+        raise ValueError(f"ORTHOVIZ_MODE must be 'quick' or 'full', got {chosen!r}")
+    return chosen
+
+
+def header() -> None:
+    """Print versions, device and mode."""
+    import orthoviz
+
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name()
+    else:
+        device = f"CPU, {torch.get_num_threads()} threads"
+    print(
+        f"orthoviz {orthoviz.__version__} · torch {torch.__version__} · "
+        f"Python {platform.python_version()} · {device} · {mode()} mode"
+    )
