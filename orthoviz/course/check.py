@@ -21,15 +21,14 @@ class Exercise(NamedTuple):
     """From a nudge to nearly the answer."""
 
 
-def check(name: str, answer: Any) -> bool:
-    """Judge an answer and say what is right or wrong with it; three hints open one by one.
+def check(name: str, answer: Any) -> None:
+    """Judge an answer and print what is right or wrong with it; three hints open one by one.
+
+    Nothing is raised for a wrong answer, so a notebook runs on.
 
     Args:
         name: the exercise, as its cell names it: ``"01.polar"``.
         answer: a function or a value. A stub that still raises NotImplementedError is not judged.
-
-    Returns:
-        Whether the answer is right. Nothing is raised for a wrong one, so a notebook runs on.
 
     Raises:
         ValueError: there is no such exercise.
@@ -40,22 +39,15 @@ def check(name: str, answer: Any) -> bool:
         raise ValueError(f"there is no exercise {name!r}; there is: {', '.join(EXERCISES)}")
     exercise = EXERCISES[name]
     try:
-        praise = exercise.judge(answer)
+        print(f"right: {exercise.judge(answer)}")
+        return
     except NotImplementedError:
         print(f"not attempted: {name} ({exercise.minutes} minutes)")
-        right = False
     except Slip as slip:
         print(f"not yet: {slip}")
-        right = False
     except Exception as error:  # the learner's code can raise anything
         print(f"not yet: your code raised {type(error).__name__}: {error}")
-        right = False
-    else:
-        print(f"right: {praise}")
-        right = True
-    if not right:
-        display(HTML(_nested(exercise.hints)))  # type: ignore[no-untyped-call]
-    return right
+    display(HTML(_nested(exercise.hints)))  # type: ignore[no-untyped-call]
 
 
 def _nested(hints: tuple[str, ...], number: int = 1) -> str:

@@ -114,15 +114,17 @@ def _judge_polar(answer: Function) -> str:
 def _judge_zero_safe(answer: Function) -> str:
     rank_one = torch.outer(_random(4), _random(6, seed=1))
     for gradient in (_random(4, 6), 1e-8 * _random(4, 6), rank_one, torch.zeros(4, 6).double()):
-        result = _call(answer, gradient, shape=tuple(gradient.shape))
+        divided = Slip("a zero matrix breaks it: compare s with tol * s[0], and do not divide by a size")
+        try:
+            result = _call(answer, gradient, shape=tuple(gradient.shape))
+        except torch.linalg.LinAlgError:
+            raise divided from None
         right = polar_factor(gradient)
         if not bool(result.isfinite().all()):
-            raise Slip(
-                "NaN or infinity: a zero matrix has s_1 = 0, so compare with > tol * s_1 and do not divide"
-            )
+            raise divided
         if gradient.norm() == 0 and result.norm() > 0.1:
             raise Slip("a zero gradient takes a full-size step: no direction of it counts")
-        if gradient is rank_one and _close(result.norm(), torch.tensor(2.0).double(), 1e-3):
+        if gradient is rank_one and result.norm() > 1.5:
             raise Slip("a gradient with one direction gets four: directions at the level of rounding must go")
         if _close(result, torch.zeros(4, 6).double()) and right.norm() > 0:
             raise Slip(

@@ -58,7 +58,7 @@ def polar_factor(
     work = torch.where(finite, work * _power_of_two(largest), 0.0)
     if tol is None:
         tol = 10 * torch.finfo(torch.float64 if G.dtype == torch.float64 else torch.float32).eps
-    O = _svd_factor(work, tol, null)  # noqa: E741
+    O = _svd_factor(work, tol, null)
     return torch.where(finite, O, torch.nan).to(G.dtype)
 
 
@@ -87,8 +87,8 @@ def _power_of_two(largest: Tensor) -> Tensor:
     """A power of two that brings the largest entry into [1/2, 1): multiplying by it rounds nothing."""
     mantissa = torch.frexp(largest).mantissa
     usable = (largest > 0) & largest.isfinite()
-    scale = torch.where(usable, mantissa / largest, 1.0)
-    return torch.clamp(scale, max=2.0**1023)  # the reciprocal of a subnormal number is infinite
+    scale: Tensor = torch.where(usable, mantissa / largest, 1.0).clamp(max=2.0**1023)
+    return scale  # the reciprocal of a subnormal number is infinite
 
 
 def _svd_factor(G: Tensor, tol: float, null: str) -> Tensor:
@@ -97,4 +97,4 @@ def _svd_factor(G: Tensor, tol: float, null: str) -> Tensor:
     U, s, Vh = torch.linalg.svd(G, full_matrices=False)
     if null == "drop":
         U = U * (s > tol * s[..., :1]).to(s.dtype).unsqueeze(-2)
-    return U @ Vh
+    return torch.matmul(U, Vh)

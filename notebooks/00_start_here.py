@@ -1,0 +1,214 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 00 · Start here
+#
+# After this lesson you will be able to
+#
+# - train a network with orthogonalised gradients, in three lines;
+# - say what an optimiser race at one learning rate does and does not prove;
+# - tell the *direction* of a step from its *length*, and test which of them did the work.
+#
+# Time: 15 minutes to read and play, under a minute to run on two CPU cores. Run the cells from top to
+# bottom with Shift+Enter; change anything you like, and run it again.
+
+# %%
+import pandas as pd
+import seaborn as sns
+import torch
+
+import orthoviz as ov
+
+ov.course.header()
+
+# %% [markdown]
+# ## The idea
+#
+# A layer's filters often learn alike: their gradients point in nearly the same direction, so a step of
+# gradient descent pushes them all the same way. Write the gradient as a matrix $G$ with one row a filter,
+# and take its singular value decomposition $G = U S V^\top$. **Throw away $S$**: step along $U V^\top$
+# instead. Now the rows are orthogonal, and every direction in the gradient is followed equally far.
+#
+# That is all of *Orthogonalising gradients to speed up neural network optimisation* (Tuddenham,
+# Prügel-Bennett and Hare, 2022, [arXiv 2202.07052](https://arxiv.org/abs/2202.07052)). Its Figure 1 shows
+# networks on CIFAR-10 that learn faster this way. You will now make that figure yourself.
+
+# %%
+name = "cifar10" if "cifar10" in ov.datasets.available() else "digits"
+data = ov.datasets.load(name)
+if name == "cifar10" and ov.course.mode() == "quick":
+    data = data.subset(8_000, 2_000)
+print(data)
+ov.datasets.contact_sheet(data)
+
+# %% [markdown]
+# Scikit-learn's digits are built in, so this lesson needs no network. Once you have CIFAR-10
+# (`orthoviz data fetch cifar10`), the same cells train on it.
+#
+# ## One race
+#
+# The network, its first weights and every batch are the same for both. Only the optimiser differs: torch's
+# SGD with momentum, and the same with orthogonalised gradients. Both at learning rate 0.01, the paper's.
+
+
+# %%
+def train(make, lr):
+    """Four epochs, from the same start on the same batches; what happened, a row an epoch."""
+    network = ov.models.digits_cnn if name == "digits" else ov.models.basic_cnn
+    model = network(seed=0)
+    optimizer = make(ov.param_groups(model), lr=lr, momentum=0.9, weight_decay=5e-4)
+    return ov.training.fit(model, optimizer, data, epochs=4, seed=0).history
+
+
+# %% [markdown]
+# **Predict, then run.** How far ahead in test accuracy will orthogonal SGD be after the first epoch?
+# (Negative: behind.) Set your guess, then run the next cell.
+
+# %%
+guess = ov.course.predict("lead of orthogonal SGD after one epoch", low=-40, high=80, unit="points")
+guess
+
+# %%
+sgd = train(torch.optim.SGD, lr=0.01)
+orthogonal = train(ov.OrthogonalSGD, lr=0.01)
+lead = 100 * (orthogonal.test_accuracy - sgd.test_accuracy)
+guess.reveal(lead[1])
+
+
+# %%
+def draw(runs, title):
+    """Test accuracy by epoch, a line an optimiser."""
+    history = pd.concat([run.assign(optimizer=key) for key, run in runs.items()])
+    figure, (ax,) = ov.plots.new_figure(8, 3.6)
+    look = dict(hue="optimizer", style="optimizer", palette=ov.plots.COLOURS, dashes=ov.plots.DASHES)
+    sns.lineplot(history, x="epoch", y="test_accuracy", ax=ax, **look)
+    ax.axhline(1 / len(data.classes), color=ov.plots.RANDOM, ls=":", label="chance")
+    ax.set(title=title, ylim=(0, 1), xticks=range(5), ylabel="test accuracy")
+    last = ", ".join(f"{key} {run.test_accuracy.iloc[-1]:.3f}" for key, run in runs.items())
+    return ov.course.picture(figure, f"Test accuracy on {data.name} by epoch. After the last: {last}.")
+
+
+draw({"SGD": sgd, "orthogonal SGD": orthogonal}, "Both at learning rate 0.01: the orthogonal step leads")
+
+# %% [markdown]
+# This is the paper's Figure 1, small. It is a real effect, and it is easy to misread. Before you go on:
+# **what else is different between the two runs?**
+#
+# ## Was it the ruler?
+#
+# $U V^\top$ has singular values 1 and nothing else, so the length of an orthogonal step is the same however
+# small the gradient is. The learning rate is a ruler, and the two optimisers measure with it in different
+# units: 0.01 is a short step for one and a long step for the other.
+#
+# So give SGD a longer ruler: ten times the learning rate. How much of the lead will be left after four
+# epochs? 100 % means that nothing changes, 0 % that it is gone, less than 0 that SGD wins.
+
+# %%
+guess = ov.course.predict("share of the lead that is left", low=-100, high=150, unit="%")
+guess
+
+# %%
+faster = train(torch.optim.SGD, lr=0.1)
+before = orthogonal.test_accuracy.iloc[-1] - sgd.test_accuracy.iloc[-1]
+after = orthogonal.test_accuracy.iloc[-1] - faster.test_accuracy.iloc[-1]
+guess.reveal(100 * after / before)
+print(f"lead at equal learning rate {100 * before:.1f} points, against SGD at 0.1 {100 * after:.1f} points")
+
+# %%
+draw({"SGD": faster, "orthogonal SGD": orthogonal}, "SGD at learning rate 0.1: what is left of the lead?")
+
+# %% [markdown]
+# On digits nearly all of the lead was the ruler. Does that hold on real photographs? Here is a stored run:
+# the paper's BasicCNN on all of CIFAR-10, five epochs, four learning rates for each optimiser, three seeds.
+# (Where the numbers come from stands in `results/lr_sweep`.)
+
+# %%
+sweep = ov.training.results("lr_sweep").query("epoch == 5")
+table = sweep.groupby(["optimizer", "lr"]).test_accuracy.mean().unstack("optimizer")
+best = table.max()
+for when, row in {"both at 0.01": table.loc[0.01], "each at its best": best}.items():
+    print(f"{when:16} lead {100 * (row['orthogonal SGD'] - row['SGD']):.1f} points")
+
+# %%
+figure, (ax,) = ov.plots.new_figure(8, 3.6)
+look = dict(hue="optimizer", style="optimizer", palette=ov.plots.COLOURS, dashes=ov.plots.DASHES)
+sns.lineplot(sweep, x="lr", y="test_accuracy", marker="o", errorbar=("pi", 100), ax=ax, **look)
+ax.axhline(0.1, color=ov.plots.RANDOM, ls=":", label="chance")
+ax.set(xscale="log", ylim=(0, 0.8), xlabel="learning rate", ylabel="test accuracy after 5 epochs")
+ax.set_title("On CIFAR-10 a lead survives tuning, and the orthogonal step minds its rate less")
+caption = "CIFAR-10, BasicCNN: mean and range of three seeds. " + ", ".join(
+    f"{key} at best {value:.3f}" for key, value in best.items()
+)
+ov.course.picture(figure, caption)
+
+# %% [markdown]
+# So there are two effects, and a race at one learning rate adds them up: **the step is longer**, and **the
+# step has another shape**. On CIFAR-10 more than half of the lead at 0.01 was length. What is left is the
+# part worth a course.
+#
+# ## Exercise 1: how much longer?
+#
+# A gradient matrix has rank `rank` and Frobenius norm `norm` (the root of the sum of its squared singular
+# values). How many times longer than SGD's is the orthogonal step at the same learning rate?
+
+
+# %% tags=["exercise"]
+def times_longer(rank, norm):
+    """Length of U V^T over the length of the gradient."""
+    raise NotImplementedError
+
+
+# %% tags=["check"]
+ov.course.check("00.longer", times_longer)
+
+# %% [markdown]
+# ## Exercise 2: the same shape at the gradient's own length
+#
+# To see what the shape alone does, give the polar factor the length of the gradient that it came from. This
+# control is used throughout the course. `ov.polar_factor(gradient)` computes $U V^\top$.
+
+
+# %% tags=["exercise"]
+def matched(gradient):
+    """The polar factor of `gradient`, (m, n), stretched to the gradient's own length."""
+    raise NotImplementedError
+
+
+# %% tags=["check"]
+ov.course.check("00.matched", matched)
+
+# %% [markdown]
+# ## Keep the score
+#
+# Now race them yourself. Each race adds two dots to the scoreboard; after a few you have drawn the curve of
+# the stored run above, for digits. Then press **make it lose**.
+
+# %%
+ov.widgets.race()
+
+# %% [markdown]
+# ## Where this fails
+#
+# - After four epochs on digits every good setting ends near the same accuracy: this data set cannot tell the
+#   methods apart. It shows the mechanism, not a winner.
+# - One seed is one race. The stored run has three, and its range is drawn.
+# - With He et al.'s tuned recipe for resnet20, SGD wins: 91.17 against 90.18 % (the paper's own Table 2).
+# - An orthogonal step at a constant learning rate never gets smaller, so it cannot settle: look at what
+#   learning rate 0.1 does to it in the stored run.
+#
+# **Open question.** Does the lead grow or shrink with the batch size? `ov.training.fit` takes `batch_size`;
+# change `train` above and look at 32 and 1024.
+#
+# **Next:** `01_polar_factor` takes the step apart: what $U V^\top$ keeps of a gradient, what it loses, and
+# when it turns noise into a full-size step.
