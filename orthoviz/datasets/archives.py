@@ -126,3 +126,5 @@ def _tar_members(path: Path) -> _Entries:
         end.seek(archive.offset)
         if end.read(512) != bytes(512):  # every tar ends with zeros; tarfile does not look
             raise DataError(f"{path} is cut short: its end is missing. Nothing was added.")
+        while rest := end.read(1 << 20):  # to the checksum that a compressed file ends with
+            yield ".end", len(rest), None

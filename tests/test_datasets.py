@@ -1,0 +1,494 @@
+"""Everything a user may hand to `orthoviz data`, through the command line's own entry."""
+
+import io
+import multiprocessing
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import orthoviz as ov
+from orthoviz.cli import main
+
+CLASSES = ("ant", "bee")
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path, monkeypatch):
+    """An empty store; the folder itself does not exist yet."""
+    folder = tmp_path / "store"
+    monkeypatch.setenv("ORTHOVIZ_DATA", str(folder))
+    return folder
+
+
+def picture(seed=0, size=(8, 6), mode="RGB"):
+    """A noise image, (width, height)."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def png(image):
+    data = io.BytesIO()
+    image.save(data, "png")
+    return data.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A small data set laid out as it should be: 2 classes, 3 training and 2 test images each."""
+    root = tmp_path / "set"
+    for split, count in (("train", 3), ("test", 2)):
+        for label, name in enumerate(CLASSES):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                picture(100 * label + 10 * i + len(split)).save(root / split / name / f"{i}.png")
+    return root
+
+
+def packed(folder, kind, out):
+    """The folder as an archive, its members in random order, to show that order does not matter."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    random.Random(0).shuffle(files)
+    if kind == "zip":
+        with zipfile.ZipFile(out, "w") as archive:
+            for path in files:
+                archive.write(path, path.relative_to(folder))
+    else:
+        with tarfile.open(out, f"w:{kind}") as archive:
+            for path in files:
+                archive.add(path, path.relative_to(folder))
+    return out
+
+
+def refused(capsys, store, *command):
+    """Run a command that must fail: exit code 2, one paragraph, nothing in the store. The message."""
+    before = sorted(store.rglob("*")) if store.exists() else None
+    assert main([str(part) for part in command]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("orthoviz: ")
+    assert "\n\n" not in message.strip()
+    assert "Traceback" not in message
+    assert (sorted(store.rglob("*")) if store.exists() else None) == before
+    return message
+
+
+# What works
+
+
+@pytest.mark.parametrize("kind", ["", "gz", "xz", "bz2", "zip", "folder"])
+def test_folder_tar_and_zip_give_the_same_arrays(folder, tmp_path, capsys, kind):
+    path = folder if kind == "folder" else packed(folder, kind, tmp_path / f"set.{kind or 'tar'}")
+    assert main(["data", "add", "insects", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "2 classes: ant, bee" in out
+    assert "6 training images, 3 a class" in out
+    assert "6 x 8 pixels" in out
+    data = ov.datasets.load("insects")
+    assert data.classes == CLASSES
+    assert data.train.images.shape == (6, 3, 6, 8)
+    assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    right = np.asarray(Image.open(folder / "train" / "bee" / "1.png"))
+    assert np.array_equal(data.train.images[4].permute(1, 2, 0).numpy(), right)
+    pixels = data.train.images.double().numpy() / 255
+    np.testing.assert_allclose(data.mean, pixels.mean((0, 2, 3)))
+    np.testing.assert_allclose(data.std, pixels.std((0, 2, 3)))
+
+
+def test_a_folder_around_the_splits_hidden_files_and_val_are_fine(folder, tmp_path, capsys):
+    (folder / "test").rename(folder / "val")
+    (folder / ".DS_Store").write_text("x")
+    (folder / "train" / "ant" / ".hidden").write_text("x")
+    (folder / "LICENSE").write_text("x")
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    folder.rename(outer / "insects-1.0")
+    assert main(["data", "add", "insects", str(outer)]) == 0
+    assert "left out, as it lies in no split: insects-1.0/LICENSE" in capsys.readouterr().out
+    assert len(ov.datasets.load("insects").test.labels) == 4
+
+
+def test_other_modes_become_rgb_and_are_counted(folder, capsys):
+    for i, mode in enumerate(("L", "P", "1", "RGBA", "LA")):
+        picture(i, mode=mode).save(folder / "train" / "ant" / f"{mode}.png")
+    picture(9, mode="CMYK").save(folder / "train" / "ant" / "cmyk.jpg")
+    assert main(["data", "add", "insects", str(folder)]) == 0
+    out = capsys.readouterr().out
+    for words in ("1 greyscale", "1 palette", "1 black and white", "1 colour, alpha dropped", "1 CMYK"):
+        assert words in out
+    grey = ov.datasets.load("insects").train.images[4]  # 0, 1, 2.png, 1.png is mode 1
+    assert grey.shape == (3, 6, 8)
+
+
+def test_size_resizes_and_crops_the_middle(folder, capsys):
+    wide = Image.new("RGB", (90, 30), "black")
+    wide.paste("white", (30, 0, 60, 30))
+    wide.save(folder / "train" / "ant" / "wide.png")
+    assert main(["data", "add", "insects", str(folder), "--size", "10"]) == 0
+    data = ov.datasets.load("insects")
+    assert data.train.images.shape == (7, 3, 10, 10)
+    assert (data.train.images[3] > 200).all()  # only its white middle
+
+
+def test_replace_puts_the_new_one_in_the_place_of_the_old(folder, capsys):
+    assert main(["data", "add", "insects", str(folder)]) == 0
+    (folder / "train" / "ant" / "0.png").unlink()
+    assert main(["data", "add", "insects", str(folder), "--replace"]) == 0
+    assert len(ov.datasets.load("insects").train.labels) == 5
+
+
+def test_list_show_and_remove(folder, store, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "list"]) == 0
+    assert "digits" in capsys.readouterr().out
+    assert main(["data", "add", "insects", str(folder)]) == 0
+    assert main(["data", "show", "insects"]) == 0
+    with Image.open(tmp_path / "insects-contact-sheet.png") as sheet:
+        assert sheet.width > 3 * 48
+    assert main(["data", "list"]) == 0
+    assert "'insects': 6 training and 4 test images of 3 x 6 x 8, 2 classes" in capsys.readouterr().out
+    assert main(["data", "remove", "insects"]) == 0
+    assert not list(store.iterdir())
+
+
+def test_digits_are_always_there_and_fixed():
+    data = ov.datasets.load("digits")
+    assert (len(data.train.labels), len(data.test.labels), data.shape) == (1437, 360, (1, 8, 8))
+    assert torch.bincount(data.test.labels).min() >= 34
+    assert torch.equal(data.train.images, ov.datasets.load("digits").train.images)
+
+
+# What is refused
+
+
+def test_a_path_that_does_not_exist(store, capsys):
+    assert "does not exist" in refused(capsys, store, "data", "add", "insects", "/nowhere/at/all")
+
+
+@pytest.mark.parametrize("name", ["../insects", "a/b", "/tmp/x", "", ".hidden", "C:\\x", "digits"])
+def test_a_name_that_is_a_path_or_built_in(folder, store, capsys, name):
+    refused(capsys, store, "data", "add", name, folder)
+
+
+def test_a_name_that_exists(folder, store, capsys):
+    assert main(["data", "add", "insects", str(folder)]) == 0
+    assert "--replace" in refused(capsys, store, "data", "add", "insects", folder)
+
+
+@pytest.mark.parametrize("kind", ["", "gz", "xz", "bz2", "zip"])
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.98])
+def test_an_archive_that_is_cut_short(folder, tmp_path, store, capsys, kind, share):
+    path = packed(folder, kind, tmp_path / "set.archive")
+    whole = path.read_bytes()
+    content = len(whole.rstrip(b"\0"))  # a tar ends with zeros, which it could do without
+    path.write_bytes(whole[: int(content * share)])
+    message = refused(capsys, store, "data", "add", "insects", path)
+    assert "cut short" in message or "damaged" in message
+
+
+def test_a_tar_that_ends_between_two_members(folder, tmp_path, store, capsys):
+    path = packed(folder, "", tmp_path / "set.tar")
+    with tarfile.open(path) as archive:
+        last = archive.getmembers()[-1].offset
+    path.write_bytes(path.read_bytes()[:last])
+    assert "cut short" in refused(capsys, store, "data", "add", "insects", path)
+
+
+@pytest.mark.parametrize("name", ["../evil.png", "/evil.png", "train/ant/../../../evil.png", "C:/evil.png"])
+@pytest.mark.parametrize("kind", ["", "zip"])
+def test_a_member_that_leads_outside(folder, tmp_path, store, capsys, name, kind):
+    path = packed(folder, kind, tmp_path / "set.archive")
+    if kind == "zip":
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(name, png(picture()))
+    else:
+        with tarfile.open(path, "a") as archive:
+            member = tarfile.TarInfo(name)
+            member.size = len(png(picture()))
+            archive.addfile(member, io.BytesIO(png(picture())))
+    assert "leads outside" in refused(capsys, store, "data", "add", "insects", path)
+    assert not list(tmp_path.rglob("evil.png"))
+
+
+@pytest.mark.parametrize("link", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_link_in_a_tar(folder, tmp_path, store, capsys, link):
+    path = packed(folder, "", tmp_path / "set.tar")
+    with tarfile.open(path, "a") as archive:
+        member = tarfile.TarInfo("train/ant/link.png")
+        member.type, member.linkname = link, "/etc/passwd"
+        archive.addfile(member)
+    assert "is a link" in refused(capsys, store, "data", "add", "insects", path)
+
+
+def test_a_link_in_a_zip(folder, tmp_path, store, capsys):
+    path = packed(folder, "zip", tmp_path / "set.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        member = zipfile.ZipInfo("train/ant/link.png")
+        member.external_attr = 0o120777 << 16
+        archive.writestr(member, "/etc/passwd")
+    assert "is a link" in refused(capsys, store, "data", "add", "insects", path)
+
+
+@pytest.mark.parametrize("kind", ["gz", "zip"])
+def test_an_archive_that_unpacks_to_far_more_than_it_should(folder, tmp_path, store, capsys, kind):
+    (folder / "train" / "ant" / "bomb.png").write_bytes(bytes(50_000_000))
+    path = tmp_path / "set.archive"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(folder.rglob("*.png")):
+                archive.write(file, file.relative_to(folder))
+    else:
+        packed(folder, kind, path)
+    assert "--max-bytes" in refused(capsys, store, "data", "add", "insects", path)
+
+
+def test_images_that_decode_to_more_than_allowed(folder, store, capsys):
+    message = refused(capsys, store, "data", "add", "insects", folder, "--max-bytes", 1500)
+    assert "1,500 bytes" in message
+
+
+def test_max_bytes_lets_an_archive_through(folder, tmp_path, capsys):
+    flat = Image.new("RGB", (300, 300), "red")  # compresses more than a hundred times
+    for path in folder.rglob("*.png"):
+        flat.save(path, "bmp")
+    path = packed(folder, "xz", tmp_path / "set.tar.xz")
+    assert main(["data", "add", "insects", str(path)]) == 2
+    assert main(["data", "add", "insects", str(path), "--max-bytes", "10000000"]) == 0
+
+
+def test_a_file_that_is_not_an_image(folder, store, capsys):
+    (folder / "train" / "ant" / "notes.txt").write_text("not an image")
+    message = refused(capsys, store, "data", "add", "insects", folder)
+    assert "train/ant/notes.txt" in message
+    assert "is not an image" in message
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "webp", "tiff"])
+def test_a_damaged_image_is_named(folder, store, capsys, suffix):
+    path = folder / "test" / "bee" / f"half.{suffix}"
+    picture(5, size=(64, 64)).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    message = refused(capsys, store, "data", "add", "insects", folder, "--size", "8")
+    assert f"test/bee/half.{suffix}" in message
+
+
+def test_an_empty_file(folder, store, capsys):
+    (folder / "test" / "bee" / "empty.png").write_bytes(b"")
+    assert "test/bee/empty.png" in refused(capsys, store, "data", "add", "insects", folder)
+
+
+def test_a_class_with_no_images(folder, store, capsys):
+    for split in ("train", "test"):
+        (folder / split / "wasp").mkdir()
+    assert "train/wasp" in refused(capsys, store, "data", "add", "insects", folder)
+
+
+def test_one_class(folder, store, capsys):
+    for split in ("train", "test"):
+        shutil.rmtree(folder / split / "bee")
+    assert "one class, ant" in refused(capsys, store, "data", "add", "insects", folder)
+
+
+def test_classes_that_differ_between_splits(folder, store, capsys):
+    (folder / "test" / "bee").rename(folder / "test" / "beee")
+    message = refused(capsys, store, "data", "add", "insects", folder)
+    assert "bee, beee" in message
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_missing_split(folder, store, capsys, split):
+    shutil.rmtree(folder / split)
+    assert "needs a folder 'train'" in refused(capsys, store, "data", "add", "insects", folder)
+
+
+def test_mixed_sizes_without_size(folder, store, capsys):
+    picture(size=(10, 10)).save(folder / "train" / "ant" / "big.png")
+    message = refused(capsys, store, "data", "add", "insects", folder)
+    assert "8 x 6 (10), 10 x 10 (1)" in message
+    assert "--size" in message
+
+
+@pytest.mark.parametrize("kind", ["grey", "colour", "float"])
+def test_more_than_eight_bits_a_channel(folder, store, capsys, kind):
+    path = folder / "train" / "ant" / "deep.png"
+    if kind == "grey":
+        Image.fromarray(np.full((6, 8), 40_000, np.uint16)).save(path)
+    elif kind == "float":
+        path = path.with_suffix(".tiff")
+        Image.fromarray(np.full((6, 8), 0.5, np.float32)).save(path)
+    else:  # Pillow writes no 16-bit colour, so a PNG by hand: 8 x 6, depth 16, colour type 2
+        import struct
+        import zlib
+
+        def chunk(name, data):
+            return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+        rows = b"".join(b"\0" + bytes(8 * 3 * 2) for _ in range(6))
+        head = struct.pack(">IIBBBBB", 8, 6, 16, 2, 0, 0, 0)
+        path.write_bytes(
+            b"\x89PNG\r\n\x1a\n"
+            + chunk(b"IHDR", head)
+            + chunk(b"IDAT", zlib.compress(rows))
+            + chunk(b"IEND", b"")
+        )
+    message = refused(capsys, store, "data", "add", "insects", folder)
+    assert path.name in message
+    assert "8 bits" in message
+
+
+def test_an_image_in_the_wrong_place(folder, store, capsys):
+    picture().save(folder / "train" / "loose.png")
+    assert "train/loose.png" in refused(capsys, store, "data", "add", "insects", folder)
+
+
+def test_two_data_sets_in_one_folder(folder, tmp_path, store, capsys):
+    outer = tmp_path / "outer"
+    shutil.copytree(folder, outer / "a")
+    shutil.copytree(folder, outer / "b")
+    assert "several data sets: a, b" in refused(capsys, store, "data", "add", "insects", outer)
+
+
+def test_a_data_set_that_is_not_there_says_what_is(store, capsys):
+    message = refused(capsys, store, "train", "--data", "insects")
+    assert "digits" in message
+    assert "orthoviz data add insects PATH" in message
+    assert "orthoviz data fetch cifar10" in refused(capsys, store, "train", "--data", "cifar10")
+
+
+def test_a_damaged_store_file_is_said(folder, store, capsys):
+    assert main(["data", "add", "insects", str(folder)]) == 0
+    path = store / "insects.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert "is damaged" in refused(capsys, store, "data", "show", "insects")
+    assert main(["data", "remove", "insects"]) == 0
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_leaves_nothing(folder, tmp_path, capsys, monkeypatch):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    size = "size=64k"
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        monkeypatch.setenv("ORTHOVIZ_DATA", str(disk / "store"))
+        for split in ("train", "test"):
+            picture(size=(200, 200)).save(folder / split / "ant" / "9.png")
+        message = refused(capsys, disk / "store", "data", "add", "insects", folder, "--size", "200")
+        assert "could not be written" in message
+        assert not list(disk.iterdir())
+        monkeypatch.setenv("ORTHOVIZ_DATA", str(disk / "store"))
+        assert main(["data", "add", "insects", str(folder), "--size", "8"]) == 0  # a smaller one fits
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def _add(store, folder, ready, results):
+    os.environ["ORTHOVIZ_DATA"] = store
+    ready.wait()
+    results.put(main(["data", "add", "insects", folder]))
+
+
+@pytest.mark.slow
+def test_of_two_processes_adding_the_same_name_one_exits_2(folder, store):
+    context = multiprocessing.get_context("spawn")
+    ready, results = context.Barrier(2), context.Queue()
+    pair = [context.Process(target=_add, args=(str(store), str(folder), ready, results)) for _ in range(2)]
+    for process in pair:
+        process.start()
+    for process in pair:
+        process.join()
+    assert sorted(results.get() for _ in pair) == [0, 2]
+    assert [path.name for path in store.iterdir()] == ["insects.safetensors"]
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_no_data_set(folder, store):
+    script = (
+        "import os, signal, orthoviz.datasets.store as s\n"
+        "s.os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)\n"  # after writing, before the rename
+        f"s.add('insects', {str(folder)!r})\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -9
+    assert ov.datasets.available() == ["digits"]
+    assert main(["data", "add", "insects", str(folder)]) == 0
+    os.utime(next(store.glob(".*.partial")), (0, 0))
+    assert main(["data", "add", "more", str(folder)]) == 0  # sweeps what lies there for an hour
+    assert sorted(path.name for path in store.iterdir()) == ["insects.safetensors", "more.safetensors"]
+
+
+# Batches
+
+
+def colours(count):
+    """Images of one colour each, so that a crop is told by its black border."""
+    images = torch.arange(1, count + 1).view(-1, 1, 1, 1).expand(count, 3, 32, 32).to(torch.uint8)
+    split = ov.datasets.Split(images.contiguous(), torch.arange(count))
+    return ov.datasets.Dataset(
+        "colours", tuple(map(str, range(count))), split, split, (0.0,) * 3, (1 / 255,) * 3, True, "made here"
+    )
+
+
+def test_an_epoch_shows_every_image_once_with_its_label():
+    data = colours(100)
+    seen = []
+    for images, labels in ov.datasets.batches(data, 32, seed=0, epoch=1):
+        assert torch.equal(images.amax((1, 2, 3)).round().long() - 1, labels)
+        seen += labels.tolist()
+    assert sorted(seen) == list(range(100))
+
+
+def test_batches_depend_on_seed_and_epoch_alone():
+    def first(seed, epoch):
+        return next(ov.datasets.batches(colours(100), 32, seed=seed, epoch=epoch))[0]
+
+    assert torch.equal(first(0, 1), first(0, 1))
+    assert not torch.equal(first(0, 1), first(0, 2))
+    assert not torch.equal(first(0, 1), first(1, 1))
+
+
+def test_a_crop_is_a_shift_by_at_most_four_pixels_with_black_around():
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.integers(1, 256, (1, 3, 32, 32), dtype=np.uint8))
+    split = ov.datasets.Split(image.expand(400, 3, 32, 32).contiguous(), torch.zeros(400, dtype=torch.long))
+    data = ov.datasets.Dataset("one", ("a",), split, split, (0.0,) * 3, (1 / 255,) * 3, True, "made here")
+    padded = np.pad(image[0].numpy(), ((0, 0), (4, 4), (4, 4)))
+    possible = {}
+    for top in range(9):
+        for left in range(9):
+            window = padded[:, top : top + 32, left : left + 32]
+            possible[window.tobytes()] = (top, left, False)
+            possible[np.ascontiguousarray(window[:, :, ::-1]).tobytes()] = (top, left, True)
+    batch, _ = next(ov.datasets.batches(data, 400, seed=0, epoch=1))
+    found = [possible[x.contiguous().round().to(torch.uint8).numpy().tobytes()] for x in batch]
+    assert {top for top, _, _ in found} == set(range(9))
+    assert {left for _, left, _ in found} == set(range(9))
+    assert 150 < sum(mirrored for _, _, mirrored in found) < 250
+
+
+def test_normalised_images_have_mean_zero_and_deviation_one():
+    data = ov.datasets.load("digits")
+    images = torch.cat([images for images, _ in ov.datasets.batches(data, 256, seed=0, epoch=1)])
+    assert abs(images.mean().item()) < 1e-5
+    assert images.std().item() == pytest.approx(1, abs=1e-3)
+
+
+def test_a_subset_is_seeded_and_keeps_labels_with_images():
+    data = colours(100).subset(10, 20, seed=3)
+    assert (len(data.train.labels), len(data.test.labels)) == (10, 20)
+    assert torch.equal(data.train.images[:, 0, 0, 0].long() - 1, data.train.labels)
+    assert torch.equal(data.train.labels, colours(100).subset(10, seed=3).train.labels)
+
+
+def test_the_store_is_the_checkouts_data_folder_unless_it_is_told_otherwise(monkeypatch):
+    monkeypatch.delenv("ORTHOVIZ_DATA")
+    assert ov.datasets.location() == Path(__file__).resolve().parents[1] / "data"
