@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 READY := .venv/.ready$(TORCH)
 
-.PHONY: lab test check lint lock bench-loop
+.PHONY: lab test check lint lock pairs bench-loop
 
 lab: $(READY)
 	@$(BIN)/orthoviz lab
@@ -51,3 +51,6 @@ else
 endif
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
+
+pairs: $(READY)
+	$(BIN)/jupytext --to ipynb --update notebooks/*.py notebooks/solutions/*.py

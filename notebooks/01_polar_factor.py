@@ -231,10 +231,8 @@ ov.widgets.polar_lab(angle=1.0, p=0.0)
 
 # %%
 sweep = torch.linspace(-3, 3, 121)
-first = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
-turned = torch.deg2rad(sweep.double())
-second = torch.stack([torch.cos(turned), torch.sin(turned)], dim=1).unsqueeze(1)
-factors = ov.polar_factor(torch.cat([first.expand(121, 1, 2), second], dim=1))
+turns = torch.deg2rad(torch.stack([torch.zeros(121), sweep], dim=1))  # row 1 stays, row 2 turns
+factors = ov.polar_factor(torch.stack([torch.cos(turns), torch.sin(turns)], dim=2))
 direction = torch.rad2deg(torch.atan2(factors[..., 1], factors[..., 0]))
 figure, (ax,) = ov.plots.new_figure(8, 3)
 for i, colour in enumerate((ov.plots.INK, ov.plots.ORTHOGONAL)):

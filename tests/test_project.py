@@ -1,0 +1,206 @@
+"""The project as a whole: what is imported, what is installed, what is written where."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import orthoviz as ov
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+NOTEBOOKS = sorted(ROOT.glob("notebooks/**/[0-9]*.py"))
+
+
+def tracked():
+    listing = ["git", "ls-files"]
+    files = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in files.splitlines()]
+
+
+def test_importing_loads_no_plotting_widget_or_data_library():
+    script = "import torch, sys; old = set(sys.modules); import orthoviz; print(*(set(sys.modules) - old))"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd="/")
+    new = {name.partition(".")[0] for name in out.stdout.split()}
+    assert "orthoviz" in new
+    heavy = {
+        "matplotlib",
+        "seaborn",
+        "pandas",
+        "ipywidgets",
+        "IPython",
+        "PIL",
+        "sklearn",
+        "torchvision",
+        "tqdm",
+    }
+    assert not new & heavy
+
+
+def test_every_public_name_is_there_and_documented():
+    for module in (
+        ov,
+        ov.polar,
+        ov.optim,
+        ov.matrices,
+        ov.datasets,
+        ov.models,
+        ov.training,
+        ov.widgets,
+        ov.course,
+    ):
+        for name in module.__all__:
+            assert getattr(module, name).__doc__ or isinstance(getattr(module, name), (str, tuple, dict)), (
+                name
+            )
+
+
+def locked():
+    """Name to the versions in the lock."""
+    versions = {}
+    for name, version in re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", LOCK, re.MULTILINE):
+        versions.setdefault(canonicalize_name(name), []).append(Version(version))
+    return versions
+
+
+def test_lock_and_pyproject_agree():
+    versions = locked()
+    extras = PROJECT["project"]["optional-dependencies"]
+    for line in PROJECT["project"]["dependencies"] + extras["dev"]:
+        requirement = Requirement(line)
+        found = versions.get(canonicalize_name(requirement.name), [])
+        assert found, f"{requirement.name} is not in requirements.lock: run make lock"
+        assert all(requirement.specifier.contains(version) for version in found), line
+
+
+def test_environment_takes_everything_from_the_lock():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    python, pip, rest = environment["dependencies"]
+    assert python == "python" + PROJECT["project"]["requires-python"]
+    assert (pip, rest) == ("pip", {"pip": ["-r requirements.lock"]})
+    assert environment["channels"] == ["conda-forge"]
+
+
+def test_the_lock_has_a_hash_for_everything_and_no_address():
+    entries = re.split(r"\n(?=[A-Za-z0-9._-]+==)", LOCK.strip())
+    assert len(entries) > 100
+    assert all("--hash=sha256:" in entry for entry in entries)
+    assert "://" not in LOCK
+
+
+def test_no_file_names_a_registry_or_a_machine():
+    for path in tracked():
+        if path.suffix in {".png", ".svg"} or path == Path(__file__).resolve():
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"index-url\s*[= ]\s*\w+:|://[^\s\"]*/(simple|packages)/|/work/|/root/", text), (
+            path
+        )
+
+
+def test_one_version_one_author_one_address():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert PROJECT["project"]["version"] == ov.__version__ == citation["version"]
+    authors = [author["name"] for author in PROJECT["project"]["authors"]]
+    assert [author["name"] for author in citation["authors"]] == authors
+    assert authors[0] in (ROOT / "LICENSE").read_text(encoding="utf-8")
+    repository = PROJECT["tool"]["orthoviz"]["repository"]
+    assert citation.get("repository-code", "") == repository
+
+
+# Set-up
+
+
+def make(*arguments, folder, **environment):
+    return subprocess.run(
+        ["make", "--no-print-directory", *arguments],
+        cwd=folder,
+        env={**os.environ, "MAKEFLAGS": "", **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """The files of the set-up in an empty folder with a space in its name."""
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        (folder / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
+    return folder
+
+
+def interpreter(path, script):
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_an_old_interpreter_is_named_in_a_sentence(bare, tmp_path):
+    old = interpreter(tmp_path / "python3", '[ "$1" = --version ] && echo Python 3.9.18; exit 1')
+    done = make("lab", f"PYTHON={old}", folder=bare)
+    assert done.returncode == 2
+    assert "orthoviz needs Python 3.11, 3.12 or 3.13" in done.stdout
+    assert "Python 3.9.18" in done.stdout
+    assert not (bare / ".venv").exists()
+
+
+def test_no_interpreter_is_a_sentence(bare):
+    done = make("test", "PYTHON=", folder=bare)
+    assert done.returncode == 2
+    assert "found none of them" in done.stdout
+
+
+def test_a_missing_venv_module_is_a_sentence_and_leaves_nothing(bare, tmp_path):
+    script = '[ "$1" = -c ] && exit 0; mkdir -p .venv/bin; echo "ensurepip is not available" >&2; exit 1'
+    done = make("lab", f"PYTHON={interpreter(tmp_path / 'python3', script)}", folder=bare)
+    assert done.returncode == 2
+    assert "apt install python3-venv" in done.stdout
+    assert not (bare / ".venv").exists()
+
+
+# Notebooks
+
+
+def cells(notebook):
+    return [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in notebook.cells]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_notebook_is_in_step_with_its_source(path):
+    pair = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
+    assert cells(pair) == cells(jupytext.read(path)), "run: make pairs"
+    assert pair.metadata.kernelspec.name == "python3"
+    assert "widgets" not in pair.metadata
+    for cell in pair.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_cells_are_short(path):
+    for kind, source, _ in cells(jupytext.read(path)):
+        if kind == "code":
+            lines = [line for line in source.splitlines() if line.strip()]
+            assert len(lines) <= 12, source
+
+
+def test_stored_results_say_where_they_come_from():
+    for path in ROOT.glob("results/*/provenance.json"):
+        about = json.loads(path.read_text(encoding="utf-8"))
+        assert {"what", "data", "command", "date", "torch", "device"} <= set(about)
+        assert "/" not in about["data"]

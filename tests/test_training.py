@@ -1,0 +1,192 @@
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import orthoviz as ov
+from orthoviz.cli import main
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return ov.datasets.load("digits")
+
+
+def trained(data, seed=0, make=ov.OrthogonalSGD, lr=0.01, epochs=2, **options):
+    model = ov.models.digits_cnn(seed=seed)
+    optimizer = make(ov.param_groups(model), lr=lr, momentum=0.9, weight_decay=5e-4)
+    return ov.training.fit(model, optimizer, data, epochs=epochs, seed=seed, progress=False, **options)
+
+
+def test_the_same_seed_gives_the_same_run_bit_for_bit(digits):
+    first, second, other = trained(digits), trained(digits), trained(digits, seed=1)
+    columns = ["epoch", "step", "train_loss", "test_loss", "test_accuracy"]
+    assert first.history[columns].equals(second.history[columns])
+    assert not first.history[columns].equals(other.history[columns])
+    for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_it_does_what_a_plain_loop_does(digits):
+    run = trained(digits, make=torch.optim.SGD)
+    model = ov.models.digits_cnn(seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    losses = []
+    for epoch in (1, 2):
+        for images, labels in ov.datasets.batches(digits, 256, seed=0, epoch=epoch):
+            loss = nn.functional.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    assert run.history.train_loss.iloc[2] == pytest.approx(np.mean(losses[6:]), rel=1e-5)
+    model.eval()
+    mean, std = digits.mean[0] * 255, digits.std[0] * 255
+    with torch.no_grad():
+        logits = model((digits.test.images.float() - mean) / std)
+    accuracy = (logits.argmax(1) == digits.test.labels).float().mean().item()
+    assert run.history.test_accuracy.iloc[2] == pytest.approx(accuracy)
+    loss = nn.functional.cross_entropy(logits, digits.test.labels).item()
+    assert run.history.test_loss.iloc[2] == pytest.approx(loss, rel=1e-5)
+
+
+def test_history_has_a_row_before_training_and_one_for_every_epoch(digits):
+    history = trained(digits, batch_size=100).history
+    assert history.epoch.tolist() == [0, 1, 2]
+    assert history.step.tolist() == [0, 15, 30]
+    assert history.train_loss.isna().tolist() == [True, False, False]
+    assert history.seconds.is_monotonic_increasing
+
+
+def test_orthogonal_sgd_learns_digits_and_leads_at_equal_rate(digits):
+    ours = trained(digits, epochs=4).history.test_accuracy
+    sgd = trained(digits, epochs=4, make=torch.optim.SGD).history.test_accuracy
+    assert ours.iloc[-1] > 0.9
+    assert ours.iloc[1] > sgd.iloc[1] + 0.1
+
+
+def test_an_interrupt_keeps_what_was_done(digits, capsys):
+    threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    run = trained(digits, epochs=10_000)
+    assert run.stopped.startswith("interrupted in epoch")
+    assert 1 < len(run.history) < 10_000
+    assert run.history.epoch.tolist() == list(range(len(run.history)))
+    assert "interrupted" in capsys.readouterr().out
+
+
+def test_a_run_that_diverges_says_so_and_stops(digits):
+    run = trained(digits, make=torch.optim.SGD, lr=1e12, epochs=50)
+    assert "smaller learning rate" in run.stopped
+    assert len(run.history) < 50
+
+
+def test_an_optimiser_of_another_model_is_refused(digits):
+    model, other = ov.models.digits_cnn(), ov.models.digits_cnn()
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="14 of the optimiser's 14 parameters are not the model's"):
+        ov.training.fit(model, optimizer, digits, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [(ov.models.basic_cnn(), "1 x 8 x 8"), (ov.models.digits_cnn(7), "10 classes")],
+)
+def test_a_model_that_does_not_fit_the_data_is_refused(digits, model, words):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=words):
+        ov.training.fit(model, optimizer, digits, epochs=1)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+@pytest.mark.parametrize("option", ["epochs", "batch_size"])
+def test_numbers_below_one_are_refused(digits, option):
+    with pytest.raises(ValueError, match=f"{option} must be at least 1, got 0"):
+        trained(digits, **{"epochs": 1, option: 0})
+
+
+def test_the_models_are_the_papers_and_the_courses():
+    cnn = ov.models.basic_cnn()
+    convolutions = [layer for layer in cnn if isinstance(layer, nn.Conv2d)]
+    assert [tuple(layer.weight.flatten(1).shape) for layer in convolutions] == [
+        (32, 27),
+        (32, 288),
+        (32, 288),
+    ]
+    assert all(layer.stride == (2, 2) and layer.bias is not None for layer in convolutions)
+    assert tuple(cnn[-1].weight.shape) == (10, 512)
+    assert cnn(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    small = ov.models.digits_cnn(5)
+    assert tuple(small[-1].weight.shape) == (5, 128)
+    assert small(torch.zeros(2, 1, 8, 8)).shape == (2, 5)
+
+
+def test_a_models_seed_fixes_it_and_leaves_the_global_state_alone():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    first, second = ov.models.basic_cnn(seed=1), ov.models.basic_cnn(seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first[0].weight, second[0].weight)
+    assert not torch.equal(first[0].weight, ov.models.basic_cnn(seed=2)[0].weight)
+
+
+def test_the_command_does_what_python_does(digits, capsys):
+    assert (
+        main(
+            [
+                "train",
+                "--data",
+                "digits",
+                "--optimizer",
+                "orthogonal_sgd",
+                "--epochs",
+                "2",
+                "--lr",
+                ".01",
+                "--seed",
+                "0",
+            ]
+        )
+        == 0
+    )
+    out = capsys.readouterr().out
+    run = trained(digits)
+    assert f"{run.history.test_accuracy.iloc[-1]:.4g}" in out.splitlines()[-1]
+    assert "digits_cnn" in out
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("train --data digits --model basic_cnn", "1 x 8 x 8"),
+        ("train --lr -1", "lr must be at least 0"),
+        ("train --epochs 0", "epochs must be at least 1"),
+        ("train --data nothing", "There is no data set"),
+        ("lab 99_nothing", "00_start_here"),
+    ],
+)
+def test_bad_commands_exit_2_with_one_message(capsys, command, words):
+    assert main(command.split()) == 2
+    message = capsys.readouterr().err
+    assert words in message
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize("command", ["train --model resnet", "train --lr fast", "fly", ""])
+def test_commands_that_do_not_exist_exit_2(capsys, command):
+    with pytest.raises(SystemExit) as stop:
+        main(command.split())
+    assert stop.value.code == 2
+
+
+def test_a_stored_table_has_its_provenance():
+    table = ov.training.results("lr_sweep")
+    assert set(table.optimizer) == {"SGD", "orthogonal SGD"}
+    assert "CIFAR-10" in table.attrs["provenance"]
+    with pytest.raises(ValueError, match="lr_sweep"):
+        ov.training.results("nothing")
