@@ -93,8 +93,8 @@ def draw(runs, title):
     figure, (ax,) = ov.plots.new_figure(8, 3.6)
     look = dict(hue="optimizer", style="optimizer", palette=ov.plots.COLOURS, dashes=ov.plots.DASHES)
     sns.lineplot(history, x="epoch", y="test_accuracy", ax=ax, **look)
-    ax.axhline(1 / len(data.classes), color=ov.plots.RANDOM, ls=":", label="chance")
-    ax.set(title=title, ylim=(0, 1), xticks=range(5), ylabel="test accuracy")
+    ax.axhline(1 / len(data.classes), color=ov.plots.RANDOM, ls=":")
+    ax.set(title=title, ylim=(0, 1), xticks=range(5), ylabel="test accuracy (dotted: chance)")
     last = ", ".join(f"{key} {run.test_accuracy.iloc[-1]:.3f}" for key, run in runs.items())
     return ov.course.picture(figure, f"Test accuracy on {data.name} by epoch. After the last: {last}.")
 
@@ -129,9 +129,9 @@ print(f"lead at equal learning rate {100 * before:.1f} points, against SGD at 0.
 draw({"SGD": faster, "orthogonal SGD": orthogonal}, "SGD at learning rate 0.1: what is left of the lead?")
 
 # %% [markdown]
-# On digits nearly all of the lead was the ruler. Does that hold on real photographs? Here is a stored run:
-# the paper's BasicCNN on all of CIFAR-10, five epochs, four learning rates for each optimiser, three seeds.
-# (Where the numbers come from stands in `results/lr_sweep`.)
+# If you ran this on digits, nearly all of the lead was the ruler. Does that hold on real photographs? Here is
+# a stored run: the paper's BasicCNN on all of CIFAR-10, five epochs, four learning rates for each optimiser,
+# three seeds. (Where the numbers come from stands in `results/lr_sweep`.)
 
 # %%
 sweep = ov.training.results("lr_sweep").query("epoch == 5")
@@ -144,8 +144,8 @@ for when, row in {"both at 0.01": table.loc[0.01], "each at its best": best}.ite
 figure, (ax,) = ov.plots.new_figure(8, 3.6)
 look = dict(hue="optimizer", style="optimizer", palette=ov.plots.COLOURS, dashes=ov.plots.DASHES)
 sns.lineplot(sweep, x="lr", y="test_accuracy", marker="o", errorbar=("pi", 100), ax=ax, **look)
-ax.axhline(0.1, color=ov.plots.RANDOM, ls=":", label="chance")
-ax.set(xscale="log", ylim=(0, 0.8), xlabel="learning rate", ylabel="test accuracy after 5 epochs")
+ax.axhline(0.1, color=ov.plots.RANDOM, ls=":")
+ax.set(xscale="log", ylim=(0, 0.8), xlabel="learning rate", ylabel="test accuracy (dotted: chance)")
 ax.set_title("On CIFAR-10 a lead survives tuning, and the orthogonal step minds its rate less")
 caption = "CIFAR-10, BasicCNN: mean and range of three seeds. " + ", ".join(
     f"{key} at best {value:.3f}" for key, value in best.items()

@@ -120,7 +120,7 @@ def _judge_zero_safe(answer: Function) -> str:
         divided = Slip("a zero matrix breaks it: compare s with tol * s[0], and do not divide by a size")
         try:
             result = _call(answer, gradient, shape=tuple(gradient.shape))
-        except torch.linalg.LinAlgError:
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             raise divided from None
         right = polar_factor(gradient)
         if not bool(result.isfinite().all()):

@@ -1,6 +1,8 @@
 """Predict, then run: a guess is taken first and shown beside the answer."""
 
+import html
 import math
+from typing import Any
 
 import ipywidgets as w
 from IPython.display import display
@@ -40,9 +42,8 @@ class Prediction(w.VBox):  # type: ignore[misc]
         wide = {"description_width": "initial"}
         if scale == "log":
             ends = {"min": math.log10(low), "max": math.log10(high)}
-            self.slider = w.FloatLogSlider(
-                math.sqrt(low * high), step=0.01, readout_format=".3g", style=wide, **ends
-            )
+            middle = math.sqrt(low * high)
+            self.slider = w.FloatLogSlider(middle, step=0.01, readout_format=".3g", style=wide, **ends)
         else:
             step = 10 ** math.floor(math.log10((high - low) / 100))
             self.slider = w.FloatSlider((low + high) / 2, min=low, max=high, step=step, style=wide)
@@ -55,13 +56,20 @@ class Prediction(w.VBox):  # type: ignore[misc]
         self._status = w.HTML("No guess yet.")
         commit.on_click(lambda _: self.commit(self.slider.value))
         skip.on_click(lambda _: self.commit(None))
-        super().__init__([w.HTML(f"<b>{question}</b>"), self.slider, w.HBox([commit, skip, self._status])])
+        super().__init__(
+            [w.HTML(f"<b>{html.escape(question)}</b>"), self.slider, w.HBox([commit, skip, self._status])]
+        )
 
     def commit(self, guess: float | None) -> None:
         """Hold on to a guess; None skips."""
         self.guess = guess
         text = "Skipped." if guess is None else f"Your guess: {guess:.3g} {self._unit}".rstrip() + "."
         self._status.value = f'<span role="status">{text} Run the next cell.</span>'
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        """The widget, and for a page without a kernel the question."""
+        fallback = f"<p><b>{html.escape(self._question)}?</b></p>"
+        return super()._repr_mimebundle_(**kwargs) | {"text/html": fallback}
 
     def reveal(self, answer: float) -> None:
         """Show the answer, and the guess if there is one, on one axis."""

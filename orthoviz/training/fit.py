@@ -66,7 +66,9 @@ def fit(
     rows = [{"epoch": 0, "step": 0, "train_loss": math.nan, **evaluate(model, data), "seconds": 0.0}]
     stopped = None
     per_epoch = math.ceil(len(data.train.labels) / batch_size)
-    bar = tqdm(total=epochs * per_epoch, unit="step", leave=False, disable=None if progress else True)
+    bar = tqdm(
+        total=epochs * per_epoch, unit="step", leave=False, delay=1, disable=None if progress else True
+    )
     try:
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()

@@ -153,12 +153,7 @@ class View(w.VBox):  # type: ignore[misc]
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """The widget, and for a page without a kernel its picture and caption."""
-        bundle = super()._repr_mimebundle_(**kwargs)
-        caption = html.escape(self._text)
-        fallback = f"<figure>{img(self._image, self._text)}<figcaption>{caption}</figcaption></figure>"
-        data = bundle[0] if isinstance(bundle, tuple) else bundle
-        data["text/html"] = fallback
-        return bundle
+        return super()._repr_mimebundle_(**kwargs) | {"text/html": captioned(self._image, self._text)}
 
 
 class Stage:
@@ -226,6 +221,12 @@ def img(data: bytes, text: str) -> str:
         f'<img decoding="sync" alt="{html.escape(text, quote=True)}" width="{_WIDTH}" '
         f'style="max-width:100%;height:auto" src="data:image/png;base64,{source}">'
     )
+
+
+def captioned(data: bytes, text: str) -> str:
+    """A picture with the same line as its alternative text and below it."""
+    caption = f"<figcaption>{html.escape(text)}</figcaption>"
+    return f'<figure style="margin:0">{img(data, text)}{caption}</figure>'
 
 
 def _row(widgets: Sequence[w.Widget]) -> w.Box:

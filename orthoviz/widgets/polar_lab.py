@@ -123,6 +123,8 @@ class _Scene:
             plane.text(0, 0, "", fontsize=11, ha="center", va="center", animated=True) for _ in range(2)
         ]
         self.note = plane.text(-2.4, -1.82, "", fontsize=10, va="bottom", animated=True)
+        for artist in (*self.arrows.values(), *self.names, self.note):
+            artist.set_in_layout(False)
         self.bars = bars.bar((0, 1), (1, 1), width=0.6, color=ORTHOGONAL, animated=True)
         self.values = [
             bars.text(i, 0, "", ha="center", va="bottom", fontsize=11, animated=True) for i in (0, 1)
@@ -132,6 +134,9 @@ class _Scene:
 def _draw(scene: _Scene, source: dict[str, Tensor], state: State) -> Picture:
     """The picture of a state."""
     rows = _turned(source.get(state["numbers"]), state)
+    size = torch.linalg.matrix_norm(rows, 2).item()
+    zoom = 1.0 if 0.9 < size < 2.4 else 2.2 / size  # so that rows and unit circle can both be seen
+    rows = rows * zoom
     U, s, Vh = torch.linalg.svd(rows, full_matrices=False)
     factor = polar_factor(rows)
     p = 1.0 if state["game"] else state["p"]
@@ -162,6 +167,8 @@ def _draw(scene: _Scene, source: dict[str, Tensor], state: State) -> Picture:
         moving.append(scene.mark)
 
     title, text = _message(rows, s, factor, shown, state)
+    if zoom != 1:
+        text = f"G is shown at {zoom:.2g} times its size, which changes no direction. {text}"
     scene.title.set_text(title)
     scene.note.set_text(
         f"{abs(_between(shown)):.1f}° between the rows     distance to G (pale) {(rows - shown).norm():.3f}"

@@ -1,0 +1,297 @@
+"""The views in the kernel: their numbers against NumPy, their controls, their threads."""
+
+import base64
+import html
+import io
+import re
+import threading
+import time
+
+import ipywidgets
+import numpy as np
+import pytest
+import torch
+from IPython.core.formatters import format_display_data
+from PIL import Image
+
+import orthoviz as ov
+from orthoviz.widgets import core
+
+G = np.array([[1.6, 0.3], [1.2, 0.9]])
+
+
+def source(view):
+    """The picture's bytes, from what the browser gets."""
+    return base64.b64decode(re.search(r'base64,([^"]+)"', view.picture.value).group(1))
+
+
+def line(view):
+    return html.unescape(re.sub(r"<[^>]+>", "", view._line.value))
+
+
+def button(view, label):
+    return next(b for row in view.children for b in row_of(row) if b.description == label)
+
+
+def row_of(row):
+    return [
+        b for b in getattr(row, "children", ()) if isinstance(b, (ipywidgets.Button, ipywidgets.ToggleButton))
+    ]
+
+
+def press(view, label):
+    button(view, label).click()
+
+
+@pytest.fixture
+def lab():
+    view = ov.widgets.polar_lab()
+    yield view
+    view.close()
+
+
+# polar_lab
+
+
+def test_the_picture_is_a_png_of_the_announced_width_with_alternative_text(lab):
+    image = Image.open(io.BytesIO(source(lab)))
+    assert image.format == "PNG"
+    assert image.width == 1.5 * 900
+    assert f'alt="{html.escape(line(lab), quote=True)}"' in lab.picture.value
+
+
+def test_it_says_the_singular_values_that_numpy_finds(lab):
+    first, second = np.linalg.svd(G, compute_uv=False)
+    lab.set(p=0.5)
+    assert f"axes of {first:.2f} and {second:.2f}" in line(lab)
+    assert f"they are {first**0.5:.2f} and {second**0.5:.2f}" in line(lab)
+    lab.set(p=0.0)
+    assert "they are 1.00 and 1.00" in line(lab)
+
+
+def test_the_game_knows_the_nearest_pair(lab):
+    press(lab, "game: find it by hand")
+    U, _, Vh = np.linalg.svd(G)
+    best = U @ Vh
+    turn = np.degrees(np.arctan2(best[0, 1], best[0, 0]))
+    lab.set(turn=round(turn), reveal=True)
+    assert "Your orthonormal pair is 1.259 from G." in line(lab)
+    assert f"The polar factor: {np.linalg.norm(G - best):.3f}" in line(lab)
+    q, r = np.linalg.qr(G.T)
+    gram_schmidt = (q * np.sign(np.diag(r))).T
+    assert f"Gram-Schmidt: {np.linalg.norm(G - gram_schmidt):.3f}" in line(lab)
+    assert "1.522" in line(lab)
+
+
+def test_one_degree_apart_the_difference_grows_81_times(lab):
+    press(lab, "make it lose")
+    apart = np.sqrt(2) / (2 * np.sin(np.radians(0.5)))
+    assert f"{apart:.1f} times" in line(lab)
+    assert round(apart) == 81
+
+
+def test_every_control_changes_the_picture_and_reset_brings_the_first_back(lab):
+    first = source(lab)
+    for change in (dict(p=0.3), dict(angle=80.0), dict(p=1.0, show_factor=True), dict(numbers="1 0; 1 1")):
+        before = source(lab)
+        lab.set(**change)
+        assert source(lab) != before, change
+    press(lab, "game: find it by hand")
+    for change in (dict(turn=30), dict(flip=True), dict(reveal=True)):
+        before = source(lab)
+        lab.set(**change)
+        assert source(lab) != before, change
+    press(lab, "reset")
+    assert source(lab) == first
+
+
+def test_the_same_state_gives_the_same_picture(lab):
+    press(lab, "half way")
+    other = ov.widgets.polar_lab(p=0.5)
+    assert (source(other), line(other)) == (source(lab), line(lab))
+
+
+def test_as_code_makes_the_view_that_is_shown(lab):
+    lab.set(p=0.35, angle=40.0, show_factor=True)
+    code = html.unescape(re.sub("<[^>]+>", "", lab._call.value))
+    assert code == "ov.widgets.polar_lab(p=0.35, angle=40.0, show_factor=True)"
+    assert source(eval(code, {"ov": ov})) == source(lab)
+    assert lab._call.layout.display == "none"
+    button(lab, "as code").value = True
+    assert lab._call.layout.display == ""
+
+
+@pytest.mark.parametrize(
+    "numbers", ["", "1 2", "1 2; 3", "a b; c d", "nan 1; 1 1", "0 0; 1 1", "1 2; 3 4; 5 6"]
+)
+def test_wrong_numbers_are_told_and_the_last_picture_stays(lab, numbers):
+    before = source(lab)
+    lab.set(numbers=numbers)
+    assert 'role="alert"' in lab._line.value
+    assert "Traceback" not in line(lab)
+    assert source(lab) == before
+    lab.set(numbers="1 0; 1 1")
+    assert 'role="status"' in lab._line.value
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0])
+def test_ones_own_gradient_is_shown_in_the_plane_of_its_rows(scale):
+    rows = scale * torch.randn(2, 50, generator=torch.Generator().manual_seed(0))
+    view = ov.widgets.polar_lab(rows, p=1.0)
+    first, second = np.linalg.svd(rows.numpy(), compute_uv=False)
+    assert f"shown at {2.2 / first:.2g} times its size" in line(view)
+    assert f"axes of 2.20 and {2.2 * second / first:.2f}" in line(view)
+
+
+@pytest.mark.parametrize(
+    "matrix", [torch.ones(3, 2), torch.ones(2), torch.full((2, 2), torch.nan), torch.zeros(2, 2)]
+)
+def test_a_matrix_that_cannot_be_shown_is_refused(matrix):
+    with pytest.raises(ValueError, match="matrix"):
+        ov.widgets.polar_lab(matrix)
+
+
+def test_parallel_rows_are_no_error(lab):
+    lab.set(numbers="1 1; 2 2", angle=0.0)
+    assert 'role="status"' in lab._line.value
+
+
+def test_without_a_kernel_a_view_is_its_picture_with_a_caption(lab):
+    data, _ = format_display_data(lab)
+    assert "<figcaption>" in data["text/html"]
+    assert base64.b64encode(source(lab)).decode() in data["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_an_error_in_drawing_is_shown_in_the_view():
+    def draw(state):
+        if state["x"]:
+            raise RuntimeError("the pencil broke")
+        return core.Picture(b"", "fine")
+
+    view = core.View("test", draw, {"x": ipywidgets.Checkbox(False)})
+    view.set(x=True)
+    assert "the pencil broke" in line(view)
+
+
+# race
+
+
+@pytest.fixture
+def race():
+    view = ov.widgets.race(epochs=2)
+    yield view
+    view.close()
+
+
+def long_race():
+    """A race that would take minutes, on images that do not start by themselves."""
+    data = ov.datasets.load("digits")
+    images = torch.nn.functional.pad(data.train.images, (4, 4, 4, 4)).repeat(1, 3, 2, 2)
+    split = ov.datasets.Split(images, data.train.labels)
+    big = ov.datasets.Dataset("big", data.classes, split, split, (0.3,) * 3, (0.4,) * 3, False, "made here")
+    return ov.widgets.race(big, epochs=500)
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "orthoviz-race"]
+
+
+def wait(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
+
+
+def test_a_race_ends_where_the_training_loop_ends(race):
+    for name, make in (("SGD", torch.optim.SGD), ("orthogonal SGD", ov.OrthogonalSGD)):
+        model = ov.models.digits_cnn(seed=0)
+        optimizer = make(ov.param_groups(model), lr=0.01, momentum=0.9, weight_decay=5e-4)
+        run = ov.training.fit(model, optimizer, ov.datasets.load("digits"), epochs=2, seed=0, progress=False)
+        lane = next(lane for lane in race.state["lanes"] if lane.name == name)
+        assert lane.accuracy[-1] == run.history.test_accuracy.iloc[-1]
+        assert f"{name} at lr 0.01: {lane.accuracy[-1]:.3f}" in line(race)
+
+
+def test_races_are_kept_and_pale_and_the_axis_can_be_seconds(race):
+    race.set(lr_sgd=0.1)
+    press(race, "start")
+    wait(lambda: not threads())
+    lanes = race.state["lanes"]
+    assert [lane.lr for lane in lanes] == [0.01, 0.01, 0.1, 0.01]
+    assert all(lane.finished for lane in lanes)
+    assert "2 finished races" in line(race)
+    before = source(race)
+    race.set(axis="seconds")
+    assert source(race) != before
+
+
+def test_make_it_lose_gives_sgd_its_best_rate(race):
+    press(race, "make it lose")
+    assert (race.state["lr_sgd"], race.state["lr_orthogonal"]) == (0.1, 0.1)
+    press(race, "reset")
+    assert (race.state["lr_sgd"], race.state["lr_orthogonal"]) == (0.01, 0.01)
+
+
+def test_curves_move_while_it_trains_and_stop_stops_at_once():
+    view = long_race()
+    press(view, "start")
+    wait(lambda: view.state["lanes"] and len(view.state["lanes"][0].accuracy) > 2)
+    pictures = {source(view)}
+    wait(lambda: pictures.add(source(view)) or len(pictures) > 3)
+    began = time.monotonic()
+    press(view, "stop")
+    assert time.monotonic() - began < 1
+    assert not threads()
+    assert "Stopped" in line(view)
+    assert not any(lane.finished for lane in view.state["lanes"])
+    view.close()
+
+
+def test_closing_ends_the_thread():
+    view = long_race()
+    press(view, "start")
+    wait(threads)
+    view.close()
+    assert not threads()
+
+
+def test_a_cell_that_runs_again_ends_its_earlier_race_and_no_other(monkeypatch):
+    class Shell:
+        cell = "a"
+
+        def get_parent(self):
+            return {"metadata": {"cellId": self.cell}}
+
+    shell = Shell()
+    monkeypatch.setattr(core, "get_ipython", lambda: shell)
+    first = long_race()
+    shell.cell = "b"
+    other = long_race()
+    press(first, "start")
+    press(other, "start")
+    wait(lambda: len(threads()) == 2)
+    shell.cell = "a"
+    second = long_race()
+    assert len(threads()) == 1
+    assert other._thread.is_alive()
+    for view in (second, other):
+        view.close()
+    assert not threads()
+
+
+def test_an_error_in_training_is_shown_in_the_view(race, monkeypatch):
+    def broken(*args, **kwargs):
+        raise RuntimeError("the road is closed")
+        yield
+
+    monkeypatch.setattr(ov.training, "steps", broken)
+    press(race, "start")
+    wait(lambda: "the road is closed" in line(race))
+    assert not threads()
+
+
+def test_a_rate_that_is_not_on_the_scale_is_refused():
+    with pytest.raises(ValueError, match="lr of SGD must be one of"):
+        ov.widgets.race(lr_sgd=0.5)
