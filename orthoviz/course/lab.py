@@ -29,16 +29,16 @@ def open_lab(lesson: str = "00_start_here", *, browser: bool = True) -> int:
         *(sys.executable, "-m", "jupyterlab"),
         f"--ServerApp.root_dir={folder}",
         f"--LabApp.default_url=/lab/tree/{name}.ipynb",
-        # no questions before the first lesson, and no look-ups in a classroom without a network
-        "--LabApp.news_url=None",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]
     if not browser:
         command.append("--no-browser")
     if sys.platform != "win32" and os.getuid() == 0:
         command.append("--allow-root")  # containers
+    # our settings come after the user's own, which are still read
+    paths = [os.environ.get("JUPYTER_CONFIG_PATH", ""), str(_PACKAGE / "course" / "jupyter")]
+    environment = {**os.environ, "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths))}
     try:
-        return subprocess.call(command)
+        return subprocess.call(command, env=environment)
     except KeyboardInterrupt:
         return 0
 

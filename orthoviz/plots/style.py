@@ -4,6 +4,7 @@ Colours are from Okabe & Ito's palette, which colour-blind readers can tell apar
 line style of its own, for print in black and white.
 """
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -27,9 +28,10 @@ def new_figure(width: float, height: float, columns: tuple[float, ...] = (1,)) -
     Args:
         columns: relative widths of the axes.
     """
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(columns), width_ratios=columns, squeeze=False)[0]
+    with matplotlib.rc_context({"font.size": 11}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(1, len(columns), width_ratios=columns, squeeze=False)[0]
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
     return figure, list(axes)

@@ -68,9 +68,9 @@ def race(
         epochs, batch_size: of each run.
         seed: of the initial weights and of the batches, the same for both.
 
-    On 8 x 8 images the first race is run before the view opens; larger ones wait for Start. The view works
-    in a thread of its own, which ends with the race, with Stop, when its cell is run again, and with
-    ``close()``.
+    A race of at most 50 steps on 8 x 8 images is run before the view opens; others wait for Start. The
+    view works in a thread of its own, which ends with the race, with Stop, when its cell is run again,
+    and with ``close()``.
     """
     return _Race(
         load(data) if isinstance(data, str) else data, lr_sgd, lr_orthogonal, epochs, batch_size, seed
@@ -105,7 +105,7 @@ class _Race(View):
             {
                 "lr_sgd": rate(lr_sgd, "lr of SGD"),
                 "lr_orthogonal": rate(lr_orthogonal, "lr of orthogonal SGD"),
-                "axis": w.ToggleButtons(options=("steps", "seconds"), style={"button_width": "70px"}),
+                "axis": w.ToggleButtons(options=("steps", "seconds"), style={"button_width": "80px"}),
             },
             presets={"equal learning rate": {"lr_sgd": 0.01, "lr_orthogonal": 0.01}},
             lose={"lr_sgd": _BEST_SGD, "lr_orthogonal": 0.1},
@@ -114,7 +114,7 @@ class _Race(View):
             code=["lr_sgd", "lr_orthogonal"],
         )
         replace_earlier(self)
-        if data.shape == (1, 8, 8):
+        if data.shape == (1, 8, 8) and total <= 50:
             self._work()  # a second or two: the picture opens with a race in it
 
     def start(self) -> None:

@@ -1,0 +1,116 @@
+"""Drive the real JupyterLab, as `orthoviz lab` starts it, in the real Chromium."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+from playwright.sync_api import sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+
+
+@contextmanager
+def server(folder):
+    """`orthoviz lab --no-browser`; its settings in ``folder``, its autosave off. Yields the address."""
+    config, settings = folder / "config", folder / "settings"
+    config.mkdir()
+    (config / "jupyter_lab_config.py").write_text("c.LabApp.expose_app_in_browser = True\n")
+    manager = settings / "@jupyterlab" / "docmanager-extension"
+    manager.mkdir(parents=True)
+    (manager / "plugin.jupyterlab-settings").write_text('{"autosave": false}')
+    environment = {
+        "JUPYTER_CONFIG_DIR": str(config),
+        "JUPYTERLAB_SETTINGS_DIR": str(settings),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "IPYTHONDIR": str(folder / "ipython"),
+        "ORTHOVIZ_DATA": str(folder / "data"),
+    }
+    log = folder / "server.log"
+    with open(log, "w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "orthoviz", "lab", "--no-browser"],
+            env={**os.environ, **environment},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield wait(lambda: re.search(r"http://127\.0\.0\.1:\S+", log.read_text()), 60, log.read_text).group()
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)
+
+
+@contextmanager
+def browser(width=1280, height=1000):
+    """A page; its console errors are in ``page.errors``."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = chromium.new_page(viewport={"width": width, "height": height})
+        page.errors = []
+        page.on(
+            "console", lambda message: page.errors.append(message.text) if message.type == "error" else None
+        )
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        yield page
+        chromium.close()
+
+
+def open_notebook(page, address, name):
+    """Open a notebook and wait until its kernel is there."""
+    address = re.sub(r"/lab[^?]*", f"/lab/tree/{name}.ipynb", address)
+    page.goto(f"{address}&reset")  # without the tabs of an earlier test
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+    page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel")
+    page.wait_for_function(
+        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'",
+        timeout=60_000,
+    )
+
+
+def run_all(page, timeout=120_000):
+    """Run all cells, to the end or to the first that fails."""
+    page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')", None)
+    page.wait_for_function(
+        """() => {
+            const panel = window.jupyterapp.shell.currentWidget;
+            const cells = panel.content.widgets.filter(cell => cell.model.type === 'code');
+            const failed = panel.content.node.querySelector('.jp-RenderedText[data-mime-type*=error]');
+            return (failed || cells.every(cell => cell.model.executionCount)) &&
+                panel.sessionContext.session.kernel.status === 'idle';
+        }""",
+        timeout=timeout,
+    )
+
+
+def ask_kernel(page, code):
+    """What the notebook's kernel prints for a line of code."""
+    return page.evaluate(
+        """async code => {
+            const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+            const future = kernel.requestExecute({code, store_history: false});
+            let text = '';
+            future.onIOPub = message => {
+                if (message.header.msg_type === 'stream') text += message.content.text;
+            };
+            await future.done;
+            return text;
+        }""",
+        code,
+    )
+
+
+def wait(condition, seconds, explain=lambda: ""):
+    """The condition's first true value."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, explain()
+        time.sleep(0.05)
+    return value
