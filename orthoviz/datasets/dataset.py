@@ -15,7 +15,7 @@ class Split(NamedTuple):
     """Images and their labels."""
 
     images: Tensor
-    """``(N, C, H, W)`` uint8."""
+    """``(N, C, H, W)`` uint8; in channels-last memory where batches are to be made fast."""
     labels: Tensor
     """``(N,)`` int64, indices into the data set's classes."""
 

@@ -183,8 +183,8 @@ def _stacked(by_class: dict[str, list[tuple[str, NDArray[np.uint8]]]], classes: 
     """One array in the order of classes and file names, whatever the archive's order was."""
     pixels = [image for name in classes for _, image in sorted(by_class[name], key=lambda one: one[0])]
     labels = [index for index, name in enumerate(classes) for _ in by_class[name]]
-    array = np.stack(pixels).transpose(0, 3, 1, 2)
-    return Split(torch.from_numpy(np.ascontiguousarray(array)), torch.tensor(labels))
+    images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+    return Split(images, torch.tensor(labels))
 
 
 def _shortened(names: "tuple[str, ...] | list[str]", most: int = 10) -> str:

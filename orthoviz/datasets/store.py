@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -72,8 +73,8 @@ def load(name: str) -> Dataset:
     return Dataset(
         name=name,
         classes=tuple(about["classes"]),
-        train=Split(tensors["train_images"], tensors["train_labels"]),
-        test=Split(tensors["test_images"], tensors["test_labels"]),
+        train=Split(tensors["train_images"].permute(0, 3, 1, 2), tensors["train_labels"]),
+        test=Split(tensors["test_images"].permute(0, 3, 1, 2), tensors["test_labels"]),
         mean=tuple(about["mean"]),
         std=tuple(about["std"]),
         augment=True,
@@ -123,9 +124,9 @@ def add(
         "added": time.strftime("%Y-%m-%d"),
     }
     tensors = {
-        "train_images": found.train.images,
+        "train_images": _channels_last(found.train.images),
         "train_labels": found.train.labels,
-        "test_images": found.test.images,
+        "test_images": _channels_last(found.test.images),
         "test_labels": found.test.labels,
     }
     partial = target.with_name(f".{name}.{os.getpid()}.partial")
@@ -176,10 +177,15 @@ def _taken(name: str) -> DataError:
     )
 
 
+def _channels_last(images: torch.Tensor) -> torch.Tensor:
+    """(N, H, W, C): the order in which batches are made."""
+    return images.permute(0, 2, 3, 1).contiguous()
+
+
 def _checksum(found: pictures.Found) -> str:
     digest = hashlib.sha256()
     for split in (found.train, found.test):
-        digest.update(split.images.numpy().data)
+        digest.update(_channels_last(split.images).numpy().data)
         digest.update(split.labels.numpy().data)
     return digest.hexdigest()
 
