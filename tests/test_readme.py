@@ -1,0 +1,35 @@
+import re
+import subprocess
+from pathlib import Path
+
+import orthoviz as ov
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_example_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len([line for line in example.splitlines() if line and "import" not in line]) <= 10
+    exec(example, {})
+
+
+def test_every_link_leads_somewhere():
+    for text in (README, (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")):
+        for target in re.findall(r"\]\(([^)]+)\)", text):
+            assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_every_make_target_that_is_named_exists():
+    for name in ("README.md", "CONTRIBUTING.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for target in re.findall(r"^    make (\S+)", text, re.MULTILINE):
+            subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_its_figures_are_the_stored_ones():
+    last = ov.training.results("lr_sweep").query("epoch == 5")
+    mean = last.groupby(["optimizer", "lr"]).test_accuracy.mean().unstack("optimizer") * 100
+    equal = mean.loc[0.01, "orthogonal SGD"] - mean.loc[0.01, "SGD"]
+    best = mean["orthogonal SGD"].max() - mean["SGD"].max()
+    assert f"leads by {equal:.1f} points; each at its best rate, by {best:.1f}" in README
