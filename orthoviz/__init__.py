@@ -2,24 +2,20 @@
 
 The way of a gradient through this package: ``loss.backward()``, :mod:`~orthoviz.matrices`
 (parameter to matrix), :mod:`~orthoviz.polar` (matrix to its polar factor),
-:mod:`~orthoviz.optim` (factor to step). Everything that loads data, trains or draws
-is imported on first use.
+:mod:`~orthoviz.optim` (factor to step). Everything is
+imported on first use, so that a command starts at once.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from orthoviz import matrices, optim, polar
-from orthoviz.matrices import param_groups
-from orthoviz.optim import OrthogonalSGD
-from orthoviz.polar import polar_factor
-
 if TYPE_CHECKING:
-    from orthoviz import course, datasets, models, plots, training, widgets
+    from orthoviz import course, datasets, matrices, models, optim, plots, polar, training, widgets
+    from orthoviz.matrices import param_groups
+    from orthoviz.optim import OrthogonalSGD
+    from orthoviz.polar import polar_factor
 
 __version__ = "0.1.0"
-
-_ON_FIRST_USE = ("course", "datasets", "models", "plots", "training", "widgets")
 
 __all__ = [
     "OrthogonalSGD",
@@ -36,12 +32,15 @@ __all__ = [
     "widgets",
 ]
 
+_FROM = {"OrthogonalSGD": "optim", "param_groups": "matrices", "polar_factor": "polar"}
+
 
 def __getattr__(name: str) -> Any:
-    if name in _ON_FIRST_USE:
-        return importlib.import_module(f"orthoviz.{name}")
-    raise AttributeError(f"module 'orthoviz' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module 'orthoviz' has no attribute {name!r}")
+    module = importlib.import_module(f"orthoviz.{_FROM.get(name, name)}")
+    return getattr(module, name) if name in _FROM else module
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ON_FIRST_USE})
+    return sorted({*globals(), *__all__})

@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _lab(args: argparse.Namespace) -> int:
-    from orthoviz.course.lab import open_lab
+    from orthoviz.lab import open_lab
 
     return open_lab(args.lesson, browser=not args.no_browser)
 

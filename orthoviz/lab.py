@@ -1,4 +1,4 @@
-"""Open the course in JupyterLab."""
+"""Open the course in JupyterLab. Imports no torch: the server should be there at once."""
 
 import os
 import shutil
@@ -6,25 +6,27 @@ import subprocess
 import sys
 from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parent
 
 
 def open_lab(lesson: str = "00_start_here", *, browser: bool = True) -> int:
-    """Serve the lessons and open one of them; return when the server ends.
+    """Serve the lessons and open one of them, until the server is told to end.
 
-    In a checkout these are its own notebooks. An installed package brings copies, which are put into
-    the folder ``orthoviz-course`` here; a notebook that is there already stays as it is.
+    On Linux and macOS the server takes this process's place. In a checkout the lessons are its own
+    notebooks. An installed package brings copies, which are put into the folder ``orthoviz-course`` here;
+    a notebook that is there already stays as it is.
 
     Raises:
         ValueError: there is no such lesson.
     """
-    folder = _PACKAGE.parent / "notebooks"
-    if not (folder.parent / "pyproject.toml").is_file():
-        folder = _copied(_PACKAGE / "_notebooks", Path("orthoviz-course"))
+    checkout = (_PACKAGE.parent / "pyproject.toml").is_file()
+    folder = _PACKAGE.parent / "notebooks" if checkout else _PACKAGE / "_notebooks"
     name = lesson.removesuffix(".ipynb")
     lessons = sorted(path.stem for path in folder.glob("[0-9]*.ipynb"))
     if name not in lessons:
         raise ValueError(f"there is no lesson {lesson!r}; there is: {', '.join(lessons)}")
+    if not checkout:
+        folder = _copied(folder, Path("orthoviz-course"))
     command = [
         *(sys.executable, "-m", "jupyterlab"),
         f"--ServerApp.root_dir={folder}",
@@ -35,12 +37,11 @@ def open_lab(lesson: str = "00_start_here", *, browser: bool = True) -> int:
     if sys.platform != "win32" and os.getuid() == 0:
         command.append("--allow-root")  # containers
     # our settings come after the user's own, which are still read
-    paths = [os.environ.get("JUPYTER_CONFIG_PATH", ""), str(_PACKAGE / "course" / "jupyter")]
+    paths = [os.environ.get("JUPYTER_CONFIG_PATH", ""), str(_PACKAGE / "jupyter")]
     environment = {**os.environ, "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, paths))}
-    try:
+    if sys.platform == "win32":
         return subprocess.call(command, env=environment)
-    except KeyboardInterrupt:
-        return 0
+    os.execve(sys.executable, command, environment)  # so that Ctrl-C asks the server, and only it
 
 
 def _copied(source: Path, target: Path) -> Path:
