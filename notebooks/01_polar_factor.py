@@ -57,7 +57,8 @@ print(f"row lengths {G.norm(dim=1).tolist()}, angle between the rows {degrees(*G
 # ## Find it by hand
 #
 # Press **game: find it by hand**. Turn the pair, flip it if you like, and make the distance small. Note
-# your best distance before you tick *reveal*.
+# your best distance before you tick *reveal*. (`p=1.0` starts the view at $G$ itself; what else $p$ can be
+# comes later.)
 
 # %%
 ov.widgets.polar_lab(p=1.0)
@@ -98,8 +99,9 @@ for name, pair in {"Gram-Schmidt": gram_schmidt(G), "from row 2": swapped, "pola
     print(f"{name:13} distance to G {(G - pair).norm():.3f}")
 
 # %% [markdown]
-# Gram-Schmidt has favourites: whoever comes first stays as it is, the others give way. Number the filters
-# in another order and the step is another one. The polar factor treats all rows alike, and is nearer.
+# Gram-Schmidt has favourites: whoever comes first keeps its direction, the others give way. Number the
+# filters in another order and the step is another one. The polar factor treats all rows alike, and is
+# nearer.
 #
 # ## Where it comes from
 #
@@ -130,7 +132,7 @@ ov.course.check("01.polar", polar)
 # %% [markdown]
 # ### See it
 #
-# The rows of $aG$, for all $a$ of length 1, trace an ellipse. Its half-axes are the singular values. Move
+# The vectors $aG$, for all $a$ of length 1, trace an ellipse. Its half-axes are the singular values. Move
 # $p$ from 1 to 0: that is $U S^p V^\top$, from the gradient to its polar factor.
 
 # %%
@@ -169,14 +171,15 @@ gains = (rivals * G).sum((1, 2))
 figure, (ax,) = ov.plots.new_figure(8, 2.8)
 sns.histplot(gains.numpy(), bins=60, color=ov.plots.RANDOM, ax=ax)
 ax.axvline((O * G).sum().item(), color=ov.plots.ORTHOGONAL)
-ax.set(xlabel="gain <Q, G> of a step of Q", title="Nobody gains more than the polar factor")
+ax.set(xlabel="gain <Q, G> of a step of Q", title="No random pair gains as much as the polar factor")
 caption = f"A thousand random Q gain at most {gains.max():.4f}; the polar factor {(O * G).sum():.4f}."
 ov.course.picture(figure, caption)
 
 # %% [markdown]
-# The polar factor's gain is $s_1 + s_2$, the sum of the singular values: it collects from every direction
-# in full. This is why it is called the direction of steepest descent *in the spectral norm*; lesson 10 comes
-# back to it.
+# The polar factor's gain is $s_1 + s_2$, the sum of the singular values. Nobody can gain more, because
+# $\langle Q, G \rangle = \sum_i s_i\, u_i^\top Q v_i$ and a $Q$ that stretches nothing has $u_i^\top Q v_i
+# \le 1$: the polar factor collects from every direction in full. This is why it is called the direction of
+# steepest descent *in the spectral norm*; lesson 10 comes back to it.
 #
 # ## Almost the same gradient
 #
@@ -202,8 +205,8 @@ growth = (factor[0] - factor[1]).norm() / (close[0] - close[1]).norm()
 print(f"the difference of the rows is {growth:.0f} times as long as before")
 
 # %% [markdown]
-# Ninety degrees: orthonormal is orthonormal. The small difference between the filters, one part in 57, has
-# become as large as what they share. **That is the promise and the danger**: if the difference is a signal,
+# Ninety degrees: orthonormal is orthonormal. The difference between the filters was one part in 115 of their
+# sum; now it is as large as the sum. **That is the promise and the danger**: if the difference is a signal,
 # it is heard at last; if it is noise, it is shouted.
 #
 # How does the growth depend on the angle?
@@ -243,7 +246,8 @@ ax.set_title("When the gradients cross, the rows of the polar factor change plac
 ov.course.picture(figure, "At 0 degrees row 1 jumps from +45 to -45 degrees, and row 2 the other way.")
 
 # %% [markdown]
-# A change of the gradient too small to see turns the step by 90 degrees. The polar factor is smooth
+# A change of the gradient too small to see turns the step by 90 degrees. Exactly at 0 there is only one
+# direction: both rows point along it, with length 0.707 each. The polar factor is smooth
 # wherever the smallest singular value stays away from zero, and torn where it reaches zero.
 #
 # ### What if the difference is only noise?
@@ -294,21 +298,24 @@ for ax, product, name in zip(axes, (factor @ factor.T, factor.T @ factor), ("O O
     ax.set(title=name, xlabel="filter" if name == "O O^T" else "weight")
 figure.colorbar(image, ax=axes, label="product")
 off = (factor @ factor.T - torch.diag((factor @ factor.T).diagonal())).abs()
-caption = f"32 filters in 27 dimensions: the filters keep products up to {off.max():.2f}, the weights' are 0."
+caption = (
+    f"32 filters in 27 dimensions: their products reach {off.max():.2f}; the weights' are 0 off the diagonal."
+)
 ov.course.picture(figure, caption)
 
 # %% [markdown]
 # ## A real gradient
 #
 # Now a network: the gradient of `digits_cnn` on one batch, before any training. `ov.param_groups` says which
-# parameters are matrices; a convolution's weight (out, in, k, k) becomes one row an output channel.
+# parameters are matrices; a convolution's weight (out, in, k, k) has a row for every output channel.
 
 # %%
 model = ov.models.digits_cnn(seed=0)
 data = ov.datasets.load("digits")
 images, labels = next(ov.datasets.batches(data, 256, seed=0, epoch=1))
 torch.nn.functional.cross_entropy(model(images), labels).backward()
-layers = {name: p.grad.flatten(1) for name, p in model.named_parameters() if p.ndim > 1}
+weights = [pair for group in ov.param_groups(model) if group["matrix"] for pair in group["params"]]
+layers = {name: weight.grad.flatten(1) for name, weight in weights}
 for name, gradient in layers.items():
     print(f"{name:10} {tuple(gradient.shape)!s:10} length {gradient.norm():.3f}")
 
@@ -324,13 +331,12 @@ ax.legend(frameon=False)
 ov.course.picture(figure, "Singular values of each layer's gradient. The head's tenth is rounding.")
 
 # %% [markdown]
-# The polar factor lifts all of these to 1. Look at the last layer, ten classes by 128 features: one of its
-# ten singular values is far below all others.
+# The polar factor lifts all of these that lie above the grey line to 1.
 #
 # ### The direction that is not there
 #
-# The ten gradients of a softmax layer always add up to zero (raising every logit by the same amount changes
-# nothing). So how many directions does its gradient have?
+# Look at the last layer, ten classes by 128 features, which feeds the softmax. How many directions does its
+# gradient really have?
 
 # %%
 guess = ov.course.predict("directions of a softmax layer's gradient, ten classes", low=0, high=12)
@@ -343,9 +349,10 @@ guess.reveal(int((values > 1.2e-6 * values[0]).sum()))
 print(f"rows add up to {head.sum(0).abs().max():.1e}, tenth singular value {values[9]:.1e}")
 
 # %% [markdown]
-# Nine, and a tenth that is rounding. The paper's code keeps it: $U V^\top$ of the plain SVD steps at full
-# size along a direction that came from the last bits of float32. The package maps such directions to zero;
-# `null="keep"` is the paper's behaviour, so that you can compare.
+# Nine, and a tenth that is rounding. Raising all ten logits by the same amount changes no probability, so
+# the ten rows of this gradient always add up to zero. The paper's code keeps the tenth: $U V^\top$ of the
+# plain SVD steps at full size along a direction that came from the last bits of float32. The package maps
+# such directions to zero; `null="keep"` is the paper's behaviour, so that you can compare.
 
 # %%
 for null in ("drop", "keep"):
@@ -354,13 +361,13 @@ for null in ("drop", "keep"):
     print(f"{null}: length of the step {factor.norm():.3f}, of its part along (1, ..., 1) {ones:.3f}")
 
 # %% [markdown]
-# Does it hurt? Not here: the softmax cannot see that direction, in which the head then takes a random walk.
-# In a layer that *can* see it, and with tiny batches, it may: lesson 06 tests that.
+# Does it hurt? Not here: the softmax cannot see that direction, in which the head then wanders about. In a
+# layer that *can* see it, and with tiny batches, it may: lesson 06 tests that.
 #
 # ### Exercise 3: only what is there
 #
 # Improve your function: directions whose singular value is at most `tol` times the largest become zero. It
-# should take a gradient of any size, and a zero gradient to zero.
+# should not matter how small the gradient is as a whole, and a zero gradient should give zero.
 
 
 # %% tags=["exercise"]
@@ -417,16 +424,18 @@ ov.course.picture(figure, f"Mean absolute cosine of the 496 pairs: {sizes}.")
 G32 = torch.randn(8, 20)
 print("scale:", torch.equal(ov.polar_factor(G32), ov.polar_factor(G32 * 2**-60)))
 order = torch.randperm(8)
+turn = ov.polar_factor(torch.randn(20, 20))
+print("turn:", torch.allclose(ov.polar_factor(G32 @ turn), ov.polar_factor(G32) @ turn, atol=1e-5))
 print("order:", torch.allclose(ov.polar_factor(G32[order]), ov.polar_factor(G32)[order], atol=1e-6))
 
 # %% [markdown]
 # ## Where this fails
 #
-# - **Noise.** Where filters differ by noise only, half of the step is noise, whatever its size was.
+# - **Noise.** Where two filters differ by a little noise only, half of each row's energy is noise.
 # - **Sizes are lost.** The gradient says that one direction matters a thousand times more than another; the
 #   step does not listen. On a well-conditioned problem that is a loss (lesson 02).
-# - **It never gets smaller.** The step has length $\sqrt{\text{rank}}$ at the minimum too: only the learning
-#   rate can end it.
+# - **It does not get smaller.** The step has length $\sqrt{\text{rank}}$ however near the minimum is: only
+#   the learning rate can end it.
 # - **It costs.** An SVD for every layer in every step is slow; lesson 03 does without.
 #
 # **Open question.** You saw that equal gradients with noise lose half of each row. With $k$ filters that all

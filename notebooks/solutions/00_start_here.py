@@ -124,3 +124,26 @@ def matched(gradient):
 
 
 ov.course.check("00.matched", matched)
+
+# %% [markdown]
+# Counting rows instead of directions:
+
+
+# %% tags=["wrong", "00.matched", "rank can be less"]
+def matched(gradient):
+    return ov.polar_factor(gradient) * gradient.norm() / min(gradient.shape) ** 0.5
+
+
+ov.course.check("00.matched", matched)
+
+# %% [markdown]
+# Every row at its own length:
+
+
+# %% tags=["wrong", "00.matched", "the direction is not"]
+def matched(gradient):
+    factor = torch.nn.functional.normalize(ov.polar_factor(gradient), dim=1)
+    return factor * gradient.norm(dim=1, keepdim=True)
+
+
+ov.course.check("00.matched", matched)

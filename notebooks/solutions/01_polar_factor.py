@@ -190,3 +190,15 @@ def polar_of_what_is_there(gradient, tol=1e-10):
 
 
 ov.course.check("01.null", polar_of_what_is_there)
+
+# %% [markdown]
+# Ignoring `tol`:
+
+
+# %% tags=["wrong", "01.null", "tol is not used"]
+def polar_of_what_is_there(gradient, tol=1e-10):
+    U, s, Vh = torch.linalg.svd(gradient, full_matrices=False)
+    return (U * (s > 1e-10 * s[0]).to(s.dtype)) @ Vh
+
+
+ov.course.check("01.null", polar_of_what_is_there)

@@ -49,10 +49,14 @@ def _close(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> bool:
 
 
 def _judge_matched(answer: Function) -> str:
-    for gradient in (_random(4, 9), 50 * _random(10, 6, seed=1)):
+    lacking = _random(6, 10, seed=1)
+    lacking = lacking - lacking.mean(0)  # a softmax head's rows add up to zero
+    for gradient in (_random(4, 9), 50 * _random(10, 6, seed=1), lacking):
         factor = polar_factor(gradient)
         result = _call(answer, gradient, shape=tuple(gradient.shape))
         right = factor * gradient.norm() / factor.norm()
+        if _close(result, right):
+            continue
         if _close(result, factor):
             raise Slip("the result has length sqrt(rank): multiply by ||gradient||_F / ||polar factor||_F")
         if _close(result, gradient):
@@ -61,11 +65,11 @@ def _judge_matched(answer: Function) -> str:
             raise Slip("too long: divide by the polar factor's own length, sqrt(rank), too")
         if _close(result, factor * torch.linalg.matrix_norm(gradient, 2)):
             raise Slip("this has the gradient's largest singular value; its length is the Frobenius norm")
-        if not _close(result, right):
-            raise Slip(
-                f"the result has length {result.norm():.3g}, the gradient {gradient.norm():.3g}; "
-                "its direction should be the polar factor's"
-            )
+        if _close(result, factor * gradient.norm() / min(gradient.shape) ** 0.5):
+            raise Slip("the rank can be less than min(m, n): divide by the length that the factor has")
+        if _close(result.norm(), gradient.norm()):
+            raise Slip("the length is right, the direction is not: scale the whole factor by one number")
+        raise Slip(f"the result has length {result.norm():.3g}, the gradient {gradient.norm():.3g}")
     return "the polar factor's direction, the gradient's length: only the shape of the step differs now."
 
 
@@ -94,7 +98,12 @@ def _judge_longer(answer: Function) -> str:
 def _judge_polar(answer: Function) -> str:
     for gradient in (_random(4, 4), _random(3, 5), _random(5, 3, seed=1)):
         U, _, Vh = torch.linalg.svd(gradient, full_matrices=False)
-        result = _call(answer, gradient, shape=tuple(gradient.shape))
+        try:
+            result = _call(answer, gradient, shape=tuple(gradient.shape))
+        except NotImplementedError:  # a RuntimeError too
+            raise
+        except RuntimeError as error:
+            raise Slip(f"the shapes do not fit; did you pass full_matrices=False? ({error})") from None
         if _close(result, U @ Vh):
             continue
         if _close(result, gradient):
@@ -116,7 +125,7 @@ def _judge_polar(answer: Function) -> str:
 
 def _judge_zero_safe(answer: Function) -> str:
     rank_one = torch.outer(_random(4), _random(6, seed=1))
-    for gradient in (_random(4, 6), 1e-8 * _random(4, 6), rank_one, torch.zeros(4, 6).double()):
+    for gradient in (_random(4, 6), 1e-20 * _random(4, 6), rank_one, torch.zeros(4, 6).double()):
         divided = Slip("a zero matrix breaks it: compare s with tol * s[0], and do not divide by a size")
         try:
             result = _call(answer, gradient, shape=tuple(gradient.shape))
@@ -135,6 +144,9 @@ def _judge_zero_safe(answer: Function) -> str:
             )
         if not _close(result, right):
             raise Slip(f"off by {(result - right).norm():.2g} for a matrix with norm {gradient.norm():.2g}")
+    coarse = _call(lambda G: answer(G, tol=0.5), _random(4, 6), shape=(4, 6))
+    if not _close(coarse, polar_factor(_random(4, 6), tol=0.5)):
+        raise Slip("tol is not used: with tol=0.5 every direction under half of the largest must go")
     return "directions are kept by their size relative to the largest, so scale never matters."
 
 

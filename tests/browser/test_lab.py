@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser import lab
 
@@ -109,16 +110,16 @@ def test_polar_labs_slider_moves_its_picture(address, wide):
         view.locator(".noUi-handle").first.focus()
         wide.keyboard.press(key)
         changed(wide, view, before)
-        assert readout.inner_text() == expected
-        assert view.locator("img").get_attribute("alt") != said
-        assert f"p = {expected}" in view.locator("[role=status]").inner_text()
+        expect(readout).to_have_text(expected)
+        expect(view.locator("img")).not_to_have_attribute("alt", said)
+        expect(view.locator("[role=status]")).to_contain_text(f"p = {expected}")
 
     for name in ("orthogonalised", "half way", "make it lose", "reset", "game: find it by hand"):
         before = picture(view)
         view.get_by_role("button", name=name, exact=True).click()
         changed(wide, view, before)
-    assert view.get_by_text("turn (degrees)").is_visible()
-    assert not view.get_by_text("degrees between rows").is_visible()
+    expect(view.get_by_text("turn (degrees)")).to_be_visible()
+    expect(view.get_by_text("degrees between rows")).to_be_hidden()
     for label in ("reveal", "flip"):
         before = picture(view)
         view.get_by_label(label).check()
