@@ -5,7 +5,9 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-READY := .venv/.ready$(TORCH)
+# what .venv was set up with counts until something else is asked for
+TORCH ?= $(patsubst .venv/.ready-%,%,$(wildcard .venv/.ready-*))
+READY := .venv/.ready$(if $(TORCH),-$(TORCH))
 
 .PHONY: lab test check lint lock pairs bench-loop
 
@@ -36,7 +38,7 @@ $(READY): pyproject.toml requirements.lock
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
 	echo "orthoviz needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$("$(PYTHON)" --version 2>&1). \
 	Install one, or name it: make lab PYTHON=/path/to/python3.12"; exit 1; }
-	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv || { rm -rf .venv; \
+	@test -x $(BIN)/pip || "$(PYTHON)" -m venv .venv || { rm -rf .venv; \
 	echo "$(PYTHON) cannot make a virtual environment: its venv module is missing. \
 	On Debian or Ubuntu: sudo apt install python3-venv"; exit 1; }
 	@echo "Setting up .venv (a minute or so with a fast network) ..."

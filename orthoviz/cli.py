@@ -13,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return args.run(args) or 0
-    except ValueError as error:  # DataError is one
+    except (ValueError, OSError) as error:  # DataError is a ValueError
         print(f"orthoviz: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -34,13 +34,15 @@ def _parser() -> argparse.ArgumentParser:
         "train", help="train a network", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     train.add_argument("--data", default="digits", metavar="NAME", help="see 'orthoviz data list'")
-    train.add_argument("--model", choices=MODELS, help="default: the one for the data's images")
-    train.add_argument("--optimizer", choices=OPTIMIZERS, default=OPTIMIZERS[0], help="")
+    train.add_argument(
+        "--model", choices=MODELS, default=argparse.SUPPRESS, help="by default the one for the images"
+    )
+    train.add_argument("--optimizer", choices=OPTIMIZERS, default=OPTIMIZERS[0], help="rule")
     train.add_argument("--epochs", type=int, default=5, help="passes over the training images")
     train.add_argument("--batch-size", type=int, default=256, help="images a step")
     train.add_argument("--lr", type=float, default=0.01, help="learning rate")
-    train.add_argument("--momentum", type=float, default=0.9, help="")
-    train.add_argument("--weight-decay", type=float, default=5e-4, help="")
+    train.add_argument("--momentum", type=float, default=0.9, help="factor of the buffer")
+    train.add_argument("--weight-decay", type=float, default=5e-4, help="coupled, as in torch's SGD")
     train.add_argument("--seed", type=int, default=0, help="of the initial weights and the batches")
     train.set_defaults(run=_train)
 
@@ -62,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--size", type=int, metavar="PIXELS", help="resize and centre-crop every image")
     add.add_argument("--max-bytes", type=int, metavar="N", help="how much an archive may unpack to")
     add.add_argument("--replace", action="store_true", help="put it in the place of an old one")
+    add.add_argument("--no-augment", action="store_true", help="never crop or mirror (digits, letters)")
     add.set_defaults(run=_add)
     actions.add_parser("list", help="the data sets there are").set_defaults(run=_list)
     show = actions.add_parser("show", help="save a contact sheet as a picture")
@@ -86,7 +89,7 @@ def _train(args: argparse.Namespace) -> None:
     import orthoviz as ov
 
     data = ov.datasets.load(args.data)
-    name = args.model or ("digits_cnn" if data.shape == (1, 8, 8) else "basic_cnn")
+    name = getattr(args, "model", None) or ("digits_cnn" if data.shape == (1, 8, 8) else "basic_cnn")
     model = getattr(ov.models, name)(len(data.classes), seed=args.seed)
     make = {"orthogonal_sgd": ov.OrthogonalSGD, "sgd": torch.optim.SGD}[args.optimizer]
     optimizer = make(
@@ -108,7 +111,8 @@ def _fetch(args: argparse.Namespace) -> None:
 def _add(args: argparse.Namespace) -> None:
     from orthoviz import datasets
 
-    print(datasets.add(args.name, args.path, size=args.size, max_bytes=args.max_bytes, replace=args.replace))
+    options = {"size": args.size, "max_bytes": args.max_bytes, "replace": args.replace}
+    print(datasets.add(args.name, args.path, augment=not args.no_augment, **options))
 
 
 def _list(args: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Layout", "as_matrix", "from_matrix", "layout_of_shape", "param_groups"]
+__all__ = ["Layout", "as_matrix", "check_layout", "from_matrix", "layout_of_shape", "param_groups"]
 
 Layout = tuple[str, int]
 
@@ -55,6 +55,18 @@ def layout_of_shape(shape: tuple[int, ...]) -> Layout | None:
     return _if_matrix(("rows", 1), shape)
 
 
+def check_layout(layout: Layout | None, shape: tuple[int, ...]) -> None:
+    """Raise ValueError for a layout that is none, or that a parameter of this shape cannot have."""
+    if layout is None:
+        return
+    kind, parts = layout
+    if kind not in ("rows", "columns") or len(shape) < 2 or parts < 1 or shape[0] % parts:
+        raise ValueError(
+            "matrix must be None, ('rows', parts) or ('columns', parts) with parts that divide the first "
+            f"dimension, got {layout} for a parameter of shape {tuple(shape)}: see ov.param_groups"
+        )
+
+
 def as_matrix(tensor: Tensor, layout: Layout) -> Tensor:
     """``tensor`` as ``(m, n)``, or ``(parts, m, n)`` where parts > 1. Rows are components."""
     kind, parts = layout
@@ -77,7 +89,7 @@ def from_matrix(matrix: Tensor, layout: Layout, like: Tensor) -> Tensor:
 def _layout(module: nn.Module, name: str, parameter: nn.Parameter) -> Layout | None:
     kind, parts = "rows", 1
     match module:
-        case nn.Embedding() | nn.EmbeddingBag():
+        case nn.Embedding() | nn.EmbeddingBag() | nn.LayerNorm() | nn.RMSNorm():
             return None
         case nn.ConvTranspose1d() | nn.ConvTranspose2d() | nn.ConvTranspose3d():
             kind, parts = "columns", module.groups
@@ -90,7 +102,7 @@ def _layout(module: nn.Module, name: str, parameter: nn.Parameter) -> Layout | N
 
 def _if_matrix(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
     """The layout, unless it leaves fewer than two rows or columns to make orthogonal."""
-    if len(shape) < 2:
+    if len(shape) < 2 or 0 in shape:
         return None
     kind, parts = layout
     rows = shape[1] if kind == "columns" else shape[0] // parts

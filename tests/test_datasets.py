@@ -167,6 +167,19 @@ def test_digits_are_always_there_and_fixed():
     assert torch.equal(data.train.images, ov.datasets.load("digits").train.images)
 
 
+def test_a_folder_of_the_same_name_does_not_hide_a_data_set(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder.rename(tmp_path / "insects")
+    assert main(["data", "add", "insects", "insects"]) == 0
+    assert main(["data", "list"]) == 0
+    assert "'insects': 6 training" in capsys.readouterr().out
+
+
+def test_digits_and_letters_can_be_kept_from_mirroring(folder, capsys):
+    assert main(["data", "add", "insects", str(folder), "--no-augment"]) == 0
+    assert ov.datasets.load("insects").augment is False
+
+
 # What is refused
 
 
@@ -279,6 +292,32 @@ def test_a_damaged_image_is_named(folder, store, capsys, suffix):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     message = refused(capsys, store, "data", "add", "insects", folder, "--size", "8")
     assert f"test/bee/half.{suffix}" in message
+
+
+def test_a_format_that_starts_another_program_is_no_image(folder, store, capsys):
+    (folder / "train" / "ant" / "drawing.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")
+    assert "is not an image" in refused(capsys, store, "data", "add", "insects", folder)
+
+
+def test_a_zip_packed_in_an_unknown_way(folder, tmp_path, store, capsys):
+    path = packed(folder, "zip", tmp_path / "set.zip")
+    content = bytearray(path.read_bytes())
+    directory = content.index(b"PK\x01\x02")
+    content[8:10] = content[directory + 10 : directory + 12] = (9).to_bytes(2, "little")  # Deflate64
+    path.write_bytes(content)
+    assert "damaged" in refused(capsys, store, "data", "add", "insects", path)
+
+
+@pytest.mark.parametrize("size", ["0", "-3", "60000"])
+def test_an_impossible_size(folder, store, capsys, size):
+    assert "size must be from 1 to 4096" in refused(
+        capsys, store, "data", "add", "insects", folder, "--size", size
+    )
+
+
+def test_a_name_too_long_for_the_disk(folder, store, capsys):
+    refused(capsys, store, "data", "add", "x" * 300, folder)
+    refused(capsys, store, "train", "--data", "x" * 300)
 
 
 def test_an_empty_file(folder, store, capsys):

@@ -178,6 +178,8 @@ class Evil:
         ({"test_batch": {b"data": batch(1)[b"data"], b"labels": [10] * 20}}, "test_batch"),
         ({"test_batch": [1, 2]}, "test_batch"),
         ({"batches.meta": {}}, "names no labels"),
+        ({"batches.meta": {b"label_names": ["str", 3]}}, "names no labels"),
+        ({"test_batch": batch(1, count=0)}, "test_batch"),
     ],
 )
 def test_a_bad_archive_is_refused_and_runs_nothing(tmp_path, store, capsys, changed, words):

@@ -18,7 +18,8 @@ class Odd(nn.Module):
         self.transposed = nn.ConvTranspose2d(4, 6, 3, groups=2)
         self.attention = nn.MultiheadAttention(8, 2)
         self.embedding = nn.Embedding(10, 8)
-        self.norm = nn.LayerNorm(8)
+        self.norm = nn.LayerNorm([4, 4])
+        self.empty = nn.Linear(5, 0)
         self.tied = nn.Linear(6, 4)
         self.tied.weight = self.dense.weight
         self.gain = nn.Parameter(torch.ones(8, 1, 1))
@@ -43,6 +44,7 @@ def layouts():
         ("depthwise.weight", None),
         ("embedding.weight", None),
         ("norm.weight", None),
+        ("empty.weight", None),
         ("dense.bias", None),
         ("gain", None),
     ],

@@ -223,11 +223,13 @@ def test_a_sparse_gradient_is_refused():
         (dict(lr=0.1, method="sideways"), "exact, svd"),
         (dict(lr=0.1, tol=2.0), "tol"),
         (dict(lr=0.1, null="maybe"), "null"),
+        (dict(lr=0.1, matrix=("colums", 1)), "matrix must be None"),
+        (dict(lr=0.1, matrix=("rows", 3)), "matrix must be None"),
     ],
 )
 def test_bad_arguments_are_refused_at_once_and_in_a_later_group(options, words):
     with pytest.raises(ValueError, match=words):
-        ov.OrthogonalSGD([nn.Parameter(torch.zeros(2))], **options)
+        ov.OrthogonalSGD([{"params": [nn.Parameter(torch.zeros(2))], **options}], lr=0.1)
     optimizer = ov.OrthogonalSGD([nn.Parameter(torch.zeros(2))], lr=0.1)
     with pytest.raises(ValueError, match=words):
         optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))], **options})

@@ -114,8 +114,14 @@ def test_the_same_state_gives_the_same_picture(lab):
 def test_as_code_makes_the_view_that_is_shown(lab):
     lab.set(p=0.35, angle=40.0, show_factor=True)
     code = html.unescape(re.sub("<[^>]+>", "", lab._call.value))
-    assert code == "ov.widgets.polar_lab(p=0.35, angle=40.0, show_factor=True)"
+    assert code == "ov.widgets.polar_lab(angle=40, p=0.35, show_factor=True)"
     assert source(eval(code, {"ov": ov})) == source(lab)
+    press(lab, "make it lose")
+    code = html.unescape(re.sub("<[^>]+>", "", lab._call.value))
+    assert code == "ov.widgets.polar_lab(torch.tensor([[1, 0], [0, 1]]), angle=1)"
+    assert source(eval(code, {"ov": ov, "torch": torch})) == source(lab)
+    started = ov.widgets.polar_lab(p=1.0)
+    assert "polar_lab(p=1)" in started._call.value
     assert lab._call.layout.display == "none"
     button(lab, "as code").value = True
     assert lab._call.layout.display == ""
@@ -151,9 +157,34 @@ def test_a_matrix_that_cannot_be_shown_is_refused(matrix):
         ov.widgets.polar_lab(matrix)
 
 
-def test_parallel_rows_are_no_error(lab):
-    lab.set(numbers="1 1; 2 2", angle=0.0)
+def test_typed_rows_come_with_their_own_angle(lab):
+    press(lab, "the gradient")
+    lab.set(numbers="1 0; 0 1")
+    assert lab.state["angle"] == 90
+    assert "axes of 1.00 and 1.00" in line(lab)
+
+
+@pytest.mark.parametrize("game", [False, True])
+def test_parallel_rows_have_one_direction(lab, game):
+    lab.set(numbers="1 0; 1 0", game=game, reveal=True)
     assert 'role="status"' in lab._line.value
+    if not game:
+        assert "they are 1.00 and 0.00" in line(lab)
+
+
+def test_a_closed_view_leaves_no_widget_behind():
+    instances = ipywidgets.widgets.widget._instances
+    before = set(instances)
+    view = ov.widgets.polar_lab()
+    assert len(instances) > len(before) + 20
+    view.close()
+    left = [instances[key] for key in set(instances) - before]
+    assert not [widget for widget in left if isinstance(widget, ipywidgets.DOMWidget)]
+
+
+def test_a_name_that_the_state_lacks_is_refused(lab):
+    with pytest.raises(ValueError, match="the view has no angel"):
+        lab.set(angel=40)
 
 
 def test_without_a_kernel_a_view_is_its_picture_with_a_caption(lab):
@@ -169,7 +200,7 @@ def test_an_error_in_drawing_is_shown_in_the_view():
             raise RuntimeError("the pencil broke")
         return core.Picture(b"", "fine")
 
-    view = core.View("test", draw, {"x": ipywidgets.Checkbox(False)})
+    view = core.View(draw, {"x": ipywidgets.Checkbox(False)})
     view.set(x=True)
     assert "the pencil broke" in line(view)
 
@@ -255,28 +286,31 @@ def test_closing_ends_the_thread():
     wait(threads)
     view.close()
     assert not threads()
+    view.start()
+    assert not threads()
 
 
 def test_a_cell_that_runs_again_ends_its_earlier_race_and_no_other(monkeypatch):
     class Shell:
-        cell = "a"
+        cell, run = "a", 1
 
         def get_parent(self):
-            return {"metadata": {"cellId": self.cell}}
+            return {"metadata": {"cellId": self.cell}, "header": {"msg_id": self.run}}
 
     shell = Shell()
     monkeypatch.setattr(core, "get_ipython", lambda: shell)
     first = long_race()
+    beside = long_race()  # a second one in the same cell
     shell.cell = "b"
     other = long_race()
-    press(first, "start")
-    press(other, "start")
-    wait(lambda: len(threads()) == 2)
-    shell.cell = "a"
-    second = long_race()
+    for view in (first, beside, other):
+        press(view, "start")
+    wait(lambda: len(threads()) == 3)
+    shell.cell, shell.run = "a", 2
+    again = long_race()
     assert len(threads()) == 1
     assert other._thread.is_alive()
-    for view in (second, other):
+    for view in (again, other):
         view.close()
     assert not threads()
 
@@ -292,6 +326,29 @@ def test_an_error_in_training_is_shown_in_the_view(race, monkeypatch):
     assert not threads()
 
 
-def test_a_rate_that_is_not_on_the_scale_is_refused():
-    with pytest.raises(ValueError, match="lr of SGD must be one of"):
-        ov.widgets.race(lr_sgd=0.5)
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(lr_sgd=0.5), "lr of SGD must be one of"),
+        (dict(epochs=0), "epochs must be at least 1"),
+        (dict(batch_size=0), "batch_size must be at least 1"),
+    ],
+)
+def test_a_race_that_cannot_be_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        ov.widgets.race(**options)
+
+
+def test_a_races_code_names_what_differs_from_the_default(race):
+    assert "ov.widgets.race(epochs=2)" in race._call.value
+    press(race, "make it lose")
+    assert "ov.widgets.race(lr_sgd=0.1, lr_orthogonal=0.1, epochs=2)" in race._call.value
+
+
+def test_racing_leaves_the_global_random_state_alone(race):
+    torch.manual_seed(0)
+    expected = torch.rand(4)
+    torch.manual_seed(0)
+    press(race, "start")
+    wait(lambda: not threads())
+    assert torch.equal(torch.rand(4), expected)

@@ -2,6 +2,7 @@
 
 import lzma
 import os
+import re
 import stat
 import tarfile
 import zipfile
@@ -16,7 +17,10 @@ from orthoviz.datasets.dataset import DataError
 MOST_BYTES = 4 * 10**9
 MOST_TIMES_PACKED = 100
 
-_DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
+_DAMAGE = (
+    *(EOFError, OSError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile),
+    NotImplementedError,  # a zip packed in a way that Python does not read
+)
 
 
 class Member(NamedTuple):
@@ -30,9 +34,9 @@ def members(path: Path, max_bytes: int | None = None) -> Iterator[Member]:
     """Yield every file and folder in ``path``, in its order; hidden files are passed over.
 
     Raises:
-        DataError: not a folder, tar or zip; cut short or damaged; a link, a device, an encrypted
-            member, or one whose path leads outside; more than ``max_bytes`` (default: 4 GB, and for an
-            archive 100 times its packed size) in all.
+        DataError: not a folder, tar or zip; cut short or damaged; a link in an archive, a device, an
+            encrypted member, or one whose path leads outside; more than ``max_bytes`` (default: 4 GB, and for
+            an archive 100 times its packed size) in all.
     """
     if path.is_dir():
         found = _folder_members(path)
@@ -52,7 +56,7 @@ def members(path: Path, max_bytes: int | None = None) -> Iterator[Member]:
     try:
         for name, size, read in found:
             parts = PurePosixPath(name.replace("\\", "/"))
-            if parts.is_absolute() or ".." in parts.parts or name[1:2] == ":":
+            if parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:[\\/]", name):
                 raise DataError(f"{name} in {path} leads outside the data set. Nothing was added.")
             total += size
             if total > limit:

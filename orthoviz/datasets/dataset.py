@@ -20,7 +20,7 @@ class Split(NamedTuple):
     """``(N,)`` int64, indices into the data set's classes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Two splits of labelled images, and what a loader needs to know of them."""
 
@@ -48,6 +48,8 @@ class Dataset:
         def some(split: Split, count: int | None) -> Split:
             if count is None:
                 return split
+            if count < 1:
+                raise ValueError(f"a subset needs at least 1 image of each split, got {count}")
             order = torch.randperm(len(split.labels), generator=torch.Generator().manual_seed(seed))
             return Split(split.images[order[:count]], split.labels[order[:count]])
 
@@ -96,7 +98,8 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     """Mean and standard deviation of each channel of uint8 images, on the scale 0 to 1."""
     total = torch.zeros(images.shape[1], dtype=torch.float64)
     squares = torch.zeros_like(total)
-    for chunk in images.split(1024):
+    per_image = images[0].numel()
+    for chunk in images.split(max(1, 2**23 // per_image)):  # 64 MB of float64 at a time
         values = chunk.double() / 255
         total += values.sum((0, 2, 3))
         squares += values.square().sum((0, 2, 3))

@@ -1,5 +1,6 @@
 """Downloads that resume, and are checked before they are opened."""
 
+import errno
 import http.client
 import urllib.error
 import urllib.request
@@ -42,8 +43,9 @@ def fetch(name: str = "cifar10", *, url: str | None = None, replace: bool = Fals
                 "MIRROR) or a colleague and run 'orthoviz data add cifar10 PATH'. Every lesson also works "
                 "on the built-in digits."
             ) from error
-        except OSError:  # the disk is full
-            partial.unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):  # the disk is full: leave no trace on it
+                partial.unlink(missing_ok=True)
             raise
     found = official.checksum(partial)
     if found != official.SHA256:

@@ -40,9 +40,10 @@ def read(path: Path, max_bytes: int | None = None) -> Found | None:
         raise DataError(f"{path} lacks {', '.join(missing)}. Nothing was added.")
 
     meta = contents["batches.meta"]
-    if not isinstance(meta, dict) or b"label_names" not in meta:
+    names = meta.get(b"label_names") if isinstance(meta, dict) else None
+    if not (isinstance(names, list) and names and all(isinstance(name, bytes) for name in names)):
         raise DataError(f"batches.meta in {path} names no labels. Nothing was added.")
-    classes = tuple(label.decode() for label in meta[b"label_names"])
+    classes = tuple(name.decode(errors="replace") for name in names)
     official = path.is_file() and checksum(path) == SHA256
     return Found(
         classes=classes,
@@ -102,7 +103,7 @@ def _split(path: Path, batches: list[tuple[str, Any]], classes: int) -> Split:
             and pixels.ndim == 2
             and pixels.shape[1] == 3 * 32 * 32
             and isinstance(truth, list)
-            and len(truth) == len(pixels)
+            and len(truth) == len(pixels) > 0
             and all(isinstance(label, int) and 0 <= label < classes for label in truth)
         )
         if not right:

@@ -18,6 +18,8 @@ from orthoviz.datasets.dataset import DataError, Split
 
 _TEST_SPLITS = ("test", "val")
 _SPLITS = ("train", *_TEST_SPLITS)
+# Pillow would try every format it knows, among them some that start other programs
+_FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
 # Pillow turns these into RGB and loses nothing but transparency
 _MODES = {
     "RGB": "colour",
@@ -124,7 +126,7 @@ def _decode(name: str, data: bytes, size: int | None) -> tuple[NDArray[np.uint8]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
             wide = any(";16" in str(tile) for tile in image.tile)  # Pillow would cut these to 8 bits
             mode = image.mode
             if wide or mode not in _MODES:

@@ -28,8 +28,8 @@ def contact_sheet(data: Dataset, per_class: int = 10, classes: int = 20) -> Imag
         draw.text((6, top + cell_h // 2), name, fill="black", font=font, anchor="lm")
         members = torch.nonzero(data.train.labels == row)[:per_class, 0]
         for column, index in enumerate(members.tolist()):
-            pixels = data.train.images[index].permute(1, 2, 0).numpy().squeeze()
-            tile = Image.fromarray(pixels).convert("RGB")
+            pixels = data.train.images[index].permute(1, 2, 0).numpy()
+            tile = Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[..., 0]).convert("RGB")
             tile = tile.resize((cell_w, cell_h), Image.Resampling.NEAREST)
             page.paste(tile, (label_w + gap + column * (cell_w + gap), top))
     return page

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
@@ -51,7 +51,7 @@ def load(name: str) -> Dataset:
     """
     if name in _BUILT_IN:
         return _BUILT_IN[name]()
-    if Path(name).exists() or not _is_name(name):
+    if not _is_name(name) or (Path(name).exists() and not _path(name).is_file()):
         raise DataError(
             f"{name!r} is not the name of a data set. If it is a folder or archive of images, run "
             f"'orthoviz data add NAME {name}' once, then load it by that name."
@@ -77,7 +77,7 @@ def load(name: str) -> Dataset:
         test=Split(tensors["test_images"].permute(0, 3, 1, 2), tensors["test_labels"]),
         mean=tuple(about["mean"]),
         std=tuple(about["std"]),
-        augment=True,
+        augment=about["augment"],
         source=about["source"],
     )
 
@@ -89,6 +89,7 @@ def add(
     size: int | None = None,
     max_bytes: int | None = None,
     replace: bool = False,
+    augment: bool = True,
 ) -> str:
     """Check a folder, archive or the official CIFAR-10 archive, and keep its images under ``name``.
 
@@ -100,6 +101,8 @@ def add(
             of different sizes are refused.
         max_bytes: how much an archive may unpack to, instead of 4 GB and 100 times its packed size.
         replace: put it in the place of the data set that has this name.
+        augment: whether training images are to be cropped at random and mirrored. Not for digits and
+            letters: a mirrored 2 is no 2.
 
     Returns:
         What was found, in a few lines.
@@ -111,14 +114,15 @@ def add(
     path = Path(path).expanduser()
     if not path.exists():
         raise DataError(f"{path} does not exist. Nothing was added.")
-    if size is not None and size < 1:
-        raise DataError(f"size must be at least 1 pixel, got {size}. Nothing was added.")
+    if size is not None and not 1 <= size <= 4096:
+        raise DataError(f"size must be from 1 to 4096 pixels, got {size}. Nothing was added.")
     found = official.read(path, max_bytes) or pictures.read(path, max_bytes, size)
     mean, std = channel_statistics(found.train.images)
     about = {
         "classes": found.classes,
         "mean": mean,
         "std": std,
+        "augment": augment,
         "source": found.source,
         "sha256": _checksum(found),
         "added": time.strftime("%Y-%m-%d"),
@@ -197,8 +201,9 @@ def writing_to(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob(".*.partial"):  # of a process that was killed
-            if time.time() - old.stat().st_mtime > 3600:
-                old.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another process sweeps too
+                if time.time() - old.stat().st_mtime > 3600:
+                    old.unlink()
         yield
     except (SafetensorError, OSError) as error:
         raise DataError(

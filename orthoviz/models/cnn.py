@@ -1,7 +1,7 @@
 """The paper's BasicCNN, and a smaller one for 8 x 8 digits."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def basic_cnn(num_classes: int = 10, *, seed: int | None = None) -> nn.Sequential:
@@ -12,7 +12,7 @@ def basic_cnn(num_classes: int = 10, *, seed: int | None = None) -> nn.Sequentia
 
     Args:
         num_classes: size of the last layer.
-        seed: of the initial weights; the global random state is left as it was. None: torch's own.
+        seed: of the initial weights; the global random state is not used. None: torch's own.
 
     Source: Tuddenham, Prügel-Bennett & Hare 2022 (arXiv 2202.07052), and its published code.
     """
@@ -27,7 +27,7 @@ def digits_cnn(num_classes: int = 10, *, seed: int | None = None) -> nn.Sequenti
 
     Args:
         num_classes: size of the last layer.
-        seed: of the initial weights; the global random state is left as it was. None: torch's own.
+        seed: of the initial weights; the global random state is not used. None: torch's own.
     """
     return _cnn(1, (16, 32, 32), (1, 2, 2), 128, num_classes, seed)
 
@@ -40,15 +40,24 @@ def _cnn(
     num_classes: int,
     seed: int | None,
 ) -> nn.Sequential:
+    # A generator of their own: seeding the global one would disturb other threads
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
     layers: list[nn.Module] = []
-    with torch.random.fork_rng(devices=[], enabled=seed is not None):
-        if seed is not None:
-            torch.manual_seed(seed)
-        for width, stride in zip(widths, strides, strict=True):
-            layers += [
-                nn.Conv2d(channels, width, kernel_size=3, stride=stride, padding=1),
-                nn.BatchNorm2d(width),
-                nn.ReLU(),
-            ]
-            channels = width
-        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, num_classes))
+    for width, stride in zip(widths, strides, strict=True):
+        options = {"kernel_size": 3, "stride": stride, "padding": 1}
+        convolution = nn.utils.skip_init(nn.Conv2d, channels, width, **options)
+        layers += [_initialised(convolution, generator), nn.BatchNorm2d(width), nn.ReLU()]
+        channels = width
+    head = nn.utils.skip_init(nn.Linear, features, num_classes)
+    return nn.Sequential(*layers, nn.Flatten(), _initialised(head, generator))
+
+
+def _initialised(layer: nn.Module, generator: torch.Generator | None) -> nn.Module:
+    """Torch's default weights, uniform within 1 / sqrt(inputs of a unit), drawn from ``generator``."""
+    assert isinstance(layer.weight, Tensor)
+    assert isinstance(layer.bias, Tensor)
+    bound = layer.weight[0].numel() ** -0.5
+    with torch.no_grad():
+        for parameter in (layer.weight, layer.bias):
+            parameter.uniform_(-bound, bound, generator=generator)
+    return layer

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orthoviz.matrices import as_matrix, from_matrix, layout_of_shape
+from orthoviz.matrices import as_matrix, check_layout, from_matrix, layout_of_shape
 from orthoviz.polar import polar_factor
 from orthoviz.polar.factor import check_arguments
 
@@ -49,7 +49,7 @@ class OrthogonalSGD(torch.optim.Optimizer):
 
     Raises:
         ValueError: an argument outside the ranges above; also when a group is added later.
-        TypeError: a gradient is sparse.
+        TypeError: a gradient is sparse or complex.
 
     Source: Tuddenham, Prügel-Bennett & Hare 2022 (arXiv 2202.07052), section 2.
 
@@ -164,6 +164,9 @@ def _check_group(group: dict[str, Any]) -> None:
             f"got momentum {group['momentum']} and dampening {group['dampening']}"
         )
     check_arguments(group["method"], group["tol"], group["null"])
+    if group["matrix"] != _UNKNOWN:
+        for p in group["params"]:
+            check_layout(group["matrix"], p.shape)
 
 
 def _check_gradients(group: dict[str, Any]) -> None:
@@ -174,5 +177,7 @@ def _check_gradients(group: dict[str, Any]) -> None:
         name = group["param_names"][i] if "param_names" in group else f"of shape {tuple(p.shape)}"
         if p.grad.is_sparse:
             raise TypeError(f"the gradient of parameter {name} is sparse: use a dense gradient")
+        if p.grad.is_complex():
+            raise TypeError(f"the gradient of parameter {name} is complex: only real ones are supported")
         if group["error_if_nonfinite"] and not bool(p.grad.isfinite().all()):
             raise RuntimeError(f"the gradient of parameter {name} holds NaN or infinity")

@@ -10,7 +10,7 @@ import html
 import io
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import ipywidgets as w
@@ -38,7 +38,6 @@ class View(w.VBox):  # type: ignore[misc]
     """A picture above its controls.
 
     Args:
-        name: the public function that makes this view, for "as code".
         draw: ``draw(state)``, the picture of a state. Called from one thread at a time.
         controls: widgets with a ``value``, by the name that they have in the state.
         presets: states with names, as buttons; values that a preset leaves out become the first state's.
@@ -47,12 +46,11 @@ class View(w.VBox):  # type: ignore[misc]
         more: names of controls that stand under "more".
         buttons: further buttons, shown before the presets.
         state: what the picture needs besides the controls.
-        code: names of the controls that are arguments of the public function.
+        code: ``code(state)``, the call that makes this state.
     """
 
     def __init__(
         self,
-        name: str,
         draw: Callable[[State], Picture],
         controls: dict[str, Any],
         *,
@@ -62,9 +60,9 @@ class View(w.VBox):  # type: ignore[misc]
         more: Sequence[str] = (),
         buttons: Sequence[w.Button] = (),
         state: State | None = None,
-        code: Sequence[str] = (),
+        code: Callable[[State], str] = lambda state: "",
     ) -> None:
-        self._name, self._draw, self._controls, self._code = name, draw, controls, code
+        self._draw, self._controls, self._code = draw, controls, code
         self._visible = visible or (lambda state: list(controls))
         self._extra = dict(state or {})
         self._first = {key: control.value for key, control in controls.items()}
@@ -102,7 +100,9 @@ class View(w.VBox):  # type: ignore[misc]
         return {key: control.value for key, control in self._controls.items()} | self._extra
 
     def set(self, **state: Any) -> None:
-        """Change some of the state, and draw once."""
+        """Change some of the state, in the order given, and draw once."""
+        if unknown := state.keys() - self.state.keys():
+            raise ValueError(f"the view has no {', '.join(unknown)}; it has {', '.join(self.state)}")
         self._holding = True
         try:
             for key, value in state.items():
@@ -120,7 +120,7 @@ class View(w.VBox):  # type: ignore[misc]
             state = self.state
             try:
                 image, text = self._draw(state)
-            except Exception as error:  # the message is for the learner, the trace for the log
+            except Exception as error:  # wherever it comes from, the learner should see it
                 self.say(error)
                 return
             self._image, self._text = image, text
@@ -129,10 +129,15 @@ class View(w.VBox):  # type: ignore[misc]
             shown = self._visible(state)
             for key, control in self._controls.items():
                 control.layout.display = "" if key in shown else "none"
-            arguments = ", ".join(
-                f"{key}={state[key]!r}" for key in self._code if state[key] != self._first[key]
-            )
-            self._call.value = f"<code>ov.widgets.{self._name}({html.escape(arguments)})</code>"
+            self._call.value = f"<code>{html.escape(self._code(state))}</code>"
+
+    def close(self) -> None:
+        """Take the view and all its parts away."""
+        for widget in _parts(self):
+            widget.unobserve_all()
+            if widget is not self:
+                widget.close()
+        super().close()
 
     def say(self, error: Exception) -> None:
         """Show an error below the picture."""
@@ -195,22 +200,33 @@ def _encoded(canvas: FigureCanvasAgg) -> bytes:
     return data.getvalue()
 
 
-_of_cell: dict[str, w.Widget] = {}
+_of_cell: dict[str, tuple[str, list[w.Widget]]] = {}
 
 
 def replace_earlier(view: w.Widget) -> None:
-    """Close the live view that this notebook cell made when it ran before.
+    """Close the live views that this notebook cell made when it ran before.
 
-    A cell that is run again makes a new view, and nothing else tells the old one that it is gone.
+    A cell that is run again makes new views, and nothing else tells the old ones that they are gone.
     """
     shell: Any = get_ipython()
     parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
     cell = parent.get("metadata", {}).get("cellId")
     if cell is None:
         return
-    if (earlier := _of_cell.pop(cell, None)) is not None:
-        earlier.close()
-    _of_cell[cell] = view
+    run = parent["header"]["msg_id"]
+    earlier, views = _of_cell.get(cell, (run, []))
+    if earlier != run:
+        for old in views:
+            old.close()
+        views = []
+    _of_cell[cell] = run, [*views, view]
+
+
+def _parts(widget: w.Widget) -> Iterator[w.Widget]:
+    """The widget and all that it holds."""
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from _parts(child)
 
 
 def img(data: bytes, text: str) -> str:

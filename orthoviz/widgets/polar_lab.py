@@ -1,6 +1,7 @@
 """polar_lab: what orthogonalising does to two gradients, as an ellipse."""
 
 import math
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -42,7 +43,7 @@ def polar_lab(
         ValueError: the matrix has another shape, or holds NaN or infinity.
     """
     rows = torch.tensor(G, dtype=torch.float64) if matrix is None else _checked(matrix)
-    text = "; ".join(" ".join(f"{x:.4g}" for x in row) for row in rows.tolist())
+    text = _as_text(rows)
     source = {text: rows}  # the numbers in full precision, for the text that stands for them
 
     def slider(value: float, low: float, high: float, step: float, label: str) -> w.FloatSlider:
@@ -50,18 +51,36 @@ def polar_lab(
             value, min=low, max=high, step=step, description=label, style={"description_width": "initial"}
         )
 
+    numbers = w.Text(text, description="rows", continuous_update=False)
     controls = {
+        "numbers": numbers,  # first: a preset sets the rows, then the angle between them
         "p": slider(p, 0, 1, 0.05, "p (1: G, 0: polar factor)"),
         "angle": slider(_between(rows) if angle is None else angle, -180, 180, 0.25, "degrees between rows"),
         "show_factor": w.Checkbox(show_factor, description="show the polar factor", indent=False),
         "turn": slider(0, -180, 180, 1, "turn (degrees)"),
         "flip": w.Checkbox(False, description="flip", indent=False),
         "reveal": w.Checkbox(False, description="reveal", indent=False),
-        "numbers": w.Text(text, description="rows", continuous_update=False),
         "game": w.Checkbox(False, description="by hand", indent=False),
     }
+
+    def settle(change: Any) -> None:
+        """New rows come with the angle that they have."""
+        with suppress(ValueError):
+            controls["angle"].value = _between(source.get(change.new, _parsed(change.new)))
+
+    numbers.observe(settle, "value")
+
+    def code(state: State) -> str:
+        rows_now = state["numbers"]
+        given = [] if rows_now == _COURSE else ["matrix" if rows_now == text else _as_tensor(rows_now)]
+        apart = source.get(rows_now, _parsed(rows_now))
+        if abs(state["angle"] - _between(apart)) > _NEAR:
+            given.append(f"angle={state['angle']:g}")
+        given += [f"p={state['p']:g}"] if state["p"] else []
+        given += ["show_factor=True"] if state["show_factor"] else []
+        return f"ov.widgets.polar_lab({', '.join(given)})"
+
     return View(
-        "polar_lab",
         partial(_draw, _Scene(), source),
         controls,
         presets={
@@ -73,10 +92,12 @@ def polar_lab(
         lose={"numbers": "1 0; 0 1", "angle": 1.0, "p": 0.0},
         visible=lambda s: ["numbers", *(_GAME if s["game"] else _EXPLORE)],
         more=["numbers"],
-        code=["p", "angle", "show_factor"],
+        code=code,
     )
 
 
+_NEAR = 0.13
+"""Degrees: less than the slider's step."""
 _EXPLORE = ("p", "angle", "show_factor")
 _GAME = ("turn", "flip", "reveal")
 
@@ -192,7 +213,8 @@ def _message(rows: Tensor, s: Tensor, factor: Tensor, shown: Tensor, state: Stat
             text += f" The polar factor: {best:.3f}, the nearest there is. Gram-Schmidt: {gram_schmidt:.3f}."
         return "Turn and flip the pair until it is nearest to G", text
     kept = f"G has axes of {s[0]:.2f} and {s[1]:.2f}; with p = {state['p']:.2f} they are "
-    kept += f"{s[0] ** state['p']:.2f} and {s[1] ** state['p']:.2f}, in the same directions."
+    lengths = torch.linalg.svdvals(shown)
+    kept += f"{lengths[0]:.2f} and {lengths[1]:.2f}, in the same directions."
     if state["p"] == 0 and 0 < angle < 5:
         apart = ((factor[0] - factor[1]).norm() / (rows[0] - rows[1]).norm()).item()
         title = f"Two nearly equal gradients, {angle:.3g}° apart: their difference grows {apart:.0f} times"
@@ -230,9 +252,9 @@ def _checked(matrix: Tensor) -> Tensor:
 def _turned(rows: Tensor | None, state: State) -> Tensor:
     """The rows of the state: its numbers, with row 2 turned to the state's angle from row 1."""
     if rows is None:
-        rows = _checked(_parsed(state["numbers"]))
+        rows = _parsed(state["numbers"])
     turn = math.radians(state["angle"] - _between(rows))
-    if abs(turn) < math.radians(0.13):  # less than the slider's step: the numbers as they are
+    if abs(turn) < math.radians(_NEAR):  # the numbers as they are
         return rows
     x, y = rows[1].tolist()
     turned = (x * math.cos(turn) - y * math.sin(turn), x * math.sin(turn) + y * math.cos(turn))
@@ -241,11 +263,21 @@ def _turned(rows: Tensor | None, state: State) -> Tensor:
 
 def _parsed(numbers: str) -> Tensor:
     try:
-        return torch.tensor([[float(x) for x in row.replace(",", " ").split()] for row in numbers.split(";")])
+        rows = [[float(x) for x in row.replace(",", " ").split()] for row in numbers.split(";")]
+        matrix = torch.tensor(rows, dtype=torch.float64)
     except ValueError:
         raise ValueError(
             f"rows must be two rows of numbers such as '1.6 .3; 1.2 .9', got {numbers!r}"
         ) from None
+    return _checked(matrix)
+
+
+def _as_text(rows: Tensor) -> str:
+    return "; ".join(" ".join(f"{x:.4g}" for x in row) for row in rows.tolist())
+
+
+def _as_tensor(numbers: str) -> str:
+    return f"torch.tensor([{', '.join('[' + ', '.join(row.split()) + ']' for row in numbers.split(';'))}])"
 
 
 def _between(rows: Tensor) -> float:
@@ -262,7 +294,7 @@ def _gram_schmidt(rows: Tensor) -> Tensor:
     """Row 1 at length 1, then what row 2 adds to it, at length 1."""
     first = rows[0] / rows[0].norm()
     second = rows[1] - (rows[1] @ first) * first
-    return torch.stack([first, second / second.norm()])
+    return torch.stack([first, second / second.norm().clamp(min=1e-300)])  # parallel rows: no second one
 
 
 def _orthonormal_pair(degrees: float, flip: bool) -> Tensor:
@@ -274,3 +306,6 @@ def _orthonormal_pair(degrees: float, flip: bool) -> Tensor:
 def _circle() -> NDArray[np.float64]:
     turn = np.linspace(0, 2 * np.pi, 181)
     return np.stack([np.cos(turn), np.sin(turn)])
+
+
+_COURSE = _as_text(torch.tensor(G))

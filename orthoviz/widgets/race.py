@@ -24,6 +24,7 @@ from orthoviz.widgets.core import Picture, Stage, State, View, replace_earlier
 
 _RATES = (0.003, 0.01, 0.03, 0.1)
 _RACERS = {"SGD": (SGD, "--", "o"), "orthogonal SGD": (ORTHOGONAL, "-", "s")}
+_DEFAULTS = {"lr_sgd": 0.01, "lr_orthogonal": 0.01, "epochs": 4, "batch_size": 256, "seed": 0}
 _RATE_OF = {"SGD": "lr_sgd", "orthogonal SGD": "lr_orthogonal"}
 _MOST_TEST_IMAGES = 400  # evaluated after every step
 _BEST_SGD = 0.1  # of these rates, on digits: the fair opponent
@@ -81,10 +82,13 @@ class _Race(View):
     def __init__(
         self, data: Dataset, lr_sgd: float, lr_orthogonal: float, epochs: int, batch_size: int, seed: int
     ) -> None:
-        self._data = data.subset(test=_MOST_TEST_IMAGES)
-        self._epochs, self._batch_size, self._seed = epochs, batch_size, seed
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._switching = threading.Lock()  # buttons answer in whatever thread the kernel gives them
+        self._closed = False
+        self._data = data.subset(test=_MOST_TEST_IMAGES)
+        self._epochs, self._batch_size, self._seed = epochs, batch_size, seed
+        training.check_fits(*self._racer("SGD", lr_sgd), data, epochs=epochs, batch_size=batch_size)
         start = w.Button(description="start", button_style="primary", layout=w.Layout(width="auto"))
         stop = w.Button(description="stop", layout=w.Layout(width="auto"))
         start.on_click(lambda _: self.start())
@@ -99,8 +103,15 @@ class _Race(View):
 
         chance = torch.bincount(data.test.labels).max().item() / len(data.test.labels)
         total = epochs * math.ceil(len(data.train.labels) / batch_size)
+
+        def code(state: State) -> str:
+            given = {"lr_sgd": state["lr_sgd"], "lr_orthogonal": state["lr_orthogonal"]}
+            given |= {"epochs": epochs, "batch_size": batch_size, "seed": seed}
+            changed = [f"{key}={value!r}" for key, value in given.items() if value != _DEFAULTS[key]]
+            names = [] if data.name == "digits" else [repr(data.name)]
+            return f"ov.widgets.race({', '.join(names + changed)})"
+
         super().__init__(
-            "race",
             partial(_draw, _Scene(chance, total)),
             {
                 "lr_sgd": rate(lr_sgd, "lr of SGD"),
@@ -111,7 +122,7 @@ class _Race(View):
             lose={"lr_sgd": _BEST_SGD, "lr_orthogonal": 0.1},
             buttons=[start, stop],
             state={"lanes": [], "status": ""},
-            code=["lr_sgd", "lr_orthogonal"],
+            code=code,
         )
         replace_earlier(self)
         if data.shape == (1, 8, 8) and total <= 50:
@@ -119,20 +130,23 @@ class _Race(View):
 
     def start(self) -> None:
         """Begin a race with the rates that are set; does nothing while one is on."""
-        if self._thread is not None and self._thread.is_alive():
-            return
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._work, name="orthoviz-race", daemon=True)
-        self._thread.start()
+        with self._switching:
+            if self._closed or (self._thread is not None and self._thread.is_alive()):
+                return
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._work, name="orthoviz-race", daemon=True)
+            self._thread.start()
 
     def stop(self) -> None:
         """End the race that is on, if any, and wait for it: the time of a step."""
-        self._stop.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        with self._switching:
+            self._stop.set()
+            if self._thread is not None:
+                self._thread.join()
 
     def close(self) -> None:
         """Stop, and take the view away."""
+        self._closed = True
         self.stop()
         super().close()
 
@@ -148,20 +162,27 @@ class _Race(View):
         """Both networks, a step each in turn, until the end or until Stop."""
         self.set(lanes=[*self.state["lanes"], *lanes], status="")
         drawn = 0.0
+        stopped = False
         for _ in zip(*(self._drive(lane) for lane in lanes), strict=True):
-            if self._stop.is_set():
+            if stopped := self._stop.is_set():
                 break
             if time.perf_counter() - drawn > 0.08:
                 self.redraw()
                 drawn = time.perf_counter()
         for lane in lanes:
-            lane.finished = not self._stop.is_set()
-        self.set(status="Stopped: this race does not count. " if self._stop.is_set() else "")
+            lane.finished = not stopped
+        self.set(status="Stopped: this race does not count. " if stopped else "")
+
+    def _racer(self, name: str, lr: float) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """A network at its start, and its optimiser."""
+        make_network = digits_cnn if self._data.shape == (1, 8, 8) else basic_cnn
+        network = make_network(len(self._data.classes), seed=self._seed)
+        make = OrthogonalSGD if name == "orthogonal SGD" else torch.optim.SGD
+        return network, make(param_groups(network), lr=lr, momentum=0.9, weight_decay=5e-4)
 
     def _drive(self, lane: _Lane) -> Iterator[None]:
         """Train one network, and pause after every step with the lane brought up to date."""
-        network = _network(self._data, self._seed)
-        optimizer = _optimizer(lane, network)
+        network, optimizer = self._racer(lane.name, lane.lr)
         seconds = 0.0
         lane.record(seconds, network, self._data)
         for epoch in range(1, self._epochs + 1):
@@ -173,16 +194,6 @@ class _Race(View):
                 lane.record(seconds, network, self._data)
                 yield
                 began = time.perf_counter()
-
-
-def _network(data: Dataset, seed: int) -> nn.Module:
-    make = digits_cnn if data.shape == (1, 8, 8) else basic_cnn
-    return make(len(data.classes), seed=seed)
-
-
-def _optimizer(lane: _Lane, network: nn.Module) -> torch.optim.Optimizer:
-    make = OrthogonalSGD if lane.name == "orthogonal SGD" else torch.optim.SGD
-    return make(param_groups(network), lr=lane.lr, momentum=0.9, weight_decay=5e-4)
 
 
 class _Scene:
