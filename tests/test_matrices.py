@@ -19,7 +19,7 @@ class Odd(nn.Module):
         self.attention = nn.MultiheadAttention(8, 2)
         self.embedding = nn.Embedding(10, 8)
         self.norm = nn.LayerNorm([4, 4])
-        self.empty = nn.Linear(5, 0)
+        self.empty = nn.Parameter(torch.ones(0, 5))
         self.tied = nn.Linear(6, 4)
         self.tied.weight = self.dense.weight
         self.gain = nn.Parameter(torch.ones(8, 1, 1))
@@ -44,7 +44,7 @@ def layouts():
         ("depthwise.weight", None),
         ("embedding.weight", None),
         ("norm.weight", None),
-        ("empty.weight", None),
+        ("empty", None),
         ("dense.bias", None),
         ("gain", None),
     ],

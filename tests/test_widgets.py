@@ -323,7 +323,7 @@ def test_an_error_in_training_is_shown_in_the_view(race, monkeypatch):
     monkeypatch.setattr(ov.training, "steps", broken)
     press(race, "start")
     wait(lambda: "the road is closed" in line(race))
-    assert not threads()
+    wait(lambda: not threads())
 
 
 @pytest.mark.parametrize(
