@@ -98,7 +98,11 @@ class _Race(View):
             if value not in _RATES:
                 raise ValueError(f"{label} must be one of {', '.join(map(str, _RATES))}, got {value}")
             return w.SelectionSlider(
-                options=_RATES, value=value, description=label, style={"description_width": "initial"}
+                options=_RATES,
+                value=value,
+                description=label,
+                style={"description_width": "initial"},
+                layout=w.Layout(width="24em"),
             )
 
         chance = torch.bincount(data.test.labels).max().item() / len(data.test.labels)
