@@ -105,6 +105,17 @@ def test_every_control_changes_the_picture_and_reset_brings_the_first_back(lab):
     assert source(lab) == first
 
 
+def test_at_most_three_controls_are_shown_and_they_are_the_ones_that_work(lab):
+    def shown():
+        return {name for name, control in lab._controls.items() if control.layout.display != "none"}
+
+    assert shown() == {"numbers", "p", "angle", "show_factor"}  # the numbers stand under "more"
+    press(lab, "game: find it by hand")
+    assert shown() == {"numbers", "turn", "flip", "reveal"}
+    press(lab, "reset")
+    assert shown() == {"numbers", "p", "angle", "show_factor"}
+
+
 def test_the_same_state_gives_the_same_picture(lab):
     press(lab, "half way")
     other = ov.widgets.polar_lab(p=0.5)

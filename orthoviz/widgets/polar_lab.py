@@ -46,10 +46,9 @@ def polar_lab(
     text = _as_text(rows)
     source = {text: rows}  # the numbers in full precision, for the text that stands for them
 
-    wide, roomy = {"description_width": "initial"}, w.Layout(width="26em")
-
     def slider(value: float, low: float, high: float, step: float, label: str) -> w.FloatSlider:
-        return w.FloatSlider(value, min=low, max=high, step=step, description=label, style=wide, layout=roomy)
+        look = {"style": {"description_width": "initial"}, "layout": w.Layout(width="26em")}
+        return w.FloatSlider(value, min=low, max=high, step=step, description=label, **look)
 
     numbers = w.Text(text, description="rows", continuous_update=False)
     controls = {
