@@ -2,15 +2,15 @@
 
 The way of a gradient through this package: ``loss.backward()``, :mod:`~orthoviz.matrices`
 (parameter to matrix), :mod:`~orthoviz.polar` (matrix to its polar factor),
-:mod:`~orthoviz.optim` (factor to step). Everything is
-imported on first use, so that a command starts at once.
+:mod:`~orthoviz.optim` (factor to step). :mod:`~orthoviz.measures` turns the same tensors into numbers.
+Everything is imported on first use, so that a command starts at once.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orthoviz import course, datasets, matrices, models, optim, plots, polar, training, widgets
+    from orthoviz import course, datasets, matrices, measures, models, optim, plots, polar, training, widgets
     from orthoviz.matrices import param_groups
     from orthoviz.optim import OrthogonalSGD
     from orthoviz.polar import polar_factor
@@ -22,6 +22,7 @@ __all__ = [
     "course",
     "datasets",
     "matrices",
+    "measures",
     "models",
     "optim",
     "param_groups",

@@ -11,6 +11,17 @@ def polar(G, tol=1.2e-6):
     return (U * keep) @ Vh
 
 
+def newton_schulz(X, table):
+    """X <- a X + b (X X^T) X + c (X X^T)^2 X + ..., a tuple (a, b, c, ...) a step."""
+    for step in table:
+        power, total = X, 0
+        for c in step:
+            total = total + c * power
+            power = X @ (X.T @ power)
+        X = total
+    return X
+
+
 class PapersRule:
     """SGD along polar factors as the paper states it, for one weight of two or more dimensions.
 

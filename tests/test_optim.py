@@ -220,7 +220,7 @@ def test_a_sparse_gradient_is_refused():
         (dict(lr=0.1, momentum=-0.5), "momentum"),
         (dict(lr=0.1, weight_decay=-1.0), "weight_decay"),
         (dict(lr=0.1, nesterov=True), "nesterov"),
-        (dict(lr=0.1, method="sideways"), "exact, svd"),
+        (dict(lr=0.1, method="sideways"), "exact, fast, svd"),
         (dict(lr=0.1, tol=2.0), "tol"),
         (dict(lr=0.1, null="maybe"), "null"),
         (dict(lr=0.1, matrix=("colums", 1)), "matrix must be None"),

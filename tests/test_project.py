@@ -59,6 +59,7 @@ def test_every_public_name_is_there_and_documented():
         ov.polar,
         ov.optim,
         ov.matrices,
+        ov.measures,
         ov.datasets,
         ov.models,
         ov.training,

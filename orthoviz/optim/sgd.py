@@ -9,7 +9,7 @@ from torch import Tensor
 
 from orthoviz.matrices import as_matrix, check_layout, from_matrix, layout_of_shape
 from orthoviz.polar import polar_factor
-from orthoviz.polar.factor import check_arguments
+from orthoviz.polar.factor import as_method
 
 _UNKNOWN = "not told"  # the `matrix` of parameters that came without param_groups
 
@@ -163,7 +163,7 @@ def _check_group(group: dict[str, Any]) -> None:
             "nesterov needs momentum > 0 and dampening 0, "
             f"got momentum {group['momentum']} and dampening {group['dampening']}"
         )
-    check_arguments(group["method"], group["tol"], group["null"])
+    as_method(group["method"], group["tol"], group["null"])
     if group["matrix"] != _UNKNOWN:
         for p in group["params"]:
             check_layout(group["matrix"], p.shape)

@@ -1,5 +1,63 @@
-"""From a matrix to its polar factor: G = U S V^T becomes U V^T."""
+"""From a matrix to its polar factor: G = U S V^T becomes U V^T.
 
-from orthoviz.polar.factor import METHODS, polar_factor
+:func:`polar_factor` is for one matrix or a batch, :func:`polar_factors` for a model's. What computes it is a
+*method*: a name of :data:`METHODS`, or an object with settings of its own. Start reading at
+:mod:`~orthoviz.polar.factor` (arguments, scale), then :mod:`~orthoviz.polar.decompositions` (exact) and
+:mod:`~orthoviz.polar.iterations` and :mod:`~orthoviz.polar.rational` (fast).
+"""
 
-__all__ = ["METHODS", "polar_factor"]
+from orthoviz.polar.decompositions import counts, default_tol, fallbacks
+from orthoviz.polar.explanation import explain
+from orthoviz.polar.factor import polar_factor, polar_factors
+from orthoviz.polar.methods import (
+    METHODS,
+    SVD,
+    Eigh,
+    Exact,
+    Fast,
+    GramNewtonSchulz,
+    Method,
+    NewtonSchulz,
+    Rational,
+)
+from orthoviz.polar.polynomials import (
+    CUBIC,
+    DEGREE_NINE,
+    GRAM,
+    JORDAN,
+    MODULA,
+    POLAR_EXPRESS,
+    YOU,
+    coefficients,
+    gain,
+)
+from orthoviz.polar.rational import Zolotarev, zolotarev
+
+__all__ = [
+    "CUBIC",
+    "DEGREE_NINE",
+    "GRAM",
+    "JORDAN",
+    "METHODS",
+    "MODULA",
+    "POLAR_EXPRESS",
+    "SVD",
+    "YOU",
+    "Eigh",
+    "Exact",
+    "Fast",
+    "GramNewtonSchulz",
+    "Method",
+    "NewtonSchulz",
+    "Rational",
+    "Zolotarev",
+    "coefficients",
+    "counts",
+    "default_tol",
+    "explain",
+    "fallbacks",
+    "gain",
+    "polar_factor",
+    "polar_factors",
+    "zolotarev",
+]

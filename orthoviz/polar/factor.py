@@ -1,18 +1,24 @@
-"""The polar factor of a matrix, and the rule that decides which directions it has."""
+"""The polar factor of any matrix, or of many: arguments, scale, NaN, memory; the methods do the rest."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-METHODS = ("exact", "svd")
+from orthoviz.polar.crossovers import CROSSOVERS
+from orthoviz.polar.methods import METHODS, Method, chosen
 
 
 def polar_factor(
     G: Tensor,
-    method: str = "exact",
+    method: str | Method = "exact",
     *,
     tol: float | None = None,
     null: str = "drop",
     error_if_nonfinite: bool = False,
+    max_bytes: int | None = None,
 ) -> Tensor:
     r"""The nearest matrix with orthonormal rows (or columns): same directions, equal lengths.
 
@@ -25,51 +31,143 @@ def polar_factor(
 
     Args:
         G: ``(..., m, n)``, real floating point, any scale. Each matrix of a batch is on its own.
-        method: ``"exact"`` or ``"svd"``, both a singular value decomposition in float64.
+        method: a name of ``ov.polar.METHODS``, or an object such as ``ov.polar.NewtonSchulz(ov.polar.YOU)``.
+            ``"exact"`` is right to rounding (1e-6 for float32 up to condition number 1e4), ``"fast"``
+            within 0.01 for matrices at least twice as wide as tall; ``ov.polar.explain`` says what they
+            choose. ``"svd"``, ``"eigh"``, ``"newton_schulz"``, ``"polar_express"`` and
+            ``"gram_newton_schulz"`` are what they choose from, and their predecessors.
         tol: directions with ``s_i <= tol * s_1`` count as noise. Default: 10 times float32's epsilon
-            (1.2e-6), for float64 inputs 10 times float64's.
+            (1.2e-6), for float64 inputs 10 times float64's. Only methods that decompose can cut.
         null: ``"drop"`` maps noise directions to zero; ``"keep"`` gives the plain SVD's
             :math:`UV^\top`, as in the paper's code, where a zero matrix becomes an arbitrary
             orthonormal one.
         error_if_nonfinite: raise when G holds NaN or infinity. Otherwise such a matrix gives NaN,
             for itself alone.
+        max_bytes: a batch is worked on in pieces that need no more memory than this, besides the
+            result; a single matrix is always worked on whole. Default: four times G's own.
 
     Returns:
-        ``(..., m, n)``, dimensionless, in G's dtype and on its device. G is not changed.
+        ``(..., m, n)``, dimensionless, in G's dtype and memory layout, on its device. G is not changed.
+        Half-precision inputs are computed in float32. Differentiable (``svd`` and ``eigh`` once).
 
     Raises:
         TypeError: G is not a real, dense, floating-point tensor.
-        ValueError: G has fewer than two dimensions; an argument has a value that does not exist.
+        ValueError: G has fewer than two dimensions; an argument has a value that does not exist; ``tol``
+            or ``null="keep"`` with an iteration, which scales small directions by its polynomial instead.
         RuntimeError: G is not finite and ``error_if_nonfinite`` is set.
 
     Source: Tuddenham, Prügel-Bennett & Hare 2022 (arXiv 2202.07052), section 2; Higham 2008,
     *Functions of Matrices*, theorem 8.4 (nearest matrix).
     """
-    check_arguments(method, tol, null)
+    method = as_method(method, tol, null)
     _check_matrix(G)
+    if max_bytes is not None and max_bytes < 1:
+        raise ValueError(f"max_bytes must be at least 1, got {max_bytes}")
     if G.numel() == 0:
         return G.clone()
-    work = G.to(torch.float64)
-    largest = work.detach().abs().amax(dim=(-2, -1), keepdim=True)
-    finite = largest.isfinite()
-    if error_if_nonfinite and not bool(finite.all()):
+    if error_if_nonfinite and not bool(G.isfinite().all()):
         raise RuntimeError(f"the matrix of shape {tuple(G.shape)} holds NaN or infinity")
+    if G.device.type == "mps" and method.cuts:  # no float64 there
+        return polar_factor(G.cpu(), method, max_bytes=max_bytes).to(G.device)
+    pieces = 1 if G.ndim == 2 else _pieces(G, method, max_bytes)
+    if pieces == 1:
+        return _factor(G, method)
+    batch = G.flatten(0, -3)
+    size = math.ceil(len(batch) / pieces)
+    return torch.cat([_factor(piece, method) for piece in batch.split(size)]).reshape(G.shape)
 
-    work = torch.where(finite, work * _power_of_two(largest), 0.0)
-    if tol is None:
-        tol = 10 * torch.finfo(torch.float64 if G.dtype == torch.float64 else torch.float32).eps
-    O = _svd_factor(work, tol, null)
-    return torch.where(finite, O, torch.nan).to(G.dtype)
+
+def polar_factors(
+    matrices: Sequence[Tensor],
+    method: str | Method = "exact",
+    *,
+    tol: float | None = None,
+    null: str = "drop",
+    error_if_nonfinite: bool = False,
+    max_bytes: int | None = None,
+) -> list[Tensor]:
+    """The polar factor of each of many matrices, such as all of a model's gradients.
+
+    Equal shapes are stacked and run as one batch where that is faster: small ones, and all on a GPU.
+
+    Args:
+        matrices: tensors ``(..., m, n)``, as in :func:`polar_factor`; of any shapes, dtypes and devices.
+        method, tol, null, error_if_nonfinite, max_bytes: as in :func:`polar_factor`.
+
+    Returns:
+        The polar factors, in the same order.
+    """
+    options = dict(tol=tol, null=null, error_if_nonfinite=error_if_nonfinite, max_bytes=max_bytes)
+    factors: dict[int, Tensor] = {}
+    stacks: dict[object, list[int]] = {}
+    for i, G in enumerate(matrices):
+        small = G.ndim >= 2 and min(G.shape[-2:]) <= CROSSOVERS["stack_up_to"]
+        key = (G.shape, G.dtype, G.device) if small or G.is_cuda else i
+        stacks.setdefault(key, []).append(i)
+    for indices in stacks.values():
+        if len(indices) == 1:
+            factors[indices[0]] = polar_factor(matrices[indices[0]], method, **options)  # type: ignore[arg-type]
+        else:
+            stack = torch.stack([matrices[i] for i in indices])
+            factors.update(zip(indices, polar_factor(stack, method, **options), strict=True))  # type: ignore[arg-type]
+    return [factors[i] for i in range(len(matrices))]
 
 
-def check_arguments(method: str, tol: float | None, null: str) -> None:
-    """Raise ValueError for a method, tolerance or null policy that does not exist."""
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+def as_method(method: str | Method, tol: float | None = None, null: str = "drop") -> Method:
+    """The method object, with ``tol`` and ``null`` in it. Raises ValueError for what does not exist."""
+    if isinstance(method, str):
+        if method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+        method = METHODS[method]
+    elif not isinstance(method, Method):
+        raise TypeError(f"method must be a name or a method of ov.polar, got {type(method).__name__}")
     if tol is not None and not 0 <= tol < 1:
         raise ValueError(f"tol must be in [0, 1), relative to the largest singular value, got {tol}")
     if null not in ("drop", "keep"):
         raise ValueError(f"null must be 'drop' or 'keep', got {null!r}")
+    changes = ({} if tol is None else {"tol": tol}) | ({} if null == "drop" else {"null": null})
+    if changes and not method.cuts:
+        raise ValueError(
+            f"{type(method).__name__} cannot cut directions, it only scales small ones down: leave out "
+            f"{' and '.join(changes)}, or take a method that decomposes (exact, svd, eigh)"
+        )
+    return replace(method, **changes) if changes else method  # type: ignore[arg-type]
+
+
+def _factor(G: Tensor, method: Method) -> Tensor:
+    """The polar factor of a batch that fits."""
+    X = G if G.dtype == torch.float64 else G.to(torch.float32)
+    values = X.detach()
+    scale = _power_of_two(torch.maximum(values.amax((-2, -1)), -values.amin((-2, -1))))
+    X = X * scale[..., None, None]
+    tall = X.shape[-2] > X.shape[-1]
+    O = method(X.mT).mT if tall else method(X)
+    return _laid_out(O.to(G.dtype), G)
+
+
+def _power_of_two(largest: Tensor) -> Tensor:
+    """A power of two that brings the largest entry into [1/2, 1): multiplying by it rounds nothing.
+
+    1 for zero, NaN for what is not finite, so that such a matrix becomes NaN as a whole.
+    """
+    limit = torch.finfo(largest.dtype).max / 4  # the reciprocal of a subnormal number is infinite
+    scale = (torch.frexp(largest).mantissa / largest).clamp(max=limit)
+    return torch.where(largest > 0, scale, 1.0).where(largest.isfinite(), torch.nan)
+
+
+def _laid_out(O: Tensor, G: Tensor) -> Tensor:
+    """O with G's strides, where G fills its memory."""
+    return O if O.stride() == G.stride() else torch.empty_like(G).copy_(O)
+
+
+def _pieces(G: Tensor, method: Method, max_bytes: int | None) -> int:
+    """Into how many pieces a batch is cut so that one needs at most ``max_bytes``."""
+    m, n = min(G.shape[-2:]), max(G.shape[-2:])
+    word = 8 if G.dtype == torch.float64 else 4
+    each = word * (chosen(method, G)[0].words(m, n) + m * n)  # and the scaled copy
+    count = G.shape[:-2].numel()
+    allowed = 4 * G.numel() * G.element_size() if max_bytes is None else max_bytes
+    return min(count, math.ceil(count * each / allowed))
 
 
 def _check_matrix(G: Tensor) -> None:
@@ -81,20 +179,3 @@ def _check_matrix(G: Tensor) -> None:
         raise TypeError(f"G must be real floating point, got {G.dtype}")
     if G.ndim < 2:
         raise ValueError(f"G must be (..., m, n), got shape {tuple(G.shape)}")
-
-
-def _power_of_two(largest: Tensor) -> Tensor:
-    """A power of two that brings the largest entry into [1/2, 1): multiplying by it rounds nothing."""
-    mantissa = torch.frexp(largest).mantissa
-    usable = (largest > 0) & largest.isfinite()
-    scale: Tensor = torch.where(usable, mantissa / largest, 1.0).clamp(max=2.0**1023)
-    return scale  # the reciprocal of a subnormal number is infinite
-
-
-def _svd_factor(G: Tensor, tol: float, null: str) -> Tensor:
-    """U V^T of float64 matrices, over the directions that count."""
-    U: Tensor
-    U, s, Vh = torch.linalg.svd(G, full_matrices=False)
-    if null == "drop":
-        U = U * (s > tol * s[..., :1]).to(s.dtype).unsqueeze(-2)
-    return torch.matmul(U, Vh)

@@ -1,0 +1,7 @@
+"""From tensors to numbers: what a matrix of filters, a gradient or a step looks like."""
+
+from orthoviz.measures.factors import alignment, direction_gain, orthogonality_residual
+from orthoviz.measures.similarity import cosine_matrix
+from orthoviz.measures.spectra import singular_values
+
+__all__ = ["alignment", "cosine_matrix", "direction_gain", "orthogonality_residual", "singular_values"]

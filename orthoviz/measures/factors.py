@@ -1,0 +1,88 @@
+"""How right a polar factor is: the gain of every direction, and two numbers that can deceive."""
+
+import torch
+from torch import Tensor
+
+from orthoviz.measures.spectra import checked
+from orthoviz.polar import counts, default_tol
+
+
+def direction_gain(factor: Tensor, matrix: Tensor, *, tol: float | None = None) -> Tensor:
+    r"""Length that each of the matrix's directions has in the factor: 1 everywhere if it is the polar factor.
+
+    .. math:: g_i = u_i^\top O v_i, \qquad G = \sum_i s_i u_i v_i^\top
+
+    It is the one report that cannot be fooled: O may have orthonormal rows, and agree with G nearly as well
+    as any matrix can, while its weakest directions are turned (see :func:`alignment`).
+
+    Args:
+        factor: O, ``(..., m, n)``.
+        matrix: G, ``(..., m, n)``, real floating point.
+        tol: directions with ``s_i <= tol * s_1`` have no gain. Default: that of ``ov.polar_factor``.
+
+    Returns:
+        ``(..., min(m, n))`` in order of falling s_i, dimensionless, in the factor's dtype. NaN for directions
+        that do not count: all of a zero matrix.
+
+    Raises:
+        TypeError, ValueError: one of them is no real matrix, or their shapes differ.
+    """
+    U, s, Vh = _decomposed(factor, matrix)
+    gain = ((U.mT @ factor.double()) * Vh).sum(-1)
+    counted = counts(s, default_tol(matrix.dtype) if tol is None else tol)
+    return torch.where(counted, gain, torch.nan).to(factor.dtype)
+
+
+def alignment(factor: Tensor, matrix: Tensor) -> Tensor:
+    r"""How much of the largest possible agreement with the matrix the factor has.
+
+    .. math:: \frac{\langle O, G\rangle}{\sum_i s_i} \in [-1, 1] \text{ for every O with } \|O\|_2 \le 1
+
+    The polar factor, and it alone among them, gives 1. Weak directions weigh little here, so .998 is
+    no proof: see :func:`direction_gain`.
+
+    Args:
+        factor, matrix: ``(..., m, n)``, real floating point.
+
+    Returns:
+        ``(...)``, dimensionless, in the factor's dtype. NaN for a zero matrix.
+
+    Raises:
+        TypeError, ValueError: one of them is no real matrix, or their shapes differ.
+    """
+    _, s, _ = _decomposed(factor, matrix)
+    agreement = (factor.double() * matrix.double()).sum((-2, -1))
+    return (agreement / s.sum(-1)).to(factor.dtype)
+
+
+def orthogonality_residual(factor: Tensor, *, tol: float | None = None) -> Tensor:
+    r"""How far the factor's own singular values are from 1, whatever it is the factor of.
+
+    .. math:: \frac{\|O O^\top - P\|_F}{\sqrt{r}} = \sqrt{\frac1r \sum_{i \le r} (s_i^2 - 1)^2}
+
+    with P the projector on O's column space and r its rank. Zero for every partial isometry, the wrong
+    ones too: it says nothing about the directions.
+
+    Args:
+        factor: O, ``(..., m, n)``, real floating point.
+        tol: singular values of O up to ``tol * s_1`` are left out. Default: that of ``ov.polar_factor``.
+
+    Returns:
+        ``(...)``, dimensionless, in the factor's dtype. NaN for a zero matrix.
+
+    Raises:
+        TypeError, ValueError: the factor is no real matrix.
+    """
+    s = torch.linalg.svdvals(checked(factor, "factor").double())
+    counted = counts(s, default_tol(factor.dtype) if tol is None else tol)
+    squares = torch.where(counted, (s.square() - 1).square(), 0.0)
+    return (squares.sum(-1) / counted.sum(-1)).sqrt().to(factor.dtype)
+
+
+def _decomposed(factor: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The matrix's singular vectors and values in float64."""
+    checked(factor, "factor")
+    if factor.shape != checked(matrix).shape:
+        raise ValueError(f"factor is {tuple(factor.shape)}, matrix {tuple(matrix.shape)}: they must be alike")
+    U, s, Vh = torch.linalg.svd(matrix.double(), full_matrices=False)
+    return U, s, Vh

@@ -1,0 +1,191 @@
+r"""Polynomials that push singular values towards 1: named tables, and a generator of optimal ones.
+
+An iteration replaces every singular value x of a matrix by p(x), with an odd polynomial p a step,
+written as its coefficients (a, b, c, ...) of x, x^3, x^5, ... All tables here expect singular values
+in [0, 1]. What they do to a small one is read off by evaluating them, see :func:`gain`.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Coefficients = tuple[tuple[float, ...], ...]
+"""One tuple of coefficients a step."""
+
+JORDAN: Coefficients = ((3.4445, -4.7750, 2.0315),) * 5
+"""Muon's, tuned for speed: gets near 1 in five steps and never arrives (0.68 to 1.13). Jordan et al. 2024."""
+
+YOU: Coefficients = (
+    (4.0848, -6.8946, 2.9270),
+    (3.9505, -6.3029, 2.6377),
+    (3.7418, -5.5913, 2.3037),
+    (2.8769, -3.1427, 1.2046),
+    (2.8366, -3.0525, 1.2012),
+)
+"""Five steps found by numerical search. Jiacheng You 2024, as quoted in arXiv 2505.16932."""
+
+MODULA: Coefficients = tuple(
+    (a / 1024, b / 1024, c / 1024)
+    for a, b, c in (
+        (3955, -8306, 5008),
+        (3735, -6681, 3463),
+        (3799, -6499, 3211),
+        (4019, -6385, 2906),
+        (2677, -3029, 1162),
+        (2172, -1833, 682),
+    )
+)
+"""Six steps of the modula library (Bernstein et al.)."""
+
+CUBIC: Coefficients = ((1.5, -0.5),) * 30
+"""Newton-Schulz proper: slow at first, then exact. Higham 2008, *Functions of Matrices*, section 8.3."""
+
+POLAR_EXPRESS: Coefficients = (
+    (8.237312, -23.157747, 16.680568),
+    (4.082442, -2.893048, 0.525285),
+    (3.926348, -2.854747, 0.531802),
+    (3.298219, -2.424542, 0.486320),
+    (2.297037, -1.636626, 0.400263),
+    (1.876381, -1.234790, 0.358919),
+    (1.856442, -1.213245, 0.356800),
+    (1.875, -1.25, 0.375),
+)
+"""``coefficients(1e-3, 8, safety=1.01, cushion=0.02)``. Amsel et al. 2025 (arXiv 2505.16932)."""
+
+GRAM: Coefficients = (
+    (8.311479, -24.440331, 18.065988),
+    (3.942631, -2.934471, 0.558947),
+    (3.246406, -2.429743, 0.501712),
+    (2.242766, -1.613670, 0.411317),
+    (1.886378, -1.262585, 0.376261),
+)
+"""``coefficients(4.5e-3, 5, safety=1.001)``, for a start scaled by the Schatten-8 norm."""
+
+DEGREE_NINE: Coefficients = (
+    (14.16444, -135.888349, 448.838178, -574.25867, 248.961351),
+    (5.198573, -11.808709, 10.348404, -3.610404, 0.431453),
+    (2.769525, -4.258056, 3.944511, -1.758195, 0.296156),
+)
+"""``coefficients(7.8e-3, 3, 9, safety=1.001)``: the reach of five quintic steps for 12 products, not 17."""
+
+
+def coefficients(
+    lower: float, steps: int, degree: int = 5, *, safety: float = 1.0, cushion: float = 0.0
+) -> Coefficients:
+    r"""Optimal odd polynomials, one a step, that take singular values in [lower, 1] to 1.
+
+    Each step's polynomial has the smallest largest error on the interval [l, u] where the singular
+    values are by then, and the next interval is what it makes of this one:
+
+    .. math:: p_t = \arg\min_p \max_{l_t \le x \le u_t} |1 - p(x)|, \qquad
+              l_{t+1} = p_t(l_t), \quad u_{t+1} = 2 - l_{t+1}
+
+    Taken greedily like this, their composition is the best of all compositions of that many
+    polynomials of that degree (theorem 3.1 of the paper).
+
+    Args:
+        lower: smallest singular value to be brought to 1, relative to the largest; in (0, 1).
+        steps: number of polynomials, at least 1.
+        degree: of each polynomial: odd, at least 3.
+        safety: divides the argument of every polynomial but the last, so that rounding cannot push a
+            singular value out of the interval; at least 1.
+        cushion: a polynomial is computed for a lower end of at least ``cushion * u``, so that it is not
+            too steep for low precision, and then centred on the true interval; in [0, 1).
+
+    Returns:
+        ``steps`` tuples of ``(degree + 1) / 2`` numbers.
+
+    Raises:
+        ValueError: an argument outside its range.
+
+    Source: Amsel, Persson, Musco & Gower 2025 (arXiv 2505.16932), section 3 and algorithm 1.
+    """
+    if not 0 < lower < 1:
+        raise ValueError(f"lower must be in (0, 1), relative to the largest singular value, got {lower}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    if degree < 3 or degree % 2 == 0:
+        raise ValueError(f"degree must be odd and at least 3, got {degree}")
+    if not safety >= 1:
+        raise ValueError(f"safety must be at least 1, got {safety}")
+    if not 0 <= cushion < 1:
+        raise ValueError(f"cushion must be in [0, 1), got {cushion}")
+    table = []
+    low, high = lower, 1.0
+    for step in range(steps):
+        p = best_odd_polynomial(max(low, cushion * high), high, degree)
+        if cushion * high > low:  # centre it: as far below 1 at the low end as above it at the high end
+            centre = 2 / (_evaluate(p, low) + _evaluate(p, high))
+            p = tuple(centre * c for c in p)
+        if step < steps - 1:
+            p = tuple(c / safety ** (2 * i + 1) for i, c in enumerate(p))
+        table.append(p)
+        low = _evaluate(p, low)
+        high = 2 - low
+    return tuple(table)
+
+
+def best_odd_polynomial(low: float, high: float, degree: int) -> tuple[float, ...]:
+    r"""Coefficients of the odd polynomial with the smallest largest distance from 1 on [low, high].
+
+    By Chebyshev's theorem it is the one whose error takes its largest size, with alternating sign, at
+    one point more than it has coefficients. Remez's exchange finds them: solve for the polynomial
+    whose errors at the present points are equal and alternate, move the points to where its error is
+    largest, repeat. It is written as :math:`x\, q(t)` with :math:`t = (x^2 - \text{middle}) / \text{half}`
+    in [-1, 1], which keeps the equations well-conditioned on a short interval.
+    """
+    count = (degree + 1) // 2
+    middle, half = (high**2 + low**2) / 2, (high**2 - low**2) / 2
+    if half ** (count - 1) < 1e-10:  # so short that only rounding would tell it from the Taylor polynomial
+        return tuple(c / middle ** (i + 0.5) for i, c in enumerate(_taylor(count)))
+    powers = torch.arange(count, dtype=torch.float64)
+    signs = (-1.0) ** torch.arange(count + 1, dtype=torch.float64)
+    ends = torch.tensor([-1.0, 1.0], dtype=torch.float64)
+    t = torch.cos(torch.pi * torch.arange(count, -1, -1, dtype=torch.float64) / count)
+    for _ in range(50):
+        x = (middle + half * t).sqrt()
+        system = torch.cat([x[:, None] * t[:, None] ** powers, signs[:, None]], dim=1)
+        q = torch.linalg.solve(system, torch.ones_like(t))[:count]
+        slope = q * (1 + 2 * powers)  # of x q(t), in powers of t
+        slope[:-1] += 2 * middle / half * (powers * q)[1:]
+        moved = torch.cat([ends[:1], _real_roots(slope).clamp(*ends), ends[1:]])
+        settled = (moved - t).abs().max() < 1e-12
+        t = moved
+        if settled:
+            break
+    result = [0.0]
+    for c in reversed(q.tolist()):  # Horner's rule with (x^2 - middle) / half for the argument
+        times_square = [0.0, *result]
+        result = [(a - middle * b) / half for a, b in zip(times_square, [*result, 0.0], strict=True)]
+        result[0] += c
+    return tuple(result[:count])
+
+
+def gain(table: Coefficients, x: Tensor) -> Tensor:
+    """What the steps make of a singular value x in [0, 1]: p_T(... p_2(p_1(x))). Any shape, elementwise."""
+    for step in table:
+        x = sum((c * x ** (2 * i + 1) for i, c in enumerate(step)), torch.zeros_like(x))
+    return x
+
+
+def _evaluate(p: Sequence[float], x: float) -> float:
+    return sum(c * x ** (2 * i + 1) for i, c in enumerate(p))
+
+
+def _real_roots(polynomial: Tensor) -> Tensor:
+    """Roots of c0 + c1 t + c2 t^2 + ..., all real, ascending: eigenvalues of the companion matrix."""
+    companion = torch.diag(torch.ones(len(polynomial) - 2, dtype=torch.float64), -1)
+    companion[:, -1] = -polynomial[:-1] / polynomial[-1]
+    roots: Tensor = torch.linalg.eigvals(companion).real
+    return roots.sort().values
+
+
+def _taylor(count: int) -> list[float]:
+    """x (1 - y)^(-1/2) to ``count`` terms in y = 1 - x^2, as coefficients of x, x^3, ..."""
+    result = [0.0] * count
+    for j in range(count):
+        for i in range(j + 1):
+            result[i] += math.comb(2 * j, j) / 4**j * math.comb(j, i) * (-1) ** i
+    return result
