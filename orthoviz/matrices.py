@@ -14,45 +14,147 @@ kind               parameter                                   matrix
 =================  ==========================================  =================================
 """
 
+import difflib
+import html
 import math
-from typing import Any
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
-__all__ = ["Layout", "as_matrix", "check_layout", "from_matrix", "layout_of_shape", "param_groups"]
+__all__ = [
+    "Decision",
+    "Layout",
+    "ParamGroups",
+    "Table",
+    "as_matrix",
+    "check_layout",
+    "from_matrix",
+    "layout_of_shape",
+    "param_groups",
+]
 
 Layout = tuple[str, int]
 
 
-def param_groups(model: nn.Module) -> list[dict[str, Any]]:
+class Decision(NamedTuple):
+    """What happens to a parameter, and why."""
+
+    name: str
+    shape: tuple[int, ...]
+    layout: Layout | None
+    why: str
+
+
+class ParamGroups(list[dict[str, Any]]):
+    """What :func:`param_groups` returns: a list for any torch optimiser that can also explain itself."""
+
+    decisions: tuple[Decision, ...] = ()
+
+    def table(self) -> "Table":
+        """Every parameter, its matrix, and the reason. Print it, or let a notebook show it."""
+        return Table(self.decisions)
+
+
+class Table:
+    """A readable account of :class:`Decision`, as text and as HTML."""
+
+    _head = ("parameter", "shape", "matrix", "why")
+
+    def __init__(self, decisions: tuple[Decision, ...]) -> None:
+        self._rows = [(d.name, _times(d.shape), _matrix_text(d), d.why) for d in decisions]
+
+    def __str__(self) -> str:
+        widths = [max(len(row[i]) for row in [self._head, *self._rows]) for i in range(3)]
+        lines = []
+        for *cells, why in [self._head, *self._rows]:
+            fixed = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+            lines.append(f"{fixed}  {why}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        def row(cells: tuple[str, ...], tag: str) -> str:
+            inner = "".join(f'<{tag} style="text-align:left">{html.escape(cell)}</{tag}>' for cell in cells)
+            return f"<tr>{inner}</tr>"
+
+        body = "".join(row(cells, "td") for cells in self._rows)
+        return f"<table><thead>{row(self._head, 'th')}</thead><tbody>{body}</tbody></table>"
+
+
+def param_groups(
+    model: nn.Module,
+    *,
+    convolutions_only: bool = False,
+    overrides: Mapping[str, str | Mapping[str, int]] | None = None,
+) -> ParamGroups:
     """The model's parameters as groups for an optimiser, each group with its matrix.
 
     What a weight's rows are is read from its module, not guessed from its shape: a transposed
     convolution stores its inputs first, a grouped one holds a matrix for every group, attention
-    stacks three. Embeddings and depthwise convolutions (one row a group) are left alone.
+    stacks three, an LSTM four. The weight under a parametrisation (weight norm, spectral norm, ...) is read
+    like the weight itself. Embeddings and depthwise convolutions (one row a group) are left alone.
 
     Args:
-        model: any module. A parameter used in several places is listed once.
+        model: any module. A parameter used in several places is listed once; where its uses disagree
+            (an embedding tied to the head) it is left alone.
+        convolutions_only: leave everything else alone, as in the paper's Table 3.
+        overrides: what to do instead, by the parameter's or module's name; patterns with ``*`` and ``?``. The
+            first that fits counts. ``"skip"``: leave alone. ``"matrix"``: take it as (out, rest), an
+            embedding too. ``{"split": n}``: n equal blocks of rows, such as 3 for a fused q, k, v, or
+            3 * heads.
 
     Returns:
-        A list of dicts for any ``torch.optim`` optimiser. ``params`` holds ``(name, parameter)``
-        pairs, ``matrix`` the pair described in :mod:`orthoviz.matrices`, or None for parameters
-        that an orthogonal optimiser treats as plain SGD would.
+        A list of dicts for any ``torch.optim`` optimiser; ``.table()`` says what was decided and why.
+        ``params`` holds ``(name, parameter)`` pairs, ``matrix`` the pair described in
+        :mod:`orthoviz.matrices`, or None for parameters that an orthogonal optimiser treats as plain SGD
+        would.
+
+    Raises:
+        ValueError: an override fits no parameter, is none of the above, or does not divide the rows; the
+            model has lazy parameters that have no shape yet.
     """
+    overrides = dict(overrides or {})
+    unused = set(overrides)
+    uses: dict[int, tuple[nn.Parameter, list[Decision]]] = {}
+    for prefix, module, name, parameter in _parameters(model):
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ValueError(f"{name} has no shape yet: run a batch through the model first")
+        layout, why = _layout(module, name, parameter)
+        if convolutions_only and layout is not None and not isinstance(module, _CONVOLUTIONS):
+            layout, why = None, "only convolutions were asked for"
+        for pattern, wish in overrides.items():
+            if fnmatchcase(name, pattern) or fnmatchcase(prefix, pattern):
+                unused.discard(pattern)
+                layout, why = _overridden(pattern, wish, layout, name, parameter)
+                break
+        decision = Decision(name, tuple(parameter.shape), layout, why)
+        uses.setdefault(id(parameter), (parameter, []))[1].append(decision)
+    for pattern in unused:
+        names = [d.name for _, decisions in uses.values() for d in decisions]
+        near = difflib.get_close_matches(pattern, names, n=3, cutoff=0) or names[:3]
+        raise ValueError(
+            f"the override {pattern!r} fits no parameter; there is, for example, {', '.join(near)}"
+        )
+
     groups: dict[Layout | None, list[tuple[str, nn.Parameter]]] = {}
-    seen = set()
-    for prefix, module in model.named_modules():
-        for name, parameter in module.named_parameters(prefix, recurse=False):
-            if id(parameter) not in seen:
-                seen.add(id(parameter))
-                groups.setdefault(_layout(module, name, parameter), []).append((name, parameter))
-    return [{"params": pairs, "matrix": layout} for layout, pairs in groups.items()]
+    decisions = []
+    for parameter, found in uses.values():
+        decision = _merged(found)
+        decisions.append(decision)
+        groups.setdefault(decision.layout, []).append((decision.name, parameter))
+    result = ParamGroups({"params": pairs, "matrix": layout} for layout, pairs in groups.items())
+    result.decisions = tuple(decisions)
+    return result
 
 
 def layout_of_shape(shape: tuple[int, ...]) -> Layout | None:
     """The layout of a parameter of which only the shape is known: ``flatten(1)``, as in the paper."""
-    return _if_matrix(("rows", 1), shape)
+    return None if _why_not(("rows", 1), shape) else ("rows", 1)
 
 
 def check_layout(layout: Layout | None, shape: tuple[int, ...]) -> None:
@@ -86,25 +188,104 @@ def from_matrix(matrix: Tensor, layout: Layout, like: Tensor) -> Tensor:
     return torch.empty_like(like).copy_(matrix.reshape(like.shape))
 
 
-def _layout(module: nn.Module, name: str, parameter: nn.Parameter) -> Layout | None:
-    kind, parts = "rows", 1
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
+_NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+_GATES = {"LSTM": 4, "LSTMCell": 4, "GRU": 3, "GRUCell": 3}
+
+
+def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Parameter]]:
+    """Name and module of every use of a parameter, its name there, and it; a parametrised weight's module
+    is the one that has it."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for prefix, module in modules.items():
+        owner = prefix
+        if isinstance(module, ParametrizationList):
+            owner = f".{prefix}".rpartition(".parametrizations.")[0].removeprefix(".")
+        for name, parameter in module.named_parameters(prefix, recurse=False, remove_duplicate=False):
+            yield owner, modules[owner], name, parameter
+
+
+def _layout(module: nn.Module, name: str, parameter: nn.Parameter) -> tuple[Layout | None, str]:
+    """The parameter's matrix and why it has it, or None and why it has none."""
+    kind, parts, why = "rows", 1, "a row for each output"
     match module:
-        case nn.Embedding() | nn.EmbeddingBag() | nn.LayerNorm() | nn.RMSNorm():
-            return None
-        case nn.ConvTranspose1d() | nn.ConvTranspose2d() | nn.ConvTranspose3d():
-            kind, parts = "columns", module.groups
-        case nn.Conv1d() | nn.Conv2d() | nn.Conv3d():
+        case nn.Embedding() | nn.EmbeddingBag():
+            return None, "an embedding: only the rows of a batch's tokens have a gradient"
+        case _ if isinstance(module, _NORMS):
+            return None, "a norm's gain or bias"
+        case _ if isinstance(module, _CONVOLUTIONS) and parameter.ndim > 1:
+            kind = "columns" if isinstance(module, _TRANSPOSED) else "rows"
             parts = module.groups
+            why = "a row for each output channel" + (f", a matrix for each of {parts} groups" * (parts > 1))
         case nn.MultiheadAttention() if name.endswith("in_proj_weight"):
-            parts = 3
-    return _if_matrix((kind, parts), parameter.shape)
+            parts, why = 3, "queries, keys and values: a matrix each"
+        case nn.RNNBase() | nn.RNNCellBase() if type(module).__name__ in _GATES and "weight_hr" not in name:
+            parts = _GATES[type(module).__name__]
+            why = f"{parts} gates: a matrix each"
+        case nn.Linear(in_features=n, out_features=m) if m == 3 * n and "qkv" in name.split(".")[-2:-1]:
+            parts, why = 3, "named qkv and three times as tall as wide: a matrix each"
+    if parameter.ndim > 1 and parameter.shape[0] % parts:
+        parts, why = 1, "a row for each output"
+    problem = _why_not((kind, parts), parameter.shape)
+    return (None, problem) if problem else ((kind, parts), why)
 
 
-def _if_matrix(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
-    """The layout, unless it leaves fewer than two rows or columns to make orthogonal."""
-    if len(shape) < 2 or 0 in shape:
-        return None
+def _why_not(layout: Layout, shape: tuple[int, ...]) -> str:
+    """Why this parameter has no matrix, or nothing."""
+    if 0 in shape:
+        return "empty"
+    if math.prod(shape) == max(shape, default=1):
+        return "a bias, gain or other vector"
     kind, parts = layout
     rows = shape[1] if kind == "columns" else shape[0] // parts
-    columns = math.prod(shape) // (parts * rows)
-    return layout if min(rows, columns) > 1 else None
+    if rows == 1:
+        return "depthwise: each group has one row, with nothing to be orthogonal to"
+    return "" if math.prod(shape) > parts * rows else "a single column: nothing to make orthogonal"
+
+
+def _overridden(
+    pattern: str, wish: Any, layout: Layout | None, name: str, parameter: nn.Parameter
+) -> tuple[Layout | None, str]:
+    """What an override makes of a parameter."""
+    why = f"override {pattern!r}"
+    if wish == "skip":
+        return None, why
+    if parameter.ndim < 2:  # the biases of a module that is named as a whole
+        return None, "a bias, gain or other vector"
+    if wish == "matrix":
+        wanted = layout or ("rows", 1)
+    elif isinstance(wish, Mapping) and set(wish) == {"split"}:
+        wanted = ("rows", wish["split"])
+        if not isinstance(wish["split"], int) or wish["split"] < 1 or parameter.shape[0] % wish["split"]:
+            raise ValueError(
+                f"{why}: split must divide {name}'s {parameter.shape[0]} rows, got {wish['split']}"
+            )
+    else:
+        raise ValueError(f"{why} must be 'skip', 'matrix' or {{'split': n}}, got {wish!r}")
+    problem = _why_not(wanted, parameter.shape)
+    if problem:
+        raise ValueError(f"{why}: {name} of shape {tuple(parameter.shape)} has no matrix ({problem})")
+    return wanted, why
+
+
+def _merged(uses: list[Decision]) -> Decision:
+    """One decision for a parameter that is used in several places."""
+    first = uses[0]
+    others = ", ".join(dict.fromkeys(d.name for d in uses[1:] if d.name != first.name))
+    if len({d.layout for d in uses}) > 1:
+        alone = next((d for d in uses if d.layout is None), first)
+        return first._replace(layout=None, why=f"{alone.why} (shared with {others})")
+    return first._replace(why=f"{first.why}; shared with {others}") if others else first
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "scalar"
+
+
+def _matrix_text(decision: Decision) -> str:
+    if decision.layout is None:
+        return "left alone"
+    matrix = as_matrix(torch.empty(decision.shape, device="meta"), decision.layout)
+    count = f"{matrix.shape[0]} of " if matrix.ndim == 3 else ""
+    return count + _times(tuple(matrix.shape[-2:]))

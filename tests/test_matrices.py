@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 import orthoviz as ov
 from orthoviz.matrices import as_matrix, from_matrix
@@ -22,6 +23,10 @@ class Odd(nn.Module):
         self.empty = nn.Parameter(torch.ones(0, 5))
         self.tied = nn.Linear(6, 4)
         self.tied.weight = self.dense.weight
+        self.lstm = nn.LSTM(5, 6, proj_size=4)
+        self.blocks = nn.ModuleDict({"qkv": nn.Linear(8, 24)})
+        self.normed = parametrizations.weight_norm(nn.ConvTranspose2d(4, 6, 3, groups=2))
+        self.spectral = parametrizations.spectral_norm(nn.Conv2d(8, 6, 3, groups=2))
         self.gain = nn.Parameter(torch.ones(8, 1, 1))
         self.own = nn.Parameter(torch.ones(3, 5))
 
@@ -41,6 +46,12 @@ def layouts():
         ("attention.in_proj_weight", ("rows", 3)),
         ("attention.out_proj.weight", ("rows", 1)),
         ("own", ("rows", 1)),
+        ("lstm.weight_hh_l0", ("rows", 4)),
+        ("lstm.weight_hr_l0", ("rows", 1)),
+        ("blocks.qkv.weight", ("rows", 3)),
+        ("normed.parametrizations.weight.original0", None),
+        ("normed.parametrizations.weight.original1", ("columns", 2)),
+        ("spectral.parametrizations.weight.original", ("rows", 2)),
         ("depthwise.weight", None),
         ("embedding.weight", None),
         ("norm.weight", None),
@@ -108,3 +119,90 @@ def test_channels_last_comes_back_as_channels_last():
     back = from_matrix(as_matrix(tensor, ("rows", 1)), ("rows", 1), tensor)
     assert torch.equal(back, tensor)
     assert back.stride() == tensor.stride()
+
+
+# The table, overrides
+
+
+def test_the_table_says_of_every_parameter_what_happens_and_why():
+    model = Odd()
+    groups = ov.param_groups(model)
+    lines = str(groups.table()).splitlines()
+    assert len(lines) == 1 + len(list(model.parameters()))
+    (depthwise,) = (line for line in lines if line.startswith("depthwise.weight"))
+    assert "left alone" in depthwise
+    assert "one row" in depthwise
+    (tied,) = (line for line in lines if line.startswith("dense.weight"))
+    assert "shared with tied.weight" in tied
+    (grouped,) = (line for line in lines if line.startswith("grouped.weight"))
+    assert "2 of 3 x 36" in grouped
+    page = groups.table()._repr_html_()
+    assert page.count("<tr>") == len(lines)
+    assert "2 of 3 x 36" in page
+
+
+def layout_with(name, **options):
+    groups = ov.param_groups(Odd(), **options)
+    return next(group["matrix"] for group in groups for found, _ in group["params"] if found == name)
+
+
+def test_overrides_go_by_name_or_module_and_the_first_that_fits_counts():
+    assert layout_with("dense.weight", overrides={"dense*": "skip"}) is None
+    assert layout_with("conv.weight", overrides={"*.weight": "skip", "conv*": "matrix"}) is None
+    assert layout_with("embedding.weight", overrides={"embedding": "matrix"}) == ("rows", 1)
+    assert layout_with("attention.out_proj.weight", overrides={"attention.*": {"split": 2}}) == ("rows", 2)
+    assert layout_with("blocks.qkv.weight", overrides={"*.qkv": {"split": 6}}) == ("rows", 6)
+    assert layout_with("conv.bias", overrides={"conv": "matrix"}) is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"hed.*": "skip"}, r"'hed\.\*' fits no parameter; there is, for example"),
+        ({"conv.weight": "leave"}, "must be 'skip', 'matrix' or"),
+        ({"conv.weight": {"split": 3}}, "split must divide conv.weight's 8 rows, got 3"),
+        ({"dense.weight": {"split": 4}}, "has no matrix"),
+    ],
+)
+def test_an_override_that_cannot_be_is_refused(overrides, words):
+    with pytest.raises(ValueError, match=words):
+        ov.param_groups(Odd(), overrides=overrides)
+
+
+def test_convolutions_only_is_the_papers_table_3():
+    groups = ov.param_groups(ov.models.basic_cnn(seed=0), convolutions_only=True)
+    matrices = [name for group in groups if group["matrix"] for name, _ in group["params"]]
+    assert matrices == ["0.weight", "3.weight", "6.weight"]
+    assert "only convolutions" in str(groups.table())
+
+
+def test_an_embedding_tied_to_the_head_is_left_alone():
+    model = nn.ModuleDict({"head": nn.Linear(8, 10, bias=False), "embedding": nn.Embedding(10, 8)})
+    model["head"].weight = model["embedding"].weight
+    (group,) = groups = ov.param_groups(model)
+    assert group["matrix"] is None
+    assert "embedding" in str(groups.table())
+
+
+def test_a_lazy_parameter_is_refused_with_what_to_do():
+    with pytest.raises(ValueError, match="run a batch through the model first"):
+        ov.param_groups(nn.LazyLinear(3))
+
+
+def test_a_parametrised_model_alone_is_read_too():
+    (layout,) = {g["matrix"] for g in ov.param_groups(parametrizations.orthogonal(nn.Linear(6, 6)))} - {None}
+    assert layout == ("rows", 1)
+
+
+def test_groups_hold_only_what_a_checkpoint_may_hold():
+    for group in ov.param_groups(Odd()):
+        assert set(group) == {"params", "matrix"}
+        assert group["matrix"] is None or [type(x) for x in group["matrix"]] == [str, int]
+
+
+def test_the_groups_of_a_grouped_convolution_are_orthogonalised_apart():
+    layer = nn.Conv2d(8, 6, 3, groups=2)
+    matrix = as_matrix(torch.randn_like(layer.weight), ("rows", 2))
+    both = ov.polar_factor(matrix)
+    torch.testing.assert_close(both[0] @ both[0].T, torch.eye(3), rtol=0, atol=1e-5)
+    assert (both[0] @ both[1].T).abs().max() > 1e-3  # rows of different groups see different inputs
