@@ -9,7 +9,7 @@ BIN := .venv/bin
 TORCH ?= $(patsubst .venv/.ready-%,%,$(wildcard .venv/.ready-*))
 READY := .venv/.ready$(if $(TORCH),-$(TORCH))
 
-.PHONY: lab test check lint lock pairs bench-loop
+.PHONY: lab test check lint lock pairs bench-loop bench-polar
 
 lab: $(READY)
 	@$(BIN)/orthoviz lab
@@ -31,6 +31,10 @@ lock: $(READY)
 
 bench-loop: $(READY)
 	$(BIN)/python -m benchmarks.loop
+
+# Twenty minutes or so; peers that are not installed (pip install timm pytorch-optimizer) are left out
+bench-polar: $(READY)
+	$(BIN)/python -m benchmarks.polar
 
 $(READY): pyproject.toml requirements.lock
 	@test -n "$(PYTHON)" || { echo "orthoviz needs Python 3.11, 3.12 or 3.13, and found none of them. \

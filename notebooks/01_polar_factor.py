@@ -304,6 +304,14 @@ caption = (
 ov.course.picture(figure, caption)
 
 # %% [markdown]
+# Step through it: add rows one at a time (from 2 to 3 the right angle breaks), then choose a real layer and
+# see how its kernel becomes one row. **make it lose** shows what is left of "different directions" when
+# there are far too few of them.
+
+# %%
+ov.widgets.flattening()
+
+# %% [markdown]
 # ## A real gradient
 #
 # Now a network: the gradient of `digits_cnn` on one batch, before any training. `ov.param_groups` says which
@@ -322,7 +330,7 @@ for name, gradient in layers.items():
 # %%
 figure, (ax,) = ov.plots.new_figure(8, 3.4)
 for (name, gradient), dashes in zip(layers.items(), ("-", "--", "-.", ":"), strict=True):
-    values = torch.linalg.svdvals(gradient.double())
+    values = ov.measures.singular_values(gradient)
     ax.semilogy(values / values[0], dashes, label=f"{name} {tuple(gradient.shape)}")
 ax.axhline(1.2e-6, color=ov.plots.RANDOM, lw=1)
 ax.annotate("the package's tolerance", (0, 1.6e-6), color=ov.plots.RANDOM)
@@ -344,7 +352,7 @@ guess
 
 # %%
 head = layers["10.weight"]
-values = torch.linalg.svdvals(head.double())
+values = ov.measures.singular_values(head)
 guess.reveal(int((values > 1.2e-6 * values[0]).sum()))
 print(f"rows add up to {head.sum(0).abs().max():.1e}, tenth singular value {values[9]:.1e}")
 
@@ -363,6 +371,20 @@ for null in ("drop", "keep"):
 # %% [markdown]
 # Does it hurt? Not here: the softmax cannot see that direction, in which the head then wanders about. In a
 # layer that *can* see it, and with tiny batches, it may: lesson 06 tests that.
+#
+# ### What happens to a filter whose gradient fades?
+#
+# Exactly zero, or as good as? Here is a layer of 16 filters; the gradient of one of them shrinks. Before
+# you move the slider: how long is its step when its gradient is a thousandth of the others'?
+
+# %%
+ov.widgets.dead_filters()
+
+# %% [markdown]
+# With the exact factor a fading filter keeps its full step until its gradient is lost in rounding (some
+# millionths of the others'), and then has none. *keep* steps even at exactly zero. Muon's quintic, which lesson 03 is about,
+# lets it fade. Which of them is right? If a millionth of a gradient is still signal, the first; if it is
+# noise, the last. No formula knows.
 #
 # ### Exercise 3: only what is there
 #
@@ -395,8 +417,7 @@ steps = {
 upper = torch.ones(32, 32).triu(1).bool()
 cosines = {}
 for name, step in steps.items():
-    unit = torch.nn.functional.normalize(step, dim=1)
-    cosines[name] = (unit @ unit.T)[upper]
+    cosines[name] = ov.measures.cosine_matrix(step)[upper]
 
 # %%
 figure, (ax,) = ov.plots.new_figure(8, 3)

@@ -69,6 +69,15 @@ def test_directions_that_do_not_count_have_no_gain():
     assert M.orthogonality_residual(zero).isnan()
 
 
+def test_a_matrix_that_is_not_finite_gives_nan_for_itself_alone():
+    G = gaussian(2, 3, 5)
+    O = ov.polar_factor(G)
+    G[1, 0, 0], O[1, 0, 0] = math.nan, math.nan
+    for value in (M.direction_gain(O, G), M.alignment(O, G), M.orthogonality_residual(O)):
+        assert value[0].isfinite().all()
+        assert value[1].isnan().all()
+
+
 def test_the_residual_is_the_distance_from_the_projector():
     O = gaussian(6, 3, dtype=torch.float64) @ gaussian(3, 8, seed=1, dtype=torch.float64)
     left = np.linalg.svd(O.numpy())[0][:, :3]

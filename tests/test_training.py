@@ -126,6 +126,16 @@ def test_the_models_are_the_papers_and_the_courses():
     assert small(torch.zeros(2, 1, 8, 8)).shape == (2, 5)
 
 
+@pytest.mark.parametrize(("name", "parameters"), [("resnet20", 269_722), ("resnet44", 658_586)])
+def test_the_small_resnets_have_he_and_colleagues_size_and_depth(name, parameters):
+    model = getattr(ov.models, name)(seed=0)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    depth = sum(isinstance(m, (torch.nn.Conv2d, torch.nn.Linear)) for m in model.modules())
+    assert depth == int(name.removeprefix("resnet"))
+    assert model(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+    assert torch.equal(model[0].weight, getattr(ov.models, name)(seed=0)[0].weight)
+
+
 def test_a_models_seed_fixes_it_and_leaves_the_global_state_alone():
     torch.manual_seed(3)
     before = torch.get_rng_state()

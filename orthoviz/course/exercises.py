@@ -166,6 +166,102 @@ def _judge_nearest(answer: Function) -> str:
     return "U and V turn without changing lengths, so only the singular values' distance from 1 is left."
 
 
+# 03_without_the_svd
+
+
+def _judge_step(answer: Function) -> str:
+    for X in (_random(3, 5) / 4, _random(5, 3, seed=1) / 4, _random(4, 4, seed=2) / 4):
+        try:
+            result = _call(answer, X, shape=tuple(X.shape))
+        except NotImplementedError:
+            raise
+        except RuntimeError as error:
+            raise Slip(
+                f"the shapes do not fit for a {tuple(X.shape)} matrix: the product is X @ X.T @ X ({error})"
+            ) from None
+        right = 1.5 * X - 0.5 * X @ X.T @ X
+        if _close(result, right):
+            continue
+        if _close(result, 1.5 * X - 0.5 * X**3):
+            raise Slip("X**3 cubes every entry; the matrix product X @ X.T @ X cubes the singular values")
+        if _close(result, 1.5 * X - X @ X.T @ X):
+            raise Slip("the second term needs its factor 0.5: without it, 1 does not stay at 1")
+        if _close(result, 1.5 * X + 0.5 * X @ X.T @ X):
+            raise Slip("the sign: the cubic term is subtracted, or large values grow for ever")
+        if X.shape[0] == X.shape[1] and _close(result, 1.5 * X - 0.5 * X @ X @ X):
+            raise Slip(
+                "X @ X @ X mixes the directions: the middle X must be transposed, so that U and V cancel"
+            )
+        raise Slip(
+            f"off by {(result - right).norm() / right.norm():.2g} (relative) for a {tuple(X.shape)} matrix"
+        )
+    return "every singular value went through 1.5 s - 0.5 s^3, and no direction was touched."
+
+
+def _judge_gain_after(answer: Function) -> str:
+    table = ((3.0, -3.0, 1.0), (2.0, -1.5, 0.5))
+    longer = ((1.5, -0.5), (2.0, -1.0, 0.3, -0.1))
+    x = torch.tensor([0.02, 0.1, 0.5, 0.9], dtype=torch.float64)
+
+    def evaluated(p: Any, y: Tensor) -> Tensor:
+        return torch.stack([c * y ** (2 * i + 1) for i, c in enumerate(p)]).sum(0)
+
+    right = evaluated(table[1], evaluated(table[0], x))
+    result = _call(answer, table, x, shape=(4,))
+    if _close(result, x):
+        raise Slip("x comes back unchanged: is the new value put back into x at each step?")
+    if _close(result, evaluated(table[0], x)):
+        raise Slip("only the first step was taken: return after the loop, not inside it")
+    if _close(result, evaluated(table[1], x)):
+        raise Slip("each step starts from the first x: feed it with what the step before made")
+    if _close(result, evaluated(table[0], x) + evaluated(table[1], x)):
+        raise Slip("the steps follow one another, they are not added")
+    even = x
+    for p in table:
+        even = torch.stack([c * even**i for i, c in enumerate(p, 1)]).sum(0)
+    if _close(result, even):
+        raise Slip("the powers are odd: x, x^3, x^5, not x, x^2, x^3")
+    if not _close(result, right):
+        raise Slip(f"for x = 0.5 this gives {result[2]:.4g}, the two steps make {right[2]:.4g}")
+    if not _close(_call(answer, longer, x, shape=(4,)), evaluated(longer[1], evaluated(longer[0], x))):
+        raise Slip("a step may have two coefficients, or four: go through them with enumerate")
+    return "the picture's curve: read where it is 1 before you trust a table."
+
+
+def _judge_gains(answer: Function) -> str:
+    for G in (_random(4, 6), _random(6, 4, seed=1), _random(4, 4, seed=2)):
+        U, s, Vh = torch.linalg.svd(G, full_matrices=False)
+        flips = torch.tensor([1.0, -0.5, 0.9, 0.1], dtype=torch.float64)
+        O = (U * flips) @ Vh + 0.1 * _random(*G.shape, seed=3)
+        try:
+            result = _call(answer, O, G)
+        except NotImplementedError:
+            raise
+        except RuntimeError as error:
+            raise Slip(f"the shapes do not fit; did you pass full_matrices=False? ({error})") from None
+        right = (U.T @ O @ Vh.T).diagonal()
+        if _close(result, U.T @ O @ Vh.T):
+            raise Slip("this is the whole matrix u_i^T O v_j: the gains are its diagonal")
+        if _close(result, right):
+            continue
+        if _close(result, right.abs()):
+            raise Slip("without the absolute value: a direction that was turned round has gain -1")
+        if _close(result, torch.linalg.svdvals(O)):
+            raise Slip(
+                "these are O's own singular values: they ask nothing about G, and are 1 for the suspect"
+            )
+        if _close(result, torch.linalg.svdvals(O) / s):
+            raise Slip("dividing singular values compares sizes, not directions: use G's u_i and v_i")
+        if _close(result, (U.T @ G @ Vh.T).diagonal()):
+            raise Slip("these are G's singular values: put O between u_i and v_i")
+        if _close(result, right * s):
+            raise Slip("leave the sizes s out: only the directions of G are asked")
+        raise Slip(
+            f"this gives {[round(x, 3) for x in result.flatten().tolist()][:4]}, expected {right.tolist()}"
+        )
+    return "one number for each direction: nothing can hide in a mean."
+
+
 EXERCISES = {
     "00.longer": Exercise(
         3,
@@ -210,6 +306,33 @@ EXERCISES = {
             "Which columns of U belong to directions that the gradient really has?",
             "Those with s > tol * s[0]. Multiply the others by zero.",
             "keep = (s > tol * s[0]).to(s.dtype), then (U * keep) @ Vh",
+        ),
+    ),
+    "03.step": Exercise(
+        4,
+        _judge_step,
+        (
+            "Which product of X, X^T and X has the singular values s^3 and the directions of X?",
+            "X @ X.T @ X: the inner U and V cancel.",
+            "1.5 * X - 0.5 * X @ X.T @ X",
+        ),
+    ),
+    "03.gain": Exercise(
+        6,
+        _judge_gain_after,
+        (
+            "Two loops: over the steps, and in each step over its coefficients.",
+            "Coefficient number i (from 0) belongs to the power 2 i + 1.",
+            "for p in table: x = sum(c * x ** (2 * i + 1) for i, c in enumerate(p))",
+        ),
+    ),
+    "03.gains": Exercise(
+        7,
+        _judge_gains,
+        (
+            "Whose singular vectors? Those of G, the matrix that O should be the factor of.",
+            "U.T @ O @ Vh.T holds u_i^T O v_j for all pairs.",
+            "U, s, Vh = torch.linalg.svd(G, full_matrices=False); (U.T @ O @ Vh.T).diagonal()",
         ),
     ),
 }

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from orthoviz.measures.spectra import checked
+from orthoviz.measures.spectra import checked, values64
 from orthoviz.polar import counts, default_tol
 
 
@@ -22,7 +22,7 @@ def direction_gain(factor: Tensor, matrix: Tensor, *, tol: float | None = None) 
 
     Returns:
         ``(..., min(m, n))`` in order of falling s_i, dimensionless, in the factor's dtype. NaN for directions
-        that do not count: all of a zero matrix.
+        that do not count: all of a matrix that is zero or not finite.
 
     Raises:
         TypeError, ValueError: one of them is no real matrix, or their shapes differ.
@@ -45,7 +45,7 @@ def alignment(factor: Tensor, matrix: Tensor) -> Tensor:
         factor, matrix: ``(..., m, n)``, real floating point.
 
     Returns:
-        ``(...)``, dimensionless, in the factor's dtype. NaN for a zero matrix.
+        ``(...)``, dimensionless, in the factor's dtype. NaN for a zero matrix and one that is not finite.
 
     Raises:
         TypeError, ValueError: one of them is no real matrix, or their shapes differ.
@@ -68,15 +68,16 @@ def orthogonality_residual(factor: Tensor, *, tol: float | None = None) -> Tenso
         tol: singular values of O up to ``tol * s_1`` are left out. Default: that of ``ov.polar_factor``.
 
     Returns:
-        ``(...)``, dimensionless, in the factor's dtype. NaN for a zero matrix.
+        ``(...)``, dimensionless, in the factor's dtype. NaN for a zero matrix and one that is not finite.
 
     Raises:
         TypeError, ValueError: the factor is no real matrix.
     """
-    s = torch.linalg.svdvals(checked(factor, "factor").double())
+    s, finite = values64(checked(factor, "factor"))
     counted = counts(s, default_tol(factor.dtype) if tol is None else tol)
     squares = torch.where(counted, (s.square() - 1).square(), 0.0)
-    return (squares.sum(-1) / counted.sum(-1)).sqrt().to(factor.dtype)
+    residual = (squares.sum(-1) / counted.sum(-1)).sqrt()
+    return torch.where(finite, residual, torch.nan).to(factor.dtype)
 
 
 def _decomposed(factor: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,5 +85,6 @@ def _decomposed(factor: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]
     checked(factor, "factor")
     if factor.shape != checked(matrix).shape:
         raise ValueError(f"factor is {tuple(factor.shape)}, matrix {tuple(matrix.shape)}: they must be alike")
-    U, s, Vh = torch.linalg.svd(matrix.double(), full_matrices=False)
+    finite = matrix.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
+    U, s, Vh = torch.linalg.svd(torch.where(finite, matrix, 0.0).double(), full_matrices=False)
     return U, s, Vh

@@ -23,11 +23,11 @@ def singular_values(matrix: Tensor) -> Tensor:
         TypeError: the matrix is complex or integer.
         ValueError: it has fewer than two dimensions.
     """
-    s, finite = _values64(matrix)
+    s, finite = values64(matrix)
     return torch.where(finite[..., None], s, torch.nan).to(matrix.dtype)
 
 
-def _values64(matrix: Tensor) -> tuple[Tensor, Tensor]:
+def values64(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Singular values in float64, and which matrices are finite."""
     matrix = checked(matrix)
     finite = matrix.isfinite().all(-1).all(-1)

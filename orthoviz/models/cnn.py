@@ -46,18 +46,17 @@ def _cnn(
     for width, stride in zip(widths, strides, strict=True):
         options = {"kernel_size": 3, "stride": stride, "padding": 1}
         convolution = nn.utils.skip_init(nn.Conv2d, channels, width, **options)
-        layers += [_initialised(convolution, generator), nn.BatchNorm2d(width), nn.ReLU()]
+        layers += [initialised(convolution, generator), nn.BatchNorm2d(width), nn.ReLU()]
         channels = width
     head = nn.utils.skip_init(nn.Linear, features, num_classes)
-    return nn.Sequential(*layers, nn.Flatten(), _initialised(head, generator))
+    return nn.Sequential(*layers, nn.Flatten(), initialised(head, generator))
 
 
-def _initialised(layer: nn.Module, generator: torch.Generator | None) -> nn.Module:
+def initialised(layer: nn.Module, generator: torch.Generator | None) -> nn.Module:
     """Torch's default weights, uniform within 1 / sqrt(inputs of a unit), drawn from ``generator``."""
     assert isinstance(layer.weight, Tensor)
-    assert isinstance(layer.bias, Tensor)
     bound = layer.weight[0].numel() ** -0.5
     with torch.no_grad():
-        for parameter in (layer.weight, layer.bias):
+        for parameter in layer.parameters():
             parameter.uniform_(-bound, bound, generator=generator)
     return layer

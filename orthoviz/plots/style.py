@@ -16,6 +16,9 @@ RANDOM = "#8A8A8A"
 INK = "#222222"
 PALE = "#BBBBBB"
 
+MODES = {10.0: ("#CC79A7", "-"), 3.0: (ORTHOGONAL, "--"), 1.0: ("#009E73", "-."), 0.3: ("#E69F00", ":")}
+"""The course's four modes, with the colour and line style that each has everywhere."""
+
 COLOURS = {"SGD": SGD, "orthogonal SGD": ORTHOGONAL, "control": RANDOM}
 """Palette by optimiser's name, for seaborn's ``palette=``."""
 DASHES = {"SGD": (4, 1.5), "orthogonal SGD": "", "control": (1, 1)}

@@ -88,7 +88,8 @@ def polar_factors(
 ) -> list[Tensor]:
     """The polar factor of each of many matrices, such as all of a model's gradients.
 
-    Equal shapes are stacked and run as one batch where that is faster: small ones, and all on a GPU.
+    Equal shapes are stacked and run as one batch where that is faster: small ones, and all on a GPU. Tiny
+    ones of different shapes share a stack too, filled up with zeros, which stay zero (iterations only).
 
     Args:
         matrices: tensors ``(..., m, n)``, as in :func:`polar_factor`; of any shapes, dtypes and devices.
@@ -97,20 +98,47 @@ def polar_factors(
     Returns:
         The polar factors, in the same order.
     """
-    options = dict(tol=tol, null=null, error_if_nonfinite=error_if_nonfinite, max_bytes=max_bytes)
-    factors: dict[int, Tensor] = {}
+    method = as_method(method, tol, null)
     stacks: dict[object, list[int]] = {}
     for i, G in enumerate(matrices):
         small = G.ndim >= 2 and min(G.shape[-2:]) <= CROSSOVERS["stack_up_to"]
-        key = (G.shape, G.dtype, G.device) if small or G.is_cuda else i
-        stacks.setdefault(key, []).append(i)
+        tiny = G.ndim == 2 and not method.cuts and G.numel() <= CROSSOVERS["fill_up_to"]
+        shape = "tiny" if tiny else G.shape if small or G.is_cuda else i
+        stacks.setdefault((shape, G.dtype, G.device), []).append(i)
+    factors: dict[int, Tensor] = {}
     for indices in stacks.values():
-        if len(indices) == 1:
-            factors[indices[0]] = polar_factor(matrices[indices[0]], method, **options)  # type: ignore[arg-type]
-        else:
-            stack = torch.stack([matrices[i] for i in indices])
-            factors.update(zip(indices, polar_factor(stack, method, **options), strict=True))  # type: ignore[arg-type]
+        alike = [matrices[i] for i in indices]
+        stack = alike[0] if len(alike) == 1 else _stacked(alike)
+        O = polar_factor(stack, method, error_if_nonfinite=error_if_nonfinite, max_bytes=max_bytes)
+        factors.update(zip(indices, [O] if len(alike) == 1 else _unstacked(O, alike), strict=True))
     return [factors[i] for i in range(len(matrices))]
+
+
+def _stacked(matrices: list[Tensor]) -> Tensor:
+    """One batch of them; where shapes differ, as wide ones and filled up with zeros."""
+    if len({G.shape for G in matrices}) == 1:
+        return torch.stack(matrices)
+    wide = [_wide(G) for G in matrices]
+    stack = wide[0].new_zeros(len(wide), max(len(X) for X in wide), max(X.shape[1] for X in wide))
+    for place, X in zip(stack, wide, strict=True):
+        place[: X.shape[0], : X.shape[1]] = X
+    return stack
+
+
+def _unstacked(stack: Tensor, matrices: list[Tensor]) -> list[Tensor]:
+    """The inverse of :func:`_stacked`."""
+    if stack.shape[1:] == matrices[0].shape and len({G.shape for G in matrices}) == 1:
+        return list(stack)
+    factors = []
+    for O, G in zip(stack, matrices, strict=True):
+        m, n = _wide(G).shape
+        O = O[:m, :n]
+        factors.append(torch.empty_like(G).copy_(O.mT if O.shape != G.shape else O))
+    return factors
+
+
+def _wide(G: Tensor) -> Tensor:
+    return G.mT if G.shape[-2] > G.shape[-1] else G
 
 
 def as_method(method: str | Method, tol: float | None = None, null: str = "drop") -> Method:
@@ -137,9 +165,7 @@ def as_method(method: str | Method, tol: float | None = None, null: str = "drop"
 def _factor(G: Tensor, method: Method) -> Tensor:
     """The polar factor of a batch that fits."""
     X = G if G.dtype == torch.float64 else G.to(torch.float32)
-    values = X.detach()
-    scale = _power_of_two(torch.maximum(values.amax((-2, -1)), -values.amin((-2, -1))))
-    X = X * scale[..., None, None]
+    X = X * _power_of_two(X.detach().abs().amax((-2, -1), keepdim=True))
     tall = X.shape[-2] > X.shape[-1]
     O = method(X.mT).mT if tall else method(X)
     return _laid_out(O.to(G.dtype), G)
@@ -148,11 +174,10 @@ def _factor(G: Tensor, method: Method) -> Tensor:
 def _power_of_two(largest: Tensor) -> Tensor:
     """A power of two that brings the largest entry into [1/2, 1): multiplying by it rounds nothing.
 
-    1 for zero, NaN for what is not finite, so that such a matrix becomes NaN as a whole.
+    Finite for zero and subnormal numbers; NaN for what is not finite, so that such a matrix becomes NaN.
     """
-    limit = torch.finfo(largest.dtype).max / 4  # the reciprocal of a subnormal number is infinite
-    scale = (torch.frexp(largest).mantissa / largest).clamp(max=limit)
-    return torch.where(largest > 0, scale, 1.0).where(largest.isfinite(), torch.nan)
+    largest = largest.clamp_min(torch.finfo(largest.dtype).tiny)
+    return torch.frexp(largest).mantissa / largest
 
 
 def _laid_out(O: Tensor, G: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ def newton_schulz(
     Returns:
         ``(..., m, n)``, near the polar factor, in X's dtype.
     """
-    size = torch.linalg.matrix_norm(X, keepdim=True).clamp_min(0.25)  # zero stays zero
+    size = _size(X).clamp_min(0.25)  # zero stays zero
     O: Tensor = (X / (headroom * size)).to(precision or X.dtype)
     for step in table:
         K = symmetric_product(O, O.mT)
@@ -90,13 +90,13 @@ def gram_newton_schulz(
     """
     given, dtype = X.dtype, precision or X.dtype
     if dtype.itemsize < 4:  # squares of squares would leave float16's range: bring the entries near 1 first
-        X = X / torch.linalg.matrix_norm(X, keepdim=True).clamp_min(0.25)
+        X = X / _size(X).clamp_min(0.25)
     X = X.to(dtype)
     K = symmetric_product(X, X.mT, triton=triton)
     if dtype.itemsize < 4:
-        X, K = _scaled(X, K, torch.linalg.matrix_norm(K.to(given), keepdim=True))
+        X, K = _scaled(X, K, _size(K.to(given)))
     K2 = symmetric_product(K, K, triton=triton)
-    bound = torch.linalg.matrix_norm(K2.to(given), keepdim=True).clamp_min(1e-6)
+    bound = _size(K2.to(given)).clamp_min(1e-6)
     inverse = bound.rsqrt()  # of s1^2; clamped, so that zero stays zero
     K, K2 = (K * inverse).to(dtype), (K2 * inverse.square()).to(dtype)
     scale, R = inverse.sqrt(), None  # X is scaled where R first multiplies it
@@ -127,6 +127,12 @@ def _polynomial(c: Sequence[float], K: Tensor, K2: Tensor, *, triton: bool = Fal
     if c[0]:
         Q.diagonal(dim1=-2, dim2=-1).add_(c[0])
     return Q
+
+
+def _size(X: Tensor) -> Tensor:
+    """The Frobenius norm, kept as ``(..., 1, 1)``."""
+    size: Tensor = torch.linalg.vector_norm(X, dim=(-2, -1), keepdim=True)
+    return size
 
 
 def _scaled(X: Tensor, K: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:

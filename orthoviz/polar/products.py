@@ -6,7 +6,9 @@ from torch import Tensor
 from orthoviz.polar.crossovers import CROSSOVERS
 
 
-def symmetric_product(A: Tensor, B: Tensor, *, triton: bool = False) -> Tensor:
+def symmetric_product(
+    A: Tensor, B: Tensor, *, triton: bool = False, blocks_from: int = CROSSOVERS["symmetric_blocks_from"]
+) -> Tensor:
     """A B, where the caller knows that the result is symmetric.
 
     On a CPU the product of large matrices is made block by block: those above the diagonal are copies
@@ -15,6 +17,7 @@ def symmetric_product(A: Tensor, B: Tensor, *, triton: bool = False) -> Tensor:
     Args:
         A: ``(..., m, k)``.
         B: ``(..., k, m)``, such that A B is symmetric: A^T, or a matrix that commutes with a symmetric A.
+        blocks_from: rows from which a CPU works by blocks.
         triton: on a GPU, use the package's kernel, which computes one triangle (2-D tensors only).
 
     Returns:
@@ -25,7 +28,7 @@ def symmetric_product(A: Tensor, B: Tensor, *, triton: bool = False) -> Tensor:
         from orthoviz.polar.triton_product import lower_product
 
         return lower_product(A, B)
-    if A.device.type != "cpu" or m < CROSSOVERS["symmetric_blocks_from"]:
+    if A.device.type != "cpu" or m < blocks_from:
         return torch.matmul(A, B)
     half = m // 2
     C = A.new_empty(*A.shape[:-1], m)

@@ -1,6 +1,9 @@
 """Views: pictures that answer to sliders. Each calls the functions that a training run calls."""
 
+from orthoviz.widgets.dead_filters import dead_filters
+from orthoviz.widgets.flattening import flattening
+from orthoviz.widgets.newton_schulz import newton_schulz
 from orthoviz.widgets.polar_lab import polar_lab
 from orthoviz.widgets.race import race
 
-__all__ = ["polar_lab", "race"]
+__all__ = ["dead_filters", "flattening", "newton_schulz", "polar_lab", "race"]

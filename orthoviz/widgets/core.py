@@ -188,6 +188,31 @@ class Stage:
         return _encoded(self._canvas)
 
 
+def control(kind: Callable[..., Any], label: str, value: Any, *, width: str = "26em", **options: Any) -> Any:
+    """A slider or buttons of this kind, wide enough for its label, with a layout of its own."""
+    style = {"description_width": "initial"} | options.pop("style", {})
+    return kind(value=value, description=label, style=style, layout=w.Layout(width=width), **options)
+
+
+def one_of(name: str, value: Any, options: Iterable[Any]) -> Any:
+    """The value, where it is one of the options that a control has."""
+    options = list(options)
+    if value not in options:
+        allowed = ", ".join(short(option) for option in options)
+        raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+    return value
+
+
+def short(value: Any) -> str:
+    """A power of ten as 1e3 or 1e-5, everything else as Python writes it: fit for labels and for code."""
+    if not isinstance(value, float):
+        return repr(value)
+    if value == 0 or 0.1 <= value <= 300:
+        return f"{value:g}"
+    mantissa, _, exponent = f"{value:e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
 def png(figure: Figure) -> bytes:
     """A picture of a figure, drawn once."""
     return Stage(figure).png([])

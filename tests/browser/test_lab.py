@@ -1,4 +1,4 @@
-"""Lessons 00 and 01 and their views, touched as a learner would."""
+"""Lessons 00, 01 and 03 and their views, touched as a learner would."""
 
 import re
 
@@ -132,6 +132,44 @@ def test_polar_labs_slider_moves_its_picture(address, wide):
     numbers.press("Enter")
     view.locator("[role=alert]").wait_for(timeout=5000)
     clean(wide)
+
+
+def works(page, alt, key="ArrowRight"):
+    """A view answers to its first slider by keyboard, to every preset, to "make it lose" and to reset."""
+    view = output_of(page, alt)
+    view.scroll_into_view_if_needed()
+    first, said = picture(view), view.locator("img").get_attribute("alt")
+    view.locator(".noUi-handle:visible, [role=slider]:visible").first.focus()
+    page.keyboard.press(key)
+    changed(page, view, first)
+    expect(view.locator("img")).not_to_have_attribute("alt", said)
+    before = picture(view)
+    view.get_by_role("button", name="make it lose", exact=True).click()
+    changed(page, view, before)
+    before = picture(view)
+    view.get_by_role("button", name="reset", exact=True).click()
+    changed(page, view, before)
+    expect(view.locator("img")).to_have_attribute("alt", said)
+    view.get_by_role("button", name="as code", exact=True).click()
+    expect(view.locator("code")).to_contain_text("ov.widgets.")
+
+
+def test_the_views_of_lesson_01_answer(address, page):
+    lab.open_notebook(page, address, "01_polar_factor")
+    lab.run_all(page)
+    works(page, "3 rows in 2 dimensions")
+    works(page, "Filter 3")
+    clean(page)
+    fits(page)
+
+
+def test_lesson_03_runs_and_its_view_answers(address, page):
+    lab.open_notebook(page, address, "03_without_the_svd")
+    lab.run_all(page)
+    works(page, "After 5 Jordan steps", key="ArrowLeft")
+    clean(page)
+    fits(page)
+    assert "not attempted: 03.gains" in page.locator(".jp-Notebook").inner_text()
 
 
 def test_races_start_move_stop_and_end_with_their_cell(address, wide):

@@ -1,0 +1,229 @@
+"""Polar factors of all weight matrices of a model, once: time and error, all contenders in one run.
+
+    make bench-polar                        every model and shape, into results/polar
+    python -m benchmarks.polar --quick      resnet18, resnet50 and densenet121, printed only
+
+Contenders: the SVD one by one (the paper), the quintic of torch's Muon as it is shipped (bfloat16) and in
+float32, timm's and pytorch-optimizer's where they are installed, this package's methods, and the floor: the
+two products K = G G^T and K G, which any of them needs. The matrices are Gaussian. A time is the median of
+the rounds after one that is not counted; a contender that takes over 10 s on a model is timed once, and
+marked. The error is the relative Frobenius distance from the float64 factor, over one matrix of each shape.
+"""
+
+import argparse
+import importlib
+import math
+from collections.abc import Callable
+
+import matplotlib
+import pandas as pd
+import torch
+import torchvision
+from torch import Tensor
+
+import orthoviz as ov
+from benchmarks.common import interleaved, medians, provenance, seconds, store
+
+ROUNDS = 3
+QUICK = ("resnet18", "resnet50", "densenet121")
+PAPER = (
+    *("BasicCNN", "resnet20", "resnet44", "resnet18", "resnet34", "resnet50", "densenet121", "densenet161"),
+    *("resnext50_32x4d", "wide_resnet50_2"),
+)
+SHAPES = [
+    (16, 27), (16, 144), (32, 288), (64, 576), (128, 128), (128, 1152), (256, 256), (256, 2304), (512, 512),
+    (512, 4608), (1000, 1024), (1024, 4096), (2048, 2048), (2048, 8192),
+]  # fmt: skip
+STACKS = [(count, 64, 576) for count in (1, 4, 16, 64)]
+
+Factors = Callable[[list[Tensor]], list[Tensor]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="three models, nothing stored")
+    quick = parser.parse_args().quick
+    sgemm = product_rate()
+    print(f"float32 products of 2048 x 2048: {sgemm:.0f} GFLOP/s")
+    jobs = {name: model_shapes(name) for name in (QUICK if quick else (*PAPER, "vit_b_16", "gpt2"))}
+    if not quick:
+        jobs |= {" x ".join(map(str, shape)): [shape] for shape in SHAPES + STACKS}
+    rows = []
+    for job, shapes in jobs.items():
+        rows += measured(job, shapes, sgemm)
+        print(summary(pd.DataFrame(rows[-len(contenders()) :])), flush=True)
+    if not quick:
+        write(pd.DataFrame(rows), sgemm)
+
+
+def contenders() -> dict[str, Factors]:
+    """Name to a function from a model's matrices to their factors."""
+    found: dict[str, Factors] = {
+        "svd one by one": one_by_one(svd),
+        "quintic float32": one_by_one(quintic),
+    }
+    muon, timms, other = "torch.optim._muon", "timm.optim.muon", "pytorch_optimizer.optimizer.utils"
+    jordan = ov.polar.JORDAN[0]
+    peers: dict[str, tuple[str, str, tuple[object, ...]]] = {
+        "torch's quintic": (muon, "_zeropower_via_newtonschulz", (jordan, 5, 1e-7)),
+        "timm's quintic": (timms, "zeropower_via_newtonschulz", (5, [jordan])),
+        "pytorch-optimizer's quintic": (other, "zero_power_via_newton_schulz_5", ()),
+        "pytorch-optimizer's Gram form": (other, "zero_power_via_gram_newton_schulz", ()),
+    }
+    for name, (module, function, arguments) in peers.items():
+        try:
+            call = getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError):
+            continue
+        found[name] = one_by_one(lambda G, call=call, arguments=arguments: call(G, *arguments))
+    for method in ("exact", "fast", "newton_schulz", "polar_express", "gram_newton_schulz", "rational"):
+        found[f"orthoviz {method}"] = lambda Gs, method=method: ov.polar.polar_factors(Gs, method)
+    found["floor: two products"] = one_by_one(two_products)
+    return found
+
+
+def one_by_one(factor: Callable[[Tensor], Tensor]) -> Factors:
+    """Apply a function of one matrix to all; the matrices of a stack too are taken one by one."""
+
+    def factors(matrices: list[Tensor]) -> list[Tensor]:
+        return [factor(G) if G.ndim == 2 else torch.stack([factor(matrix) for matrix in G]) for G in matrices]
+
+    return factors
+
+
+def svd(G: Tensor) -> Tensor:
+    U, _, Vh = torch.linalg.svd(G, full_matrices=False)
+    return U @ Vh
+
+
+def quintic(G: Tensor) -> Tensor:
+    """Muon's five steps as published, in float32."""
+    X = G.mT if G.shape[0] > G.shape[1] else G
+    X = X / (X.norm() + 1e-7)
+    a, b, c = ov.polar.JORDAN[0]
+    for _ in range(5):
+        A = X @ X.mT
+        X = torch.addmm(X, torch.addmm(A, A, A, beta=b, alpha=c), X, beta=a)
+    return X.mT if G.shape[0] > G.shape[1] else X
+
+
+def two_products(G: Tensor) -> Tensor:
+    return (G @ G.mT) @ G if G.shape[0] <= G.shape[1] else G @ (G.mT @ G)
+
+
+def model_shapes(name: str) -> list[tuple[int, ...]]:
+    """Shapes of a model's matrices, as ``ov.param_groups`` reads them."""
+    if name == "gpt2":  # twelve blocks of width 768: q, k and v, projection, two dense layers
+        return [(3, 768, 768), (768, 768), (3072, 768), (768, 3072)] * 12
+    own = {"BasicCNN": ov.models.basic_cnn, "resnet20": ov.models.resnet20, "resnet44": ov.models.resnet44}
+    model = own.get(name, getattr(torchvision.models, name, None))()
+    groups = [group for group in ov.param_groups(model) if group["matrix"]]
+    return [
+        tuple(ov.matrices.as_matrix(p.detach(), group["matrix"]).shape)
+        for group in groups
+        for _, p in group["params"]
+    ]
+
+
+def measured(job: str, shapes: list[tuple[int, ...]], sgemm: float) -> list[dict[str, object]]:
+    """A row a contender."""
+    generator = torch.Generator().manual_seed(0)
+    matrices = [0.01 * torch.randn(shape, generator=generator) for shape in shapes]
+    made = contenders()
+    times = interleaved({name: lambda work=work: work(matrices) for name, work in made.items()}, ROUNDS)
+    took = medians(times)
+    operations = sum(4.0 * math.prod(s[:-2]) * min(s[-2:]) ** 2 * max(s[-2:]) for s in shapes)
+    distinct = list({G.shape: G if G.ndim == 2 else G[0] for G in matrices}.values())
+    right = [svd(G.double()) for G in distinct]
+    size = math.sqrt(sum(R.square().sum().item() for R in right))
+    rows: list[dict[str, object]] = []
+    for name, work in made.items():
+        error = math.nan
+        if "floor" not in name:
+            off = sum(
+                (O.double() - R).square().sum().item() for O, R in zip(work(distinct), right, strict=True)
+            )
+            error = math.sqrt(off) / size
+        rows.append(
+            {
+                "job": job,
+                "contender": name,
+                "milliseconds": 1e3 * took[name],
+                "to_svd": took["svd one by one"] / took[name],
+                "to_quintic": took["quintic float32"] / took[name],
+                "to_floor": took[name] / (operations / sgemm / 1e9),
+                "error": error,
+                "rounds": len(times[name]),
+            }
+        )
+    return rows
+
+
+def product_rate() -> float:
+    """GFLOP/s of a large float32 product, best of ten."""
+    A = torch.randn(2048, 2048)
+    return 2 * 2048**3 / min(seconds(lambda: A @ A) for _ in range(10)) / 1e9
+
+
+def summary(table: pd.DataFrame) -> str:
+    """One job as Markdown."""
+    lines = [
+        f"\n### {table.job.iloc[0]}\n",
+        "| contender | ms | times faster than SVD | than the quintic | times the floor | error |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in table.itertuples():
+        error = (
+            "" if math.isnan(row.error) else f"{row.error:.1g}" if row.error < 1e-3 else f"{row.error:.3f}"
+        )
+        once = " (once)" if row.rounds == 1 else ""
+        lines.append(
+            f"| {row.contender} | {row.milliseconds:.3g}{once} | {row.to_svd:.2f} | {row.to_quintic:.2f} "
+            f"| {row.to_floor:.2f} | {error} |"
+        )
+    return "\n".join(lines)
+
+
+def write(table: pd.DataFrame, sgemm: float) -> None:
+    about = provenance(
+        what=f"polar factors of all weight matrices, float32 input; float32 products at {sgemm:.0f} GFLOP/s",
+        data="Gaussian matrices",
+        command="python -m benchmarks.polar",
+    )
+    folder = store("polar", about)
+    table.to_csv(folder / "table.csv", index=False, float_format="%.4g")
+    text = [f"# Polar factors: time and error\n\n{about['what']}. {about['device']}, torch {about['torch']}, "
+            f"{about['date']}. Made by `{about['command']}`."]  # fmt: skip
+    text += [summary(part) for _, part in table.groupby("job", sort=False)]
+    (folder / "table.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    picture(table, str(folder / "picture.png"))
+
+
+def picture(table: pd.DataFrame, path: str) -> None:
+    """How many times the floor each contender takes, by model."""
+    models = [job for job in table.job.unique() if " x " not in job]
+    look = {
+        "svd one by one": (ov.plots.INK, "o", "SVD, one by one"),
+        "quintic float32": (ov.plots.SGD, "^", "Muon's quintic, float32"),
+        "orthoviz exact": (ov.plots.ORTHOGONAL, "s", "exact"),
+        "orthoviz fast": ("#009E73", "D", "fast"),
+    }
+    with matplotlib.rc_context({"font.size": 11}):
+        figure, (ax,) = ov.plots.new_figure(9, 4.6)
+        for name, (colour, marker, label) in look.items():
+            part = table[table.contender == name].set_index("job").loc[models]
+            ax.plot(range(len(models)), part.to_floor, marker, ls="none", ms=7, color=colour, label=label)
+        ax.axhline(1, color=ov.plots.RANDOM, lw=1, ls=":")
+        ax.set_yscale("log")
+        ax.set_yticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
+        ax.minorticks_off()
+        ax.set_xticks(range(len(models)), models, rotation=30, ha="right")
+        ax.set(
+            ylabel="time, in floors (two products)", title="Exact factors at a fraction of the SVD's price"
+        )
+        ax.legend(frameon=False, ncols=2)
+        figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""dead_filters: what a filter's step does when its gradient fades."""
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import ipywidgets as w
+import numpy as np
+import torch
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from numpy.typing import NDArray
+from torch import Tensor
+
+from orthoviz.plots import INK, ORTHOGONAL, RANDOM, new_figure
+from orthoviz.polar import polar_factor
+from orthoviz.widgets.core import Picture, Stage, State, View, control, one_of, short
+
+_SIZES = (0.0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+_FADED = 3
+"""The row whose gradient fades, counted from 0."""
+_METHODS: dict[str, Callable[[Tensor], Tensor]] = {
+    "drop": polar_factor,
+    "keep": partial(polar_factor, method="svd", null="keep"),
+    "Jordan": partial(polar_factor, method="newton_schulz"),
+    "fast": partial(polar_factor, method="fast"),
+}
+_STYLE: dict[str, tuple[str, Any]] = {
+    "drop": (ORTHOGONAL, "-"),
+    "keep": ("#CC79A7", (0, (5, 2))),
+    "Jordan": ("#E69F00", (0, (4, 1.5, 1, 1.5))),
+    "fast": ("#009E73", (0, (1, 1))),
+}
+_NOTHING = -9.3
+"""Where 0 stands on the axis of log10(size)."""
+_TOP = 1.25
+
+
+def dead_filters(*, size: float = 1.0, method: str = "drop") -> View:
+    """*What happens to a filter whose gradient fades?*
+
+    A gradient of 16 filters with 60 weights each (Gaussian), of which filter 3's is made smaller and
+    smaller. Shows the length of each filter's step: the norm of its row in what the gradient is replaced by.
+
+    ``"drop"``, the default of ``ov.polar_factor``, is the exact factor, whose directions up to 1.2e-6 of the
+    largest count as noise (float32) and get no step; ``"keep"`` (the plain SVD's U V^T, as in the paper's
+    code) gives a full step to a direction that it has to make up. ``"Jordan"`` is Newton-Schulz with Jordan's
+    five steps and ``"fast"`` the package's own; both let a faint filter fade.
+
+    Args:
+        size: length of filter 3's gradient relative to the others': 1, 1e-1, ... 1e-8, or exactly 0.
+        method: "drop", "keep", "Jordan" or "fast": whose steps the bars show.
+
+    Raises:
+        ValueError: an argument has a value that the view has no place for.
+    """
+    one_of("size", size, _SIZES)
+    one_of("method", method, _METHODS)
+
+    def code(state: State) -> str:
+        defaults = {"size": 1.0, "method": "drop"}
+        given = [f"{key}={short(state[key])}" for key, value in defaults.items() if state[key] != value]
+        return f"ov.widgets.dead_filters({', '.join(given)})"
+
+    return View(
+        partial(_draw, _Scene()),
+        {
+            "size": control(
+                w.SelectionSlider,
+                "size of filter 3's gradient",
+                float(size),
+                width="30em",
+                options=[(short(value), value) for value in _SIZES],
+            ),
+            "method": control(
+                w.ToggleButtons,
+                "method",
+                method,
+                width="30em",
+                options=list(_METHODS),
+                style={"button_width": "75px"},
+            ),
+        },
+        presets={
+            "faint": {"size": 1e-3},
+            "faint, Jordan": {"size": 1e-3, "method": "Jordan"},
+            "exactly 0, drop": {"size": 0.0},
+            "exactly 0, keep": {"size": 0.0, "method": "keep"},
+        },
+        lose={"size": 1e-5},
+        code=code,
+    )
+
+
+class _Scene:
+    """The lines, drawn once; the marker and the bars move."""
+
+    def __init__(self) -> None:
+        figure, (lines, bars) = new_figure(9, 4.6, (1.7, 1))
+        self.stage = Stage(figure)
+        figure.suptitle(" ", fontsize=22)  # keeps the room
+        self.title = figure.text(0.5, 0.975, "", ha="center", va="top", fontsize=13, animated=True)
+        _draw_lines(lines)
+        self.here = lines.axvline(0, color=INK, lw=1, ls=":", animated=True)
+        self.marker = lines.plot([], [], marker="o", ms=10, mec="white", ls="", clip_on=False, animated=True)[
+            0
+        ]
+
+        bars.set(xlim=(-0.7, 15.7), ylim=(0, _TOP), xticks=(0, 3, 6, 9, 12, 15))
+        bars.set(xlabel="filter", ylabel="length of each filter's step")
+        bars.axhline(1, color=RANDOM, lw=1, ls=":")
+        self.bars = bars.bar(range(16), [1] * 16, width=0.75, animated=True)
+        self.value = bars.text(-0.5, _TOP, "", va="top", color=INK, fontsize=12, animated=True)
+        for artist in (self.here, self.marker, *self.bars, self.value):
+            artist.set_in_layout(False)
+
+
+def _draw_lines(ax: Axes) -> None:
+    """Each method's step of filter 3 against its gradient's size, with names; and a place for exactly 0."""
+    ticks = [_NOTHING, *np.log10(_SIZES[1:])]
+    ax.set(xlim=(_NOTHING - 0.5, 0.25), ylim=(0, _TOP), xticks=ticks)
+    ax.set_xticklabels(["exactly\n0", *(f"$10^{{{tick:.0f}}}$" for tick in ticks[1:])])
+    ax.set(xlabel="size of filter 3's gradient, relative to the others'", ylabel="length of filter 3's step")
+    ax.axvspan(_NOTHING - 0.5, _NOTHING + 0.5, color="#F0F0F0", zorder=0)
+    ax.axhline(1, color=RANDOM, lw=1, ls=":")
+    sizes, lengths = _lengths()
+    for method, (colour, dashes) in _STYLE.items():
+        y = lengths[method]
+        ax.plot(np.log10(sizes), y[1:], color=colour, ls=dashes, lw=2)
+        ax.plot(_place(0, method), y[0], color=colour, marker="D", ms=6, ls="", clip_on=False)
+    for method, x, height in (
+        ("drop", -7, 0.05),
+        ("keep", -7, 1.04),
+        ("Jordan", -1.4, 0.59),
+        ("fast", -2.6, 0.8),
+    ):
+        darker = tuple(0.75 * part for part in to_rgb(_STYLE[method][0]))  # thin letters need it
+        ax.text(x, height, method, color=darker, ha="center", fontsize=12)
+
+
+def _draw(scene: _Scene, state: State) -> Picture:
+    """The picture of a state."""
+    size, method = state["size"], state["method"]
+    colour, _ = _STYLE[method]
+    steps = _steps(method, (size,))[0]
+    step = steps[_FADED].item()
+    x = _place(size, method)
+    scene.here.set_xdata([x, x])
+    scene.marker.set(data=([x], [step]), color=colour)
+    scene.value.set_text(f"{method}, filter 3: {_number(step)}")
+    for i, (bar, length) in enumerate(zip(scene.bars, steps.tolist(), strict=True)):
+        bar.set(height=length, color=colour, alpha=1 if i == _FADED else 0.35)
+    title, text = _message(size, method, steps)
+    scene.title.set_text(title)
+    moving: list[Artist] = [scene.here, scene.marker, *scene.bars, scene.value, scene.title]
+    return Picture(scene.stage.png(moving), text)
+
+
+def _message(size: float, method: str, steps: Tensor) -> tuple[str, str]:
+    step = steps[_FADED].item()
+    others = torch.cat([steps[:_FADED], steps[_FADED + 1 :]])
+    times = "" if size == 1 else f"{short(size)} times "
+    given = f"{times}as long as the others'" if size else "exactly 0"
+    text = (
+        f"Filter 3's gradient is {given}: with {method} its step has length {_number(step)}, "
+        f"the other filters' {others.min():.2f} to {others.max():.2f}."
+    )
+    if size == 1:
+        return "What happens to a filter whose gradient fades?", text
+    if not size and step > 0.5:
+        return "No gradient at all, and still a step of full length, in a made-up direction", text
+    if size <= 1e-5 and step > 0.5:
+        return (
+            f"A gradient of {short(size)}, hardly more than rounding, still takes a step of full length",
+            text,
+        )
+    if step > 0.5:
+        return (
+            f"A gradient of {short(size)} takes a step of {_number(step)}, nearly as if it had not faded",
+            text,
+        )
+    if method == "drop":
+        return "Gone means gone: a direction that is noise gets no step", text
+    if not size:
+        return "No gradient, no step: a polynomial makes nothing of nothing", text
+    return "A few polynomial steps let a faint filter fade", text
+
+
+def _place(size: float, method: str) -> float:
+    """Where a size stands on the axis; in the slot of exactly 0 the methods stand side by side."""
+    return float(np.log10(size)) if size else _NOTHING + {"drop": -0.25, "fast": 0.25}.get(method, 0.0)
+
+
+def _number(length: float) -> str:
+    if length < 1e-12:  # rounding, in float32
+        return "0"
+    if length < 1e-3:
+        return short(float(f"{length:.2g}"))
+    return f"{length:.2f}" if length >= 0.1 else f"{length:.2g}"
+
+
+@cache
+def _lengths() -> tuple[NDArray[np.float64], dict[str, NDArray[np.float32]]]:
+    """Sizes from 1e-8 to 1, and for each method filter 3's step at 0 and at these."""
+    sizes = np.logspace(-8, 0, 161)
+    given = (0.0, *sizes.tolist())
+    return sizes, {method: _steps(method, given)[:, _FADED].numpy() for method in _METHODS}
+
+
+@cache
+def _steps(method: str, sizes: tuple[float, ...]) -> Tensor:
+    """Length of all 16 filters' steps, (sizes, 16)."""
+    gradient = torch.randn(16, 60, generator=torch.Generator().manual_seed(0))
+    gradients = gradient.repeat(len(sizes), 1, 1)
+    gradients[:, _FADED] *= torch.tensor(sizes)[:, None]
+    lengths: Tensor = torch.linalg.vector_norm(_METHODS[method](gradients), dim=-1)
+    return lengths
