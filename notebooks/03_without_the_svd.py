@@ -383,7 +383,7 @@ for name in ("svd", "exact", "newton_schulz", "polar_express", "fast"):
     O = ov.polar_factor(layer, name)
     error = ((O - reference).norm() / reference.norm()).item()
     took = milliseconds(lambda name=name: ov.polar_factor(layer, name))
-    print(f"{name:14}{took:6.1f}   {error:6.0e}   {ov.measures.direction_gain(O, layer).min():.3f}")
+    print(f"{name:14}{took:6.1f}   {error:6.1e}   {ov.measures.direction_gain(O, layer).min():.3f}")
 
 # %% [markdown]
 # One layer on your machine, at this moment. For whole models, measured in turn on a quiet one, the
@@ -399,9 +399,9 @@ print(part.pivot(index="contender", columns="job", values="error"))
 # %% [markdown]
 # ## Does it matter for training?
 #
-# Now the question that a detective should have asked first. Muon's quintic is 15 to 20 % off, the exact
-# factor is not. Same network, same batches, three seeds: how many points of accuracy does the error cost on
-# digits?
+# Now the question that a detective should have asked first. Muon's quintic is as far off as the table above
+# says, the exact factor is not. Same network, same batches, three seeds: how many points of accuracy does the
+# error cost on digits?
 
 # %%
 guess = ov.course.predict("points lost by the quintic", low=-5, high=20, unit="points")
@@ -424,10 +424,10 @@ for name, values in final.items():
     print(f"{name:14} mean {mean[name]:.1f} %, from {min(values):.1f} to {max(values):.1f}")
 
 # %% [markdown]
-# Compare the difference with the spread over seeds before you call it one. An error of the quintic's kind,
-# all gains between 0.7 and 1.2, is a slightly different step in the same directions, and training forgives
-# that. It need not forgive the other kind, in which directions are *replaced* by noise. Same size of error,
-# another thing altogether: that is why you look at the gains and not at one number.
+# Compare the difference with the spread over seeds before you call it one. An error of the quintic's kind, with
+# all gains around 1, is a slightly different step in the same directions, and training forgives that. It need
+# not forgive the other kind, in which directions are *replaced* by noise. Both kinds can have the same size:
+# that is why you look at the gains and not at one number.
 #
 # ## Where this fails
 #

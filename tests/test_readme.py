@@ -33,3 +33,11 @@ def test_its_figures_are_the_stored_ones():
     equal = mean.loc[0.01, "orthogonal SGD"] - mean.loc[0.01, "SGD"]
     best = mean["orthogonal SGD"].max() - mean["SGD"].max()
     assert f"leads by {equal:.1f} points; each at its best rate, by {best:.1f}" in README
+
+
+def test_its_times_of_polar_factors_are_the_stored_ones():
+    stored = ov.training.results("polar").set_index(["contender", "job"]).milliseconds
+    for label, contender in (("`exact`", "orthoviz exact"), ("`fast`", "orthoviz fast")):
+        (line,) = re.findall(rf"^\| {label} \| .* ms.*$", README, re.MULTILINE)
+        times = [int(ms) for ms in re.findall(r"(\d+) ms", line)]
+        assert times == [round(stored[contender, job]) for job in ("resnet18", "resnet50", "densenet121")]

@@ -48,7 +48,8 @@ def polar_factor(
 
     Returns:
         ``(..., m, n)``, dimensionless, in G's dtype and memory layout, on its device. G is not changed.
-        Half-precision inputs are computed in float32. Differentiable (``svd`` and ``eigh`` once).
+        Half-precision inputs are computed in float32. Differentiable (``svd`` and ``eigh`` once). On
+        Apple's GPUs, which have no float64, methods that decompose run on the CPU (not tested).
 
     Raises:
         TypeError: G is not a real, dense, floating-point tensor.

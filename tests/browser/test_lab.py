@@ -158,7 +158,7 @@ def test_the_views_of_lesson_01_answer(address, page):
     lab.open_notebook(page, address, "01_polar_factor")
     lab.run_all(page)
     works(page, "3 rows in 2 dimensions")
-    works(page, "Filter 3")
+    works(page, "Filter 3", key="ArrowLeft")
     clean(page)
     fits(page)
 
@@ -169,7 +169,6 @@ def test_lesson_03_runs_and_its_view_answers(address, page):
     works(page, "After 5 Jordan steps", key="ArrowLeft")
     clean(page)
     fits(page)
-    assert "not attempted: 03.gains" in page.locator(".jp-Notebook").inner_text()
 
 
 def test_races_start_move_stop_and_end_with_their_cell(address, wide):
