@@ -382,9 +382,9 @@ ov.widgets.dead_filters()
 
 # %% [markdown]
 # With the exact factor a fading filter keeps its full step until its gradient is lost in rounding (some
-# millionths of the others'), and then has none. *keep* steps even at exactly zero. Muon's quintic, which lesson 03 is about,
-# lets it fade. Which of them is right? If a millionth of a gradient is still signal, the first; if it is
-# noise, the last. No formula knows.
+# millionths of the others'), and then has none. *keep* steps even at exactly zero. Muon's quintic, which
+# lesson 03 is about, lets it fade. Which of them is right? If a millionth of a gradient is still signal, the
+# first; if it is noise, the last. No formula knows.
 #
 # ### Exercise 3: only what is there
 #

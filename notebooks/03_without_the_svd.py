@@ -424,10 +424,10 @@ for name, values in final.items():
     print(f"{name:14} mean {mean[name]:.1f} %, from {min(values):.1f} to {max(values):.1f}")
 
 # %% [markdown]
-# Compare the difference with the spread over seeds before you call it one. An error of the quintic's kind, with
-# all gains around 1, is a slightly different step in the same directions, and training forgives that. It need
-# not forgive the other kind, in which directions are *replaced* by noise. Both kinds can have the same size:
-# that is why you look at the gains and not at one number.
+# Compare the difference with the spread over seeds before you call it one. An error of the quintic's kind,
+# with all gains around 1, is a slightly different step in the same directions, and training forgives that.
+# It need not forgive the other kind, in which directions are *replaced* by noise. Both kinds can have the
+# same size: that is why you look at the gains and not at one number.
 #
 # ## Where this fails
 #

@@ -245,8 +245,8 @@ class Fast:
     four shifted inverses. On CUDA: the Gram form with five steps of degree 5 in float16 and two restarts,
     whose accuracy was tested (on a CPU) and whose speed was not.
 
-    Directions under about a hundredth of s1 are not brought to 1 but fade in proportion to their size, so on a
-    gradient of condition number 1000 and more it can be as far off as Muon's quintic.
+    Directions under about a hundredth of s1 are not brought to 1 but fade in proportion to their size, so
+    on a gradient of condition number 1000 and more it can be as far off as Muon's quintic.
     """
 
     cuts: ClassVar[bool] = False
