@@ -1,6 +1,7 @@
 """Polar factors of all weight matrices of a model, once: time and error, all contenders in one run.
 
     make bench-polar                        every model and shape, into results/polar
+    python -m benchmarks.polar vit_b_16     one of them, into the same table
     python -m benchmarks.polar --quick      resnet18, resnet50 and densenet121, printed only
 
 Contenders: the SVD one by one (the paper), the quintic of torch's Muon as it is shipped (bfloat16) and in
@@ -22,7 +23,7 @@ import torchvision
 from torch import Tensor
 
 import orthoviz as ov
-from benchmarks.common import interleaved, medians, provenance, seconds, store
+from benchmarks.common import RESULTS, interleaved, medians, provenance, seconds, store
 
 ROUNDS = 3
 QUICK = ("resnet18", "resnet50", "densenet121")
@@ -42,18 +43,26 @@ Factors = Callable[[list[Tensor]], list[Tensor]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="three models, nothing stored")
-    quick = parser.parse_args().quick
+    parser.add_argument(
+        "job", nargs="*", help="only these models or shapes; the stored rows of others are kept"
+    )
+    arguments = parser.parse_args()
     sgemm = product_rate()
     print(f"float32 products of 2048 x 2048: {sgemm:.0f} GFLOP/s")
-    jobs = {name: model_shapes(name) for name in (QUICK if quick else (*PAPER, "vit_b_16", "gpt2"))}
-    if not quick:
-        jobs |= {" x ".join(map(str, shape)): [shape] for shape in SHAPES + STACKS}
-    rows = []
-    for job, shapes in jobs.items():
-        rows += measured(job, shapes, sgemm)
-        print(summary(pd.DataFrame(rows[-len(contenders()) :])), flush=True)
-        if not quick:
-            write(pd.DataFrame(rows), sgemm)
+    shapes = {" x ".join(map(str, shape)): [shape] for shape in SHAPES + STACKS}
+    jobs = QUICK if arguments.quick else arguments.job or [*PAPER, "vit_b_16", "gpt2", *shapes]
+    tables = [stored(jobs)] if arguments.job else []
+    for job in jobs:
+        tables.append(pd.DataFrame(measured(job, shapes.get(job) or model_shapes(job), sgemm)))
+        print(summary(tables[-1]), flush=True)
+        if not arguments.quick:  # after every job, so that a run that is cut short keeps what it has
+            write(pd.concat(tables), sgemm)
+
+
+def stored(but: list[str]) -> pd.DataFrame:
+    """The table as it is, without some jobs."""
+    table = pd.read_csv(RESULTS / "polar" / "table.csv")
+    return table[~table.job.isin(but)]
 
 
 def contenders() -> dict[str, Factors]:
