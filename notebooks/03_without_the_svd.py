@@ -35,8 +35,9 @@ ov.course.header()
 # ## A case for a detective
 #
 # Somebody on your team has replaced the SVD by something faster. The new step has orthonormal rows: you
-# checked. It agrees with the gradient almost as well as any matrix can: you checked that too. And yet half
-# of the step points the wrong way. By the end of this lesson you will have caught it, with one measurement.
+# checked. It agrees with the gradient almost as well as any matrix can: you checked that too. And yet it is
+# far from the polar factor: half its own length. By the end of this lesson you will have caught it, with
+# one measurement.
 #
 # First: why would anyone want to do without the SVD?
 #
@@ -117,8 +118,9 @@ ov.course.check("03.step", step)
 # %% [markdown]
 # ## Where to start
 #
-# The trick needs singular values between 0 and 1 (up to $\sqrt3$ it still arrives somewhere). $G$, the
-# course's matrix, has 2.16 as its largest. Let us be careless, and start with $0.9\,G$ as it is.
+# The trick needs singular values between 0 and 1 (up to $\sqrt3$ they still end at 1, up to $\sqrt5$ at 1
+# or at -1, beyond they explode). $G$, the course's matrix, has 2.16 as its largest. Let us be careless, and
+# start with $0.9\,G$ as it is.
 
 # %%
 G = torch.tensor([[1.6, 0.3], [1.2, 0.9]], dtype=torch.float64)
@@ -145,6 +147,9 @@ print("gain of each direction", gain.numpy().round(3).tolist())
 #
 # Orthogonality could not tell: it looks at $X$ alone, and asks nothing about $G$.
 #
+# For any iteration of this kind the gain is the polynomial's value: $u_i^\top X v_i = p(s_i)$, so a picture
+# of $p$ says everything.
+#
 # The cure is to divide first by something at least as large as $s_1$. The Frobenius norm $\sqrt{\sum
 # s_i^2}$ is cheap, and it is what most implementations take. Its price: for a matrix with many equal modes
 # it is far too large, and every step that makes up for it has to be paid.
@@ -166,7 +171,7 @@ guess.reveal(after[20])
 print({steps: round(value, 2) for steps, value in after.items()})
 
 # %% [markdown]
-# It never settles: each step throws the value to another place between 0.68 and 1.13 or so. That is the
+# It never settles at 1: it ends by going round through four values between 0.68 and 1.13. That is the
 # bargain: *roughly* 1, quickly. Play with it. Horizontal: how strong a direction is; vertical: its gain.
 # Look for the directions that were not reached, then press **make it lose** and keep what you see in mind.
 
@@ -192,9 +197,9 @@ ov.course.check("03.gain", gain_after)
 # %% [markdown]
 # ## The best polynomial
 #
-# Which polynomial of degree 5 brings all of $[l, 1]$ as near to 1 as possible? Chebyshev's answer: the one
-# whose error touches its largest size four times, with alternating sign. If one touch were smaller, there
-# would be room.
+# Which odd polynomial of degree 5 brings all of $[l, 1]$ as near to 1 as possible? Chebyshev's answer: the
+# one whose error touches its largest size four times, with alternating sign. If one touch were smaller,
+# there would be room.
 
 # %%
 low = 0.1
@@ -243,8 +248,8 @@ table = ov.polar.coefficients(1e-3, 10, safety=1.01)
 suspect = ov.polar_factor(evidence, ov.polar.NewtonSchulz(table, precision=torch.bfloat16))
 residual = ov.measures.orthogonality_residual(suspect)
 alignment = ov.measures.alignment(suspect, evidence)
-print(f"orthogonality residual {residual:.3f}   (0: rows orthonormal)")
-print(f"alignment              {alignment:.4f}  (1: as much agreement with G as there can be)")
+print(f"orthogonality residual {residual:.3f}   (length of O Oᵀ - I; 0: rows orthonormal)")
+print(f"alignment              {alignment:.4f}  (<O, G> / sum of s; 1: as much as there can be)")
 
 # %% [markdown]
 # Both alibis are excellent. So: how far is the suspect from the polar factor, relative to its length? (0:
@@ -269,16 +274,16 @@ gain = ov.measures.direction_gain(suspect, evidence)
 ax.semilogx(s, gain, ".", color=ov.plots.SGD, label="suspect")
 ax.axhline(1, color=ov.plots.RANDOM, lw=1, label="the polar factor")
 ax.axvline(2**-8, color=ov.plots.INK, lw=1, ls=":")
-ax.annotate("bfloat16's last digit", (2**-8, 0.3), xytext=(5, 0), textcoords="offset points")
+ax.annotate("bfloat16's rounding", (2**-8, 0.3), xytext=(5, 0), textcoords="offset points")
 ax.set(xlabel="strength s / s1", ylabel="gain", title="The weak directions were lost")
 ax.legend(frameon=False)
 ov.course.picture(figure, f"Gains: 1 for the strong directions, down to {gain.min():.2f} for the weak.")
 
 # %% [markdown]
-# Solved. Directions weaker than bfloat16's last digit ($2^{-8}$) drowned in the rounding of the strong ones
-# in the very first step. The iteration did not notice: it took whatever lay there, rounding noise, and made
-# it length 1. So the result is orthonormal; and because weak directions weigh little in $\langle O,
-# G\rangle$, the alignment hardly moved. Half of the step was noise with a perfect alibi.
+# Solved. bfloat16 rounds every entry by up to one part in 256 ($2^{-8}$), so directions well below that
+# sink into rounding, most of them before the first step. The iteration did not notice: it took whatever lay
+# there, noise, and made it length 1. So the result is orthonormal; and because weak directions weigh little
+# in $\langle O, G\rangle$, the alignment hardly moved. A perfect alibi for noise.
 #
 # Was it the iteration, or the number format? The same table in float32:
 
@@ -289,6 +294,9 @@ for precision in (torch.bfloat16, torch.float16, torch.float32):
     print(f"{precision!s:15} error {(O - right).norm() / right.norm():.3f}, least gain {gain.min():.2f}")
 
 # %% [markdown]
+# Mostly the format. What is left in float32 is the table's reach: it was made for directions down to
+# 1/1,000 of a bound on the strongest, and the weakest here are below that.
+#
 # ### Exercise 3: the measurement that solves the case
 #
 # Write `direction_gain` yourself: the gains $u_i^\top O v_i$ for the singular pairs of $G$.
@@ -306,14 +314,15 @@ ov.course.check("03.gains", gains)
 # %% [markdown]
 # ## Fewer operations: the Gram form
 #
-# A step of the quintic multiplies $m \times m$ with $m \times n$ twice: $4 m^2 n + 2 m^3$ operations. In a
-# convolution $n$ is $9 m$. But all that a step multiplies $X$ with is a polynomial in $K = X X^\top$, and
-# $K$ can be followed by itself: with $Q = aI + bK + cK^2$
+# A step of the quintic takes $X X^\top$, its square, and one product with $X$: $4 m^2 n + 2 m^3$
+# operations, and in a 3 x 3 convolution $n$ is $9 m$. (So five steps are ten large products, and the
+# bargain of the first cell is a factor of two or so.) But all that a step multiplies $X$ with is a
+# polynomial in $K = X X^\top$, and $K$ can be followed by itself: from $R = I$, with $Q = aI + bK + cK^2$
 #
-# $$X' = Q X, \qquad K' = Q K Q, \qquad R' = Q R, \qquad \text{and at the end } O = R X.$$
+# $$X' = Q X, \qquad K' = Q K Q, \qquad R' = Q R, \qquad \text{last } O = R X \text{ with the first } X.$$
 #
-# Only small matrices in between. Here it is in full, for the course's $G$, beside the package's direct form;
-# and what it saves for five steps on a 512 x 4608 layer.
+# Only small matrices in between. Here it is in full, for the course's $G$, beside the package's direct
+# form; and what it saves for five steps on a 512 x 4608 layer.
 
 # %%
 X = G / G.norm()
@@ -330,7 +339,8 @@ for name in ("newton_schulz", "gram_newton_schulz"):
 # %% [markdown]
 # What does it cost? $K$ holds the *squares*. A direction of strength $10^{-4}$ is there as $10^{-8}$, which
 # is less than float32's rounding of a 1. The remedy is a **restart**: once the weak directions have grown,
-# form $K$ anew from $R X$. Too late, and they are lost already:
+# form $K$ anew from $R X$. Too late, and accuracy is gone; with none the package refuses so long a table.
+# (Steps are counted from 0.)
 
 # %%
 long = ov.polar.coefficients(1e-4, 8, safety=1.01)
@@ -342,26 +352,29 @@ for restarts in ((5,), (4,), (2, 4)):
 # ## Exact, and cheap all the same
 #
 # The package's default, `"exact"`, takes the other way out: $K$ is small, so it can be formed and
-# decomposed in *float64*, where a square of $10^{-8}$ is nothing special. And `"fast"` uses for large
-# matrices not a polynomial but a rational function, four shifted inverses of $K$ (Zolotarev, 1877). All on
-# one layer:
+# decomposed in *float64*, where a square of $10^{-8}$ is nothing special. And `"fast"` uses for matrices
+# with more than a few hundred rows not a polynomial but a rational function, four shifted inverses of $K$
+# (Zolotarev, 1877). All on one layer of random numbers, and their least gain on the evidence too:
 
 # %%
 reference = ov.polar_factor(layer.double())
-print("method            ms    error   least gain")
+print("method             ms    error  least gain   on the evidence")
 for name in ("svd", "exact", "newton_schulz", "polar_express", "fast"):
     O = ov.polar_factor(layer, name)
     error = ((O - reference).norm() / reference.norm()).item()
+    least = ov.measures.direction_gain(O, layer).min()
+    weak = ov.measures.direction_gain(ov.polar_factor(evidence, name), evidence).min()
     took = milliseconds(lambda name=name: ov.polar_factor(layer, name))
-    print(f"{name:14}{took:6.1f}   {error:6.1e}   {ov.measures.direction_gain(O, layer).min():.3f}")
+    print(f"{name:14}{took:7.1f}  {error:7.1e}  {least:10.3f}  {weak:16.3f}")
 
 # %% [markdown]
 # One layer on your machine, at this moment. For whole models, measured in turn on a quiet one, the
-# repository keeps a table. How many times faster than the SVD, and at what error?
+# repository keeps a table. How many times faster than the SVD, and at what error? (All on random matrices,
+# which have no very weak directions; torch's own quintic computes in bfloat16.)
 
 # %%
 stored = ov.training.results("polar")
-chosen = ("svd one by one", "quintic float32", "orthoviz exact", "orthoviz fast")
+chosen = ("svd one by one", "quintic float32", "torch's quintic", "orthoviz exact", "orthoviz fast")
 part = stored[stored.job.isin(["resnet18", "resnet50", "densenet121"]) & stored.contender.isin(chosen)]
 print(part.pivot(index="contender", columns="job", values="to_svd").round(1))
 print(part.pivot(index="contender", columns="job", values="error"))
@@ -370,8 +383,8 @@ print(part.pivot(index="contender", columns="job", values="error"))
 # ## Does it matter for training?
 #
 # Now the question that a detective should have asked first. Muon's quintic is as far off as the table above
-# says, the exact factor is not. Same network, same batches, three seeds: how many points of accuracy does the
-# error cost on digits?
+# says, the exact factor is not. Same network, same batches, three seeds: how many points of accuracy does
+# the error cost on digits?
 
 # %%
 guess = ov.course.predict("points lost by the quintic", low=-5, high=20, unit="points")
@@ -394,8 +407,9 @@ for name, values in final.items():
 # %% [markdown]
 # Compare the difference with the spread over seeds before you call it one. An error of the quintic's kind,
 # with all gains around 1, is a slightly different step in the same directions, and training forgives that.
-# It need not forgive the other kind, in which directions are *replaced* by noise. Both kinds can have the
-# same size: that is why you look at the gains and not at one number.
+# Would it forgive the other kind, in which directions are *replaced* by noise? That is not tested here: put
+# the suspect's method into the cell above. Both kinds can have the same size, so look at the gains and not
+# at one number.
 #
 # ## Where this fails
 #
@@ -403,7 +417,7 @@ for name, values in final.items():
 #   decomposition can say "that is nothing" and drop it (`tol`). In the view, look left of the curve's
 #   shoulder.
 # - **Weak directions.** Every table has a reach. Beyond it gains fall to zero: `fast` reaches about a
-#   hundredth of $s_1$, and real gradients often go further down.
+#   hundredth of $s_1$, and real gradients can go further down.
 # - **Half precision** decides what can be weak at all. No number of steps brings back what rounding took.
 # - **Near-square matrices** have very weak directions even when they are random, and no side to save work
 #   on.

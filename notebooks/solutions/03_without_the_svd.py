@@ -152,6 +152,32 @@ def gain_after(table, x):
 ov.course.check("03.gain", gain_after)
 
 # %% [markdown]
+# From the last step to the first:
+
+
+# %% tags=["wrong", "03.gain", "the steps run backwards"]
+def gain_after(table, x):
+    for p in reversed(table):
+        x = sum(c * x ** (2 * i + 1) for i, c in enumerate(p))
+    return x
+
+
+ov.course.check("03.gain", gain_after)
+
+# %% [markdown]
+# Three coefficients and no others:
+
+
+# %% tags=["wrong", "03.gain", "may have two coefficients"]
+def gain_after(table, x):
+    for a, b, c in table:
+        x = a * x + b * x**3 + c * x**5
+    return x
+
+
+ov.course.check("03.gain", gain_after)
+
+# %% [markdown]
 # ## Exercise 3, 03.gains
 
 
@@ -194,6 +220,30 @@ ov.course.check("03.gains", gains)
 def gains(O, G):
     U, _, Vh = torch.linalg.svd(G, full_matrices=False)
     return (U.T @ O @ Vh.T).diagonal().abs()
+
+
+ov.course.check("03.gains", gains)
+
+# %% [markdown]
+# Half of the way, from one side only:
+
+
+# %% tags=["wrong", "03.gains", "the length of u_i^T O"]
+def gains(O, G):
+    U, _, _ = torch.linalg.svd(G, full_matrices=False)
+    return (U.T @ O).norm(dim=1)
+
+
+ov.course.check("03.gains", gains)
+
+# %% [markdown]
+# Transposed twice:
+
+
+# %% tags=["wrong", "03.gains", "V transposed already"]
+def gains(O, G):
+    U, _, V = torch.linalg.svd(G, full_matrices=False)
+    return (U.T @ O @ V).diagonal()
 
 
 ov.course.check("03.gains", gains)

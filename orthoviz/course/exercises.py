@@ -221,9 +221,15 @@ def _judge_gain_after(answer: Function) -> str:
         even = torch.stack([c * even**i for i, c in enumerate(p, 1)]).sum(0)
     if _close(result, even):
         raise Slip("the powers are odd: x, x^3, x^5, not x, x^2, x^3")
+    if _close(result, evaluated(table[0], evaluated(table[1], x))):
+        raise Slip("the steps run backwards: the table's first comes first")
     if not _close(result, right):
         raise Slip(f"for x = 0.5 this gives {result[2]:.4g}, the two steps make {right[2]:.4g}")
-    if not _close(_call(answer, longer, x, shape=(4,)), evaluated(longer[1], evaluated(longer[0], x))):
+    try:
+        general = _call(answer, longer, x, shape=(4,))
+    except ValueError:  # for a, b, c in table
+        general = x
+    if not _close(general, evaluated(longer[1], evaluated(longer[0], x))):
         raise Slip("a step may have two coefficients, or four: go through them with enumerate")
     return "the picture's curve: read where it is 1 before you trust a table."
 
@@ -238,7 +244,10 @@ def _judge_gains(answer: Function) -> str:
         except NotImplementedError:
             raise
         except RuntimeError as error:
-            raise Slip(f"the shapes do not fit; did you pass full_matrices=False? ({error})") from None
+            raise Slip(
+                "the shapes do not fit. torch's third output Vh is V transposed already: its transpose Vh.T "
+                f"has the v_i as columns. And full_matrices=False keeps U and Vh small ({error})"
+            ) from None
         right = (U.T @ O @ Vh.T).diagonal()
         if _close(result, U.T @ O @ Vh.T):
             raise Slip("this is the whole matrix u_i^T O v_j: the gains are its diagonal")
@@ -246,6 +255,8 @@ def _judge_gains(answer: Function) -> str:
             continue
         if _close(result, right.abs()):
             raise Slip("without the absolute value: a direction that was turned round has gain -1")
+        if _close(result, (U.T @ O).norm(dim=1)):
+            raise Slip("this is the length of u_i^T O: multiply with v_i, which also sees the direction")
         if _close(result, torch.linalg.svdvals(O)):
             raise Slip(
                 "these are O's own singular values: they ask nothing about G, and are 1 for the suspect"
