@@ -12,19 +12,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from orthoviz import course, datasets, matrices, measures, models, optim, plots, polar, training, widgets
     from orthoviz.matrices import param_groups
-    from orthoviz.optim import OrthogonalSGD
+    from orthoviz.optim import LARS, SWAN, OrthogonalSGD, TrustRegion, orthogonalise
     from orthoviz.polar import polar_factor
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "LARS",
+    "SWAN",
     "OrthogonalSGD",
+    "TrustRegion",
     "course",
     "datasets",
     "matrices",
     "measures",
     "models",
     "optim",
+    "orthogonalise",
     "param_groups",
     "plots",
     "polar",
@@ -33,7 +37,11 @@ __all__ = [
     "widgets",
 ]
 
-_FROM = {"OrthogonalSGD": "optim", "param_groups": "matrices", "polar_factor": "polar"}
+_FROM = {
+    **dict.fromkeys(["LARS", "SWAN", "OrthogonalSGD", "TrustRegion", "orthogonalise"], "optim"),
+    "param_groups": "matrices",
+    "polar_factor": "polar",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -111,8 +111,8 @@ def param_groups(
     Returns:
         A list of dicts for any ``torch.optim`` optimiser; ``.table()`` says what was decided and why.
         ``params`` holds ``(name, parameter)`` pairs, ``matrix`` the pair described in
-        :mod:`orthoviz.matrices`, or None for parameters that an orthogonal optimiser treats as plain SGD
-        would.
+        :mod:`orthoviz.matrices`, or None for parameters that are left to the optimiser's rule for the rest;
+        ``positions`` their places in ``model.parameters()``.
 
     Raises:
         ValueError: an override fits no parameter, is none of the above, or does not divide the rows; the
@@ -141,13 +141,18 @@ def param_groups(
             f"the override {pattern!r} fits no parameter; there is, for example, {', '.join(near)}"
         )
 
-    groups: dict[Layout | None, list[tuple[str, nn.Parameter]]] = {}
+    groups: dict[Layout | None, list[int]] = {}
+    named = []
     decisions = []
-    for parameter, found in uses.values():
+    for position, (parameter, found) in enumerate(uses.values()):
         decision = _merged(found)
         decisions.append(decision)
-        groups.setdefault(decision.layout, []).append((decision.name, parameter))
-    result = ParamGroups({"params": pairs, "matrix": layout} for layout, pairs in groups.items())
+        named.append((decision.name, parameter))
+        groups.setdefault(decision.layout, []).append(position)
+    result = ParamGroups(
+        {"params": [named[i] for i in positions], "matrix": layout, "positions": tuple(positions)}
+        for layout, positions in groups.items()
+    )
     result.decisions = tuple(decisions)
     return result
 

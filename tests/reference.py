@@ -38,3 +38,50 @@ class PapersRule:
         step = polar(rows).reshape(self.weight.shape) + self.weight_decay * self.weight
         self.velocity = self.momentum * self.velocity + step
         self.weight = self.weight - self.lr * self.velocity
+
+
+class MuonsRule:
+    """Muon as Jordan and others state it, for one matrix: momentum, Newton-Schulz, decoupled decay.
+
+    b <- mu b + g; u <- g + mu b with Nesterov, else b; w <- (1 - lr wd) w - lr sqrt(max(1, m/n)) NS5(u).
+    """
+
+    def __init__(self, weight, lr, momentum, weight_decay, nesterov, table):
+        self.weight = np.asarray(weight, dtype=np.float64).copy()
+        self.buffer = np.zeros_like(self.weight)
+        self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
+        self.nesterov, self.table = nesterov, table
+
+    def step(self, gradient):
+        g = np.asarray(gradient, dtype=np.float64)
+        self.buffer = self.momentum * self.buffer + g
+        u = g + self.momentum * self.buffer if self.nesterov else self.buffer
+        m, n = u.shape
+        X = newton_schulz((u if m <= n else u.T) / np.linalg.norm(u), self.table)
+        X = X if m <= n else X.T
+        self.weight = (1 - self.lr * self.weight_decay) * self.weight
+        self.weight = self.weight - self.lr * np.sqrt(max(1, m / n)) * X
+
+
+def lars(weight, gradients, lr, momentum, weight_decay, trust):
+    """You et al. 2017 as Barlow Twins runs it; one-dimensional weights are neither decayed nor scaled."""
+    w = np.asarray(weight, dtype=np.float64).copy()
+    v = np.zeros_like(w)
+    for g in gradients:
+        d = np.asarray(g, dtype=np.float64)
+        if w.ndim > 1:
+            d = d + weight_decay * w
+            if np.linalg.norm(w) > 0 and np.linalg.norm(d) > 0:
+                d = d * trust * np.linalg.norm(w) / np.linalg.norm(d)
+        v = momentum * v + d
+        w = w - lr * v
+    return w
+
+
+def swan(G):
+    """Ma et al. 2024, GradNorm then GradWhitening by an eigendecomposition, at GradNorm's length."""
+    G = np.asarray(G, dtype=np.float64)
+    normed = (G - G.mean(1, keepdims=True)) / G.std(1, keepdims=True)
+    values, vectors = np.linalg.eigh(normed @ normed.T)
+    white = vectors @ np.diag(values**-0.5) @ vectors.T @ normed
+    return white * np.linalg.norm(normed) / np.linalg.norm(white)

@@ -196,7 +196,7 @@ def test_a_parametrised_model_alone_is_read_too():
 
 def test_groups_hold_only_what_a_checkpoint_may_hold():
     for group in ov.param_groups(Odd()):
-        assert set(group) == {"params", "matrix"}
+        assert set(group) == {"params", "matrix", "positions"}
         assert group["matrix"] is None or [type(x) for x in group["matrix"]] == [str, int]
 
 

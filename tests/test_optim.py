@@ -1,6 +1,7 @@
 import copy
 import io
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 import orthoviz as ov
-from tests.reference import PapersRule
+from tests.reference import MuonsRule, PapersRule, polar
 
 HYPER = dict(lr=0.02, momentum=0.9, weight_decay=5e-4)
 
@@ -223,6 +224,12 @@ def test_a_sparse_gradient_is_refused():
         (dict(lr=0.1, method="sideways"), "exact, fast, svd"),
         (dict(lr=0.1, tol=2.0), "tol"),
         (dict(lr=0.1, null="maybe"), "null"),
+        (dict(lr=0.1, order="sideways"), "'before_momentum', 'after_momentum' or 'both', got 'sideways'"),
+        (dict(lr=0.1, rest="adam"), "rest must be 'sgd' or 'adamw'"),
+        (dict(lr=0.1, lr_scale="big"), "None, 'sqrt_max', 'sqrt_ratio', 'rms', 'match_norm', got 'big'"),
+        (dict(lr=0.1, betas=(0.9, 1.0)), "betas"),
+        (dict(lr=0.1, eps=-1.0), "eps"),
+        (dict(lr=0.1, method="per_layer"), "per_tensor, per_filter, got 'per_layer'"),
         (dict(lr=0.1, matrix=("colums", 1)), "matrix must be None"),
         (dict(lr=0.1, matrix=("rows", 3)), "matrix must be None"),
     ],
@@ -234,3 +241,369 @@ def test_bad_arguments_are_refused_at_once_and_in_a_later_group(options, words):
     with pytest.raises(ValueError, match=words):
         optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))], **options})
     assert len(optimizer.param_groups) == 1
+
+
+def fed(p, optimizer, gradients):
+    """p after a step along each gradient."""
+    for gradient in gradients:
+        p.grad = gradient.to(p.dtype)
+        optimizer.step()
+    return p.detach()
+
+
+def gradients(*shape, count=6, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(7)
+    return [torch.randn(*shape, generator=generator, dtype=dtype) for _ in range(count)]
+
+
+def single(p, **options):
+    return ov.OrthogonalSGD([{"params": [p], "matrix": ("rows", 1)}], **options)
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+@pytest.mark.parametrize("shape", [(6, 15), (15, 6)])
+def test_after_momentum_with_the_quintic_is_muon(shape, nesterov):
+    options = dict(lr=0.05, momentum=0.95, weight_decay=0.1, nesterov=nesterov)
+    start, stream = torch.randn(*shape), gradients(*shape, count=20, dtype=torch.float32)
+    rule = MuonsRule(start, table=ov.polar.JORDAN, **options)
+    for gradient in stream:
+        rule.step(gradient)
+    muons = dict(order="after_momentum", decoupled=True, lr_scale="sqrt_max", method="newton_schulz")
+    ours = nn.Parameter(start.clone())
+    fed(ours, single(ours, **options, **muons), stream)
+    assert np.abs(ours.detach().numpy() - rule.weight).max() < 1e-5
+
+    theirs = nn.Parameter(start.clone())
+    fed(theirs, torch.optim.Muon([theirs], **options), stream)  # computes in bfloat16
+    moved = (theirs - start).norm()
+    assert (ours - theirs).norm() / moved < 0.01
+
+
+def test_a_gradient_of_any_size_moves_muons_rule_alike():
+    """torch 2.14's Muon gives .48 instead of 8 for a gradient of norm 1e-10."""
+    moves = []
+    for scale in (1e-10, 1.0):
+        p = nn.Parameter(torch.zeros(64, 64))
+        optimizer = single(p, lr=1.0, order="after_momentum", method="newton_schulz")
+        moves.append(fed(p, optimizer, [scale * gradients(64, 64)[0]]).norm().item())
+    assert moves[0] == pytest.approx(moves[1], rel=1e-5)
+
+
+def test_the_buffer_is_never_overwritten_without_nesterov():
+    """torch 2.14's Muon overwrites it in bfloat16."""
+    p = nn.Parameter(torch.zeros(4, 9, dtype=torch.bfloat16))
+    stream = gradients(4, 9, count=2)
+    optimizer = single(p, lr=0.1, momentum=0.5, order="after_momentum", method="newton_schulz")
+    fed(p, optimizer, stream)
+    right = 0.5 * stream[0] + stream[1]
+    torch.testing.assert_close(optimizer.state[p]["momentum_buffer"].double(), right, rtol=0.02, atol=0.02)
+
+
+def test_both_orders_are_the_factor_of_averaged_factors():
+    stream = gradients(4, 9, count=3)
+    p = nn.Parameter(torch.zeros(4, 9, dtype=torch.float64))
+    fed(p, single(p, lr=0.1, momentum=0.5, order="both"), stream)
+    buffer, right = 0, 0
+    for G in stream:
+        buffer = 0.5 * buffer + polar(G)
+        right = right - 0.1 * polar(buffer)
+    np.testing.assert_allclose(p.detach().numpy(), right, atol=1e-12)
+
+
+def test_coupled_decay_enters_the_buffer_and_decoupled_shrinks_the_weight():
+    (G,) = gradients(3, 5, count=1)
+    start = torch.randn(3, 5, dtype=torch.float64)
+
+    def factor(G):
+        return torch.as_tensor(polar(G))
+
+    right = {
+        (False, "before_momentum"): start - 0.1 * (factor(G) + 0.2 * start),
+        (False, "after_momentum"): start - 0.1 * factor(G + 0.2 * start),
+        (True, "before_momentum"): 0.98 * start - 0.1 * factor(G),
+        (True, "after_momentum"): 0.98 * start - 0.1 * factor(G),
+    }
+    for (decoupled, order), weight in right.items():
+        p = nn.Parameter(start.clone())
+        optimizer = single(p, lr=0.1, weight_decay=0.2, momentum=0.9, order=order, decoupled=decoupled)
+        torch.testing.assert_close(fed(p, optimizer, [G]), weight)
+
+
+@pytest.mark.parametrize(("m", "n"), [(4, 9), (9, 4)])
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        (None, lambda m, n, G: 1),
+        ("sqrt_max", lambda m, n, G: max(1, m / n) ** 0.5),
+        ("sqrt_ratio", lambda m, n, G: (m / n) ** 0.5),
+        ("rms", lambda m, n, G: 0.2 * max(m, n) ** 0.5),
+        ("match_norm", lambda m, n, G: G.norm().item() / 2),  # of four singular values, each 1
+    ],
+)
+def test_the_scale_of_a_direction(m, n, name, right):
+    (G,) = gradients(m, n, count=1)
+    p = nn.Parameter(torch.zeros(m, n, dtype=torch.float64))
+    moved = -fed(p, single(p, lr=1.0, lr_scale=name), [G])
+    np.testing.assert_allclose(moved.numpy(), right(m, n, G) * polar(G), atol=1e-12)
+
+
+def test_the_scale_is_that_of_the_modules_matrix_and_not_of_the_kernel():
+    """One implementation reads it from the kernel's height and width: five times too small."""
+    layer = nn.ConvTranspose2d(4, 36, 3)  # 36 components with 4 * 9 entries
+    layer.weight.grad = torch.randn_like(layer.weight)
+    before = layer.weight.detach().clone()
+    ov.OrthogonalSGD(ov.param_groups(layer), lr=1.0, lr_scale="rms").step()
+    assert (layer.weight - before).norm().item() == pytest.approx(0.2 * 6 * 6, rel=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_controls_have_the_factors_length_without_its_shape(scale):
+    for m, n in ((4, 9), (9, 4)):
+        G = scale * gradients(m, n, count=1, dtype=torch.float32)[0]
+        for method in ("per_tensor", "per_filter"):
+            p = nn.Parameter(torch.zeros(m, n))
+            moved = -fed(p, single(p, lr=1.0, method=method), [G])
+            assert moved.norm().item() == pytest.approx(2, rel=1e-5)
+            rows = nn.functional.cosine_similarity(moved.double(), (G / scale).double())
+            torch.testing.assert_close(rows, torch.ones(m, dtype=torch.float64))
+            if method == "per_filter":
+                torch.testing.assert_close(moved.norm(dim=1), torch.full((m,), (4 / m) ** 0.5))
+            else:
+                torch.testing.assert_close(moved / moved.norm(), (G / scale) / (G / scale).norm())
+
+
+@pytest.mark.parametrize("method", ["exact", "per_tensor", "per_filter"])
+@pytest.mark.parametrize("lr_scale", [None, "match_norm"])
+def test_a_dead_filter_and_a_dead_layer_stay(method, lr_scale):
+    for G in (torch.zeros(3, 5), torch.tensor([[0.0] * 5, [1.0, 2, 3, 4, 5], [5.0, 1, 0, 2, 1]])):
+        p = nn.Parameter(torch.zeros(3, 5))
+        moved = fed(p, single(p, lr=1.0, method=method, lr_scale=lr_scale), [G])
+        assert moved.isfinite().all()
+        assert torch.equal(moved[0], torch.zeros(5))
+
+
+def test_controls_are_no_polar_factors():
+    with pytest.raises(ValueError, match="method must be one of"):
+        ov.polar_factor(torch.eye(2), "per_tensor")
+    with pytest.raises(ValueError, match="per_filter is no polar factor"):
+        single(nn.Parameter(torch.eye(2)), lr=0.1, method="per_filter", null="keep")
+
+
+def test_the_rest_follows_torchs_adamw_bit_for_bit_at_its_own_rate():
+    model, twin = network(torch.float32), network(torch.float32)
+    options = dict(rest="adamw", rest_lr=3e-3, betas=(0.8, 0.9), weight_decay=0.05, decoupled=True)
+    ours = ov.OrthogonalSGD(ov.param_groups(model), lr=0.02, momentum=0.9, **options)
+    matrices = [p for p in twin.parameters() if p.ndim > 1]
+    theirs = [
+        ov.OrthogonalSGD(ov.param_groups(twin)[:1], lr=0.02, momentum=0.9, weight_decay=0.05, decoupled=True),
+        torch.optim.AdamW([p for p in twin.parameters() if p.ndim < 2], 3e-3, (0.8, 0.9), weight_decay=0.05),
+    ]
+    assert {id(p) for p in theirs[0].param_groups[0]["params"]} == {id(p) for p in matrices}
+    schedules = [torch.optim.lr_scheduler.StepLR(o, 2, 0.1) for o in (ours, *theirs)]
+    for seed in range(4):
+        train(model, ours, 1, seed=seed)
+        train(twin, theirs[0], 1, seed=seed, watch=theirs[1].step)
+        for schedule in schedules:
+            schedule.step()
+        twin.zero_grad()
+    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_rate_for_the_rest_needs_to_know_the_rest():
+    with pytest.raises(ValueError, match="param_groups"):
+        ov.OrthogonalSGD(network().parameters(), lr=0.1, rest_lr=0.01)
+
+
+def test_a_group_may_differ_in_everything():
+    a, b = (nn.Parameter(torch.zeros(3, 5, dtype=torch.float64)) for _ in range(2))
+    matrix = {"matrix": ("rows", 1)}
+    optimizer = ov.OrthogonalSGD(
+        [{"params": [a], **matrix}, {"params": [b], "lr": 2.0, "method": "per_tensor", **matrix}], lr=1.0
+    )
+    (G,) = gradients(3, 5, count=1)
+    a.grad = b.grad = G
+    optimizer.step()
+    np.testing.assert_allclose(-a.detach(), polar(G), atol=1e-12)
+    torch.testing.assert_close(-b.detach(), 2 * 3**0.5 * G / G.norm())
+
+
+@pytest.mark.parametrize("order", ["before_momentum", "after_momentum", "both"])
+def test_one_after_the_other_is_all_at_once(order):
+    options = dict(**HYPER, order=order, nesterov=True, lr_scale="rms", rest="adamw")
+    models = [network(), network()]
+    for model, foreach in zip(models, (False, True), strict=True):
+        train(model, ov.OrthogonalSGD(ov.param_groups(model), foreach=foreach, **options), 5)
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_maximising_goes_the_other_way():
+    (G,) = gradients(3, 5, count=1)
+    p = nn.Parameter(torch.zeros(3, 5, dtype=torch.float64))
+    np.testing.assert_allclose(fed(p, single(p, lr=1.0, maximize=True), [G]), polar(G), atol=1e-12)
+
+
+def test_a_rate_may_be_a_tensor():
+    (G,) = gradients(3, 5, count=1)
+    moved = []
+    for lr in (0.3, torch.tensor(0.3, dtype=torch.float64)):
+        p = nn.Parameter(torch.ones(3, 5, dtype=torch.float64))
+        moved.append(fed(p, single(p, lr=lr, weight_decay=0.1, decoupled=True), [G]))
+    torch.testing.assert_close(*moved)
+
+
+def test_a_gradient_of_another_dtype_than_its_parameter():
+    p = nn.Parameter(torch.zeros(3, 5, dtype=torch.bfloat16))
+    if not hasattr(p, "grad_dtype"):
+        pytest.skip("this torch allows no such gradient")
+    p.grad_dtype = torch.float32
+    (G,) = gradients(3, 5, count=1, dtype=torch.float32)
+    optimizer = single(p, lr=1.0, momentum=0.9)
+    for _ in range(2):
+        p.grad = G
+        optimizer.step()
+    assert p.dtype == torch.bfloat16
+    assert optimizer.state[p]["momentum_buffer"].dtype == torch.float32
+    np.testing.assert_allclose(-p.detach().float(), 2.9 * polar(G), atol=0.02)
+
+
+def test_a_model_may_move_after_construction():
+    model = network(torch.float32)
+    optimizer = ov.OrthogonalSGD(ov.param_groups(model), **HYPER)
+    model.to(torch.float64)  # as .to(device): the same parameters with other data
+    train(model, optimizer, 2)
+    assert all(p.isfinite().all() and p.dtype == torch.float64 for p in model.parameters())
+
+
+def test_nan_reaches_its_own_layer_alone_without_error_if_nonfinite():
+    model = network()
+    optimizer = ov.OrthogonalSGD(ov.param_groups(model), **HYPER)
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    model[4].weight.grad[2, 3] = math.inf
+    optimizer.step()
+    assert model[4].weight.isnan().all()
+    assert model[0].weight.isfinite().all()
+
+
+@pytest.mark.parametrize("order", ["before_momentum", "after_momentum", "both"])
+def test_the_stages_are_what_they_are_called(order):
+    model = network()
+    optimizer = ov.OrthogonalSGD(ov.param_groups(model), lr=0.1, momentum=0.9, order=order)
+    seen = {}
+    handle = optimizer.register_stage_hook(
+        lambda p, stage, matrix: seen.setdefault(p, []).append((stage, matrix.clone()))
+    )
+    train(model, optimizer, 1)
+    before = {p: p.detach().clone() for p in model.parameters()}
+    seen.clear()
+    train(model, optimizer, 1)
+    assert set(seen) == {model[0].weight, model[4].weight}
+    names = {
+        "before_momentum": ["raw", "orthogonal", "momentum", "applied"],
+        "after_momentum": ["raw", "momentum", "orthogonal", "applied"],
+        "both": ["raw", "orthogonal", "momentum", "orthogonal", "applied"],
+    }
+    for p, stages in seen.items():
+        assert [stage for stage, _ in stages] == names[order]
+        found = dict(stages[:3])
+        np.testing.assert_allclose(found["raw"], p.grad.flatten(1))
+        np.testing.assert_allclose(found["momentum"], optimizer.state[p]["momentum_buffer"].flatten(1))
+        into = found["momentum"] if order == "after_momentum" else found["raw"]
+        np.testing.assert_allclose(found["orthogonal"], polar(into, tol=1e-12), atol=1e-10)
+        torch.testing.assert_close(stages[-1][1], (p.detach() - before[p]).flatten(1))
+    handle.remove()
+    seen.clear()
+    train(model, optimizer, 1)
+    assert not seen
+
+
+def test_a_copy_has_no_watchers_and_steps_alike():
+    model = network()
+    optimizer = ov.OrthogonalSGD(ov.param_groups(model), **HYPER)
+    train(model, optimizer, 1)
+    optimizer.register_stage_hook(lambda *_: pytest.fail("a copy is not watched"))
+    for twin_model, twin in (
+        copy.deepcopy((model, optimizer)),
+        pickle.loads(pickle.dumps((model, optimizer))),
+    ):
+        train(twin_model, twin, 1)
+        assert twin.register_stage_hook(print)
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_checkpoint_of_plain_sgd_loads(bare):
+    old, new = network(), network()
+    sgd = torch.optim.SGD(old.parameters(), lr=0.02, momentum=0.9)
+    train(old, sgd, 3)
+    new.load_state_dict(old.state_dict())
+    options = dict(lr=9.0, order="after_momentum", method="fast")
+    if bare:
+        with pytest.warns(UserWarning, match="param_groups"):
+            optimizer = ov.OrthogonalSGD(new.parameters(), **options)
+    else:
+        optimizer = ov.OrthogonalSGD(ov.param_groups(new), **options)
+    optimizer.load_state_dict(sgd.state_dict())
+    for a, b in zip(old.parameters(), new.parameters(), strict=True):
+        assert torch.equal(sgd.state[a]["momentum_buffer"], optimizer.state[b]["momentum_buffer"])
+    for group in optimizer.param_groups:
+        assert (group["lr"], group["momentum"]) == (0.02, 0.9)
+        assert (group["order"], group["method"]) == ("after_momentum", "fast")
+    train(new, optimizer, 1)
+
+
+def test_a_checkpoint_without_a_newer_option_loads_with_its_default():
+    model = network()
+    optimizer = ov.OrthogonalSGD(ov.param_groups(model), **HYPER)
+    train(model, optimizer, 1)
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        for name in ("order", "lr_scale", "rest", "rest_lr", "decoupled", "positions", "foreach"):
+            del group[name]
+    again = ov.OrthogonalSGD(ov.param_groups(model), lr=1.0)
+    again.load_state_dict(state)
+    for group in again.param_groups:
+        assert (group["order"], group["lr_scale"], group["rest"]) == ("before_momentum", None, "sgd")
+        assert group["lr"] == HYPER["lr"]
+    train(model, again, 1)
+
+
+def test_a_checkpoint_of_other_parameters_is_refused():
+    state = torch.optim.SGD(nn.Linear(3, 2).parameters(), lr=0.1).state_dict()
+    with pytest.raises(ValueError, match="parameter groups"):
+        ov.OrthogonalSGD(ov.param_groups(network()), lr=0.1).load_state_dict(state)
+
+
+@pytest.mark.parametrize("step", range(1, 4))
+def test_a_method_object_is_stored_as_its_name_and_arguments(step):
+    method = ov.polar.NewtonSchulz(ov.polar.YOU[:step], precision=torch.bfloat16)
+    model = network(torch.float32)
+    optimizer = ov.OrthogonalSGD(ov.param_groups(model), lr=0.1, method=method)
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    again = ov.OrthogonalSGD(ov.param_groups(model), lr=0.1)
+    again.load_state_dict(torch.load(file, weights_only=True))
+    assert again.param_groups[0]["method"] == optimizer.param_groups[0]["method"]
+    p = model[4].weight
+    p.grad = torch.randn_like(p)
+    before = p.detach().clone()
+    again.step()
+    torch.testing.assert_close(before - 0.1 * ov.polar_factor(p.grad, method), p.detach())
+
+
+def test_a_whole_step_compiles():
+    model, twin = network(torch.float32), network(torch.float32)
+    options = dict(lr=torch.tensor(0.02), momentum=0.9, method="newton_schulz", order="after_momentum")
+    ours, theirs = (ov.OrthogonalSGD(ov.param_groups(m), **options) for m in (model, twin))
+    compiled = torch.compile(ours.step)
+    for seed in range(3):
+        for m in (model, twin):
+            generator = torch.Generator().manual_seed(seed)
+            for p in m.parameters():
+                p.grad = torch.randn(p.shape, generator=generator)
+        compiled()
+        theirs.step()
+    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)

@@ -1,5 +1,24 @@
-"""Optimisers that step along the polar factor of a layer's gradient."""
+"""Optimisers that step along the polar factor of a layer's gradient, and their controls.
 
+:class:`OrthogonalSGD` is the paper's optimiser and, with ``order="after_momentum"``, Muon's rule;
+:func:`orthogonalise` does the paper's to any torch optimiser. Start reading at
+:mod:`~orthoviz.optim.directions` (gradients to directions), then :mod:`~orthoviz.optim.sgd`.
+"""
+
+from orthoviz.optim.directions import CONTROLS, SCALES
+from orthoviz.optim.lars import LARS
 from orthoviz.optim.sgd import OrthogonalSGD
+from orthoviz.optim.swan import SWAN
+from orthoviz.optim.trust_region import TrustRegion
+from orthoviz.optim.wrap import Orthogonalised, orthogonalise
 
-__all__ = ["OrthogonalSGD"]
+__all__ = [
+    "CONTROLS",
+    "LARS",
+    "SCALES",
+    "SWAN",
+    "OrthogonalSGD",
+    "Orthogonalised",
+    "TrustRegion",
+    "orthogonalise",
+]

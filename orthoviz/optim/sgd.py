@@ -1,20 +1,21 @@
-"""SGD with momentum, on orthogonalised gradients."""
+"""SGD with momentum, along orthogonalised gradients, orthogonalised momentum, or both."""
 
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from orthoviz.matrices import as_matrix, check_layout, from_matrix, layout_of_shape
-from orthoviz.polar import polar_factor
-from orthoviz.polar.factor import as_method
+from orthoviz.optim.base import Entry, MatrixOptimizer, by_group
+from orthoviz.optim.directions import Group
+from orthoviz.optim.ranks import ProcessGroup
+from orthoviz.polar.methods import Method
 
-_UNKNOWN = "not told"  # the `matrix` of parameters that came without param_groups
+ORDERS = ("before_momentum", "after_momentum", "both")
+RESTS = ("sgd", "adamw")
 
 
-class OrthogonalSGD(torch.optim.Optimizer):
+class OrthogonalSGD(MatrixOptimizer):
     r"""Stochastic gradient descent along orthogonalised gradients, with momentum.
 
     For a weight with matrix :math:`G_t = U S V^\top` (see :func:`orthoviz.param_groups`), learning
@@ -26,32 +27,55 @@ class OrthogonalSGD(torch.optim.Optimizer):
         b_t &= \mu b_{t-1} + (1 - \tau) x_t, \qquad b_1 = x_1 \\
         \theta_t &= \theta_{t-1} - \eta b_t
 
-    (with Nesterov momentum the step is :math:`x_t + \mu b_t`). The order is the paper's: gradient,
-    polar factor, momentum. The step's length no longer depends on the gradient's: ``O`` has Frobenius
-    norm :math:`\sqrt{\mathrm{rank}\, G}`, so a good ``lr`` is not SGD's. Weight decay is added after
-    the polar factor, as in the paper's code. Biases, norms and whatever else is no matrix follow
-    :class:`torch.optim.SGD`'s rule in the same object.
+    (with Nesterov momentum the step is :math:`x_t + \mu b_t`). The order is the paper's,
+    ``"before_momentum"``: gradient, polar factor, momentum. With ``"after_momentum"``, Muon's order,
+    :math:`x_t = G_t + \lambda \theta_{t-1}` and the step is the polar factor of what the buffer gives. With
+    ``"both"`` it is the polar factor of a buffer of polar factors.
+
+    The step's length no longer depends on the gradient's: ``O`` has Frobenius norm
+    :math:`\sqrt{\mathrm{rank}\, G}`, so a good ``lr`` is not SGD's. Biases, norms and whatever else is no
+    matrix follow :class:`torch.optim.SGD`'s rule, or AdamW's, in the same object.
 
     Args:
         params: ``ov.param_groups(model)``. Bare parameters work too: then a tensor of two or more
-            dimensions is taken as ``flatten(1)``, with one warning.
-        lr: learning rate, at least 0; may be a schedule's.
+            dimensions is taken as ``flatten(1)``, with one warning. A group may have its own value of every
+            option below.
+        lr: learning rate, at least 0; a number or a 0-d tensor.
         momentum: factor of the buffer, at least 0.
         dampening: fraction of each new step that does not enter the buffer.
-        weight_decay: at least 0, coupled (added to the step, as in torch's SGD).
+        weight_decay: at least 0. Coupled, as in torch's SGD and in the paper's code: added to what enters
+            the buffer, so that the step's singular values leave 1.
         nesterov: look ahead along the buffer; needs momentum and no dampening.
-        method: how the factor is computed, see :func:`orthoviz.polar_factor`.
+        decoupled: shrink the weights by ``1 - lr * weight_decay`` instead, as AdamW and Muon do.
+        order: where the polar factor stands: ``"before_momentum"``, ``"after_momentum"`` or ``"both"``.
+        method: how the factor is computed: a name or an object, see :func:`orthoviz.polar_factor`. Or a
+            control that is none: ``"per_tensor"``, the gradient at the factor's length, or ``"per_filter"``,
+            each row at the same length.
         tol: smallest singular value that counts, relative to the largest.
         null: ``"drop"`` leaves directions that the gradient lacks alone, ``"keep"`` steps at full
             size along arbitrary ones, as the paper's code does.
+        lr_scale: factor of the direction of an m x n matrix. None: 1. ``"sqrt_max"``:
+            :math:`\sqrt{\max(1, m/n)}` (Muon). ``"sqrt_ratio"``: :math:`\sqrt{m/n}` (Bernstein & Newhouse
+            2024). ``"rms"``: :math:`0.2 \sqrt{\max(m, n)}`, for AdamW's learning rates (Moonlight).
+            ``"match_norm"``: the length of what went in, gradient or buffer, so that only the shape of the
+            step is new.
+        rest: rule of what is no matrix, ``"sgd"`` (with this lr, momentum and so on) or ``"adamw"``.
+        rest_lr: learning rate of the rest; becomes the ``lr`` of its groups, so that schedules reach it.
+        betas, eps: AdamW's.
+        maximize: ascend.
+        foreach: False works on one parameter after the other, with less memory; otherwise all at once.
         error_if_nonfinite: raise RuntimeError, naming the parameter and before anything has moved,
             when a gradient holds NaN or infinity.
+        process_group: ranks that share the work of the polar factors, such as
+            ``torch.distributed.group.WORLD`` under DistributedDataParallel. They must hold the same
+            parameters and gradients and step together. Sharded parameters (FSDP2) share it anyway.
 
     Raises:
         ValueError: an argument outside the ranges above; also when a group is added later.
         TypeError: a gradient is sparse or complex.
 
-    Source: Tuddenham, Prügel-Bennett & Hare 2022 (arXiv 2202.07052), section 2.
+    Source: Tuddenham, Prügel-Bennett & Hare 2022 (arXiv 2202.07052), section 2; Jordan et al. 2024 (Muon);
+    Liu et al. 2025 (Moonlight, arXiv 2502.16982), equation 4.
 
     Example:
         >>> model = ov.models.digits_cnn(seed=0)
@@ -63,16 +87,26 @@ class OrthogonalSGD(torch.optim.Optimizer):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float,
+        lr: float | Tensor,
         momentum: float = 0.0,
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
         *,
-        method: str = "exact",
+        decoupled: bool = False,
+        order: str = "before_momentum",
+        method: str | Method = "exact",
         tol: float | None = None,
         null: str = "drop",
+        lr_scale: str | None = None,
+        rest: str = "sgd",
+        rest_lr: float | None = None,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        maximize: bool = False,
+        foreach: bool | None = None,
         error_if_nonfinite: bool = False,
+        process_group: ProcessGroup | None = None,
     ) -> None:
         defaults = dict(
             lr=lr,
@@ -80,104 +114,95 @@ class OrthogonalSGD(torch.optim.Optimizer):
             dampening=dampening,
             weight_decay=weight_decay,
             nesterov=nesterov,
+            decoupled=decoupled,
+            order=order,
             method=method,
             tol=tol,
             null=null,
+            lr_scale=lr_scale,
+            rest=rest,
+            rest_lr=rest_lr,
+            betas=betas,
+            eps=eps,
+            maximize=maximize,
+            foreach=foreach,
             error_if_nonfinite=error_if_nonfinite,
-            matrix=_UNKNOWN,
         )
-        super().__init__(params, defaults)
-        if any(
-            layout_of_shape(p.shape)
-            for group in self.param_groups
-            if group["matrix"] == _UNKNOWN
-            for p in group["params"]
-        ):
-            warnings.warn(
-                "OrthogonalSGD was given parameters without their modules, so grouped and transposed "
-                "convolutions cannot be told apart from plain ones: pass ov.param_groups(model).",
-                stacklevel=2,
+        super().__init__(params, defaults, process_group)
+
+    def _check(self, group: Group) -> None:
+        super()._check(group)
+        for name, known in (("order", ORDERS), ("rest", RESTS)):
+            if group[name] not in known:
+                words = ", ".join(map(repr, known[:-1])) + f" or {known[-1]!r}"
+                raise ValueError(f"{name} must be {words}, got {group[name]!r}")
+        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+            raise ValueError(
+                "nesterov needs momentum > 0 and dampening 0, "
+                f"got momentum {group['momentum']} and dampening {group['dampening']}"
             )
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters, checked like the first (torch's own method otherwise)."""
-        super().add_param_group(param_group)
-        try:
-            _check_group(self.param_groups[-1])
-        except ValueError:
-            self.param_groups.pop()
-            raise
+    def _update(self, entries: list[Entry]) -> None:
+        adamw = [entry for entry in entries if entry.layout is None and entry.group["rest"] == "adamw"]
+        self._adamw(adamw)
+        entries = [entry for entry in entries if entry.layout is not None or entry.group["rest"] == "sgd"]
+        x = [e.gradient.neg() if e.group["maximize"] else e.gradient for e in entries]
+        x = self._turned(entries, x, ("before_momentum", "both"))
+        steps = []
+        for _, members, tensors in _split(entries, x):
+            steps += self._momentum(members, tensors)
+        entries = [entry for _, members in by_group(entries) for entry in members]  # the order of steps
+        steps = self._turned(entries, steps, ("after_momentum", "both"))
+        for group, members, tensors in _split(entries, steps):
+            _apply(group, [entry.parameter for entry in members], tensors)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """Take one step.
+    def _turned(self, entries: list[Entry], tensors: list[Tensor], orders: tuple[str, ...]) -> list[Tensor]:
+        """The tensors, those of matrices with one of these orders replaced by their directions."""
+        chosen = [i for i, e in enumerate(entries) if e.layout is not None and e.group["order"] in orders]
+        results = list(tensors)
+        found = self._directions([entries[i] for i in chosen], [tensors[i] for i in chosen])
+        for i, direction in zip(chosen, found, strict=True):
+            results[i] = direction
+        return results
 
-        Args:
-            closure: computes the loss and its gradients anew, under ``torch.enable_grad``.
-
-        Returns:
-            What the closure returned, or None. ``p.grad`` is left as it was.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            _check_gradients(group)
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._update(p, p.grad, group)
-        return loss
-
-    def _update(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
-        layout = group["matrix"]
-        if layout == _UNKNOWN:
-            layout = layout_of_shape(p.shape)
-        x = grad if layout is None else _orthogonalised(grad, layout, group)
-        if group["weight_decay"]:
-            x = x.add(p, alpha=group["weight_decay"])
-        if group["momentum"]:
-            state = self.state[p]
-            buffer = state.get("momentum_buffer")
-            if buffer is None:
-                buffer = state["momentum_buffer"] = x.clone()
+    def _momentum(self, entries: list[Entry], x: list[Tensor]) -> list[Tensor]:
+        """x with coupled weight decay, through the buffer. Entries of one group."""
+        group = entries[0].group
+        if group["weight_decay"] and not group["decoupled"]:
+            x = list(torch._foreach_add(x, [e.parameter for e in entries], alpha=group["weight_decay"]))
+        if not group["momentum"]:
+            return x
+        buffers, old, new = [], [], []
+        for entry, tensor in zip(entries, x, strict=True):
+            state = self.state[entry.parameter]
+            if state.get("momentum_buffer") is None:
+                state["momentum_buffer"] = tensor.clone()
             else:
-                buffer.mul_(group["momentum"]).add_(x, alpha=1 - group["dampening"])
-            x = x.add(buffer, alpha=group["momentum"]) if group["nesterov"] else buffer
-        p.add_(x, alpha=-group["lr"])
+                old.append(state["momentum_buffer"])
+                new.append(tensor)
+            buffers.append(state["momentum_buffer"])
+        if old:
+            torch._foreach_mul_(old, group["momentum"])
+            torch._foreach_add_(old, new, alpha=1 - group["dampening"])
+        self._stages.announce("momentum", entries, buffers)
+        return list(torch._foreach_add(x, buffers, alpha=group["momentum"])) if group["nesterov"] else buffers
 
 
-def _orthogonalised(grad: Tensor, layout: tuple[str, int], group: dict[str, Any]) -> Tensor:
-    matrix = as_matrix(grad, layout)
-    factor = polar_factor(matrix, group["method"], tol=group["tol"], null=group["null"])
-    return from_matrix(factor, layout, like=grad)
+def _split(entries: list[Entry], tensors: list[Tensor]) -> list[tuple[Group, list[Entry], list[Tensor]]]:
+    """Entries and their tensors, one group after the other."""
+    place = {entry.parameter: tensor for entry, tensor in zip(entries, tensors, strict=True)}
+    return [
+        (group, members, [place[entry.parameter] for entry in members])
+        for group, members in by_group(entries)
+    ]
 
 
-def _check_group(group: dict[str, Any]) -> None:
-    for name in ("lr", "momentum", "weight_decay"):
-        if not group[name] >= 0:
-            raise ValueError(f"{name} must be at least 0, got {group[name]}")
-    if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
-        raise ValueError(
-            "nesterov needs momentum > 0 and dampening 0, "
-            f"got momentum {group['momentum']} and dampening {group['dampening']}"
-        )
-    as_method(group["method"], group["tol"], group["null"])
-    if group["matrix"] != _UNKNOWN:
-        for p in group["params"]:
-            check_layout(group["matrix"], p.shape)
-
-
-def _check_gradients(group: dict[str, Any]) -> None:
-    """Refuse what cannot be stepped along before any parameter has moved."""
-    for i, p in enumerate(group["params"]):
-        if p.grad is None:
-            continue
-        name = group["param_names"][i] if "param_names" in group else f"of shape {tuple(p.shape)}"
-        if p.grad.is_sparse:
-            raise TypeError(f"the gradient of parameter {name} is sparse: use a dense gradient")
-        if p.grad.is_complex():
-            raise TypeError(f"the gradient of parameter {name} is complex: only real ones are supported")
-        if group["error_if_nonfinite"] and not bool(p.grad.isfinite().all()):
-            raise RuntimeError(f"the gradient of parameter {name} holds NaN or infinity")
+def _apply(group: Group, parameters: list[Tensor], steps: list[Tensor]) -> None:
+    """One step along ``steps``, with decoupled weight decay."""
+    lr = group["lr"]
+    if group["weight_decay"] and group["decoupled"]:
+        torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
+    if isinstance(lr, Tensor):
+        torch._foreach_add_(parameters, torch._foreach_mul(steps, -lr))
+    else:
+        torch._foreach_add_(parameters, steps, alpha=-lr)

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from orthoviz.polar.crossovers import CROSSOVERS
-from orthoviz.polar.methods import METHODS, Method, chosen
+from orthoviz.polar.methods import METHODS, Method, chosen, from_plain
 
 
 def polar_factor(
@@ -142,12 +143,15 @@ def _wide(G: Tensor) -> Tensor:
     return G.mT if G.shape[-2] > G.shape[-1] else G
 
 
-def as_method(method: str | Method, tol: float | None = None, null: str = "drop") -> Method:
-    """The method object, with ``tol`` and ``null`` in it. Raises ValueError for what does not exist."""
+def as_method(method: str | tuple[Any, ...] | Method, tol: float | None = None, null: str = "drop") -> Method:
+    """The method object of a name, of a name and arguments (``to_plain``), or as it is; with ``tol`` and
+    ``null`` in it. Raises ValueError for what does not exist."""
     if isinstance(method, str):
         if method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
         method = METHODS[method]
+    elif isinstance(method, tuple):
+        method = from_plain(method)
     elif not isinstance(method, Method):
         raise TypeError(f"method must be a name or a method of ov.polar, got {type(method).__name__}")
     if tol is not None and not 0 <= tol < 1:
@@ -166,13 +170,13 @@ def as_method(method: str | Method, tol: float | None = None, null: str = "drop"
 def _factor(G: Tensor, method: Method) -> Tensor:
     """The polar factor of a batch that fits."""
     X = G if G.dtype == torch.float64 else G.to(torch.float32)
-    X = X * _power_of_two(X.detach().abs().amax((-2, -1), keepdim=True))
+    X = X * power_of_two(X.detach().abs().amax((-2, -1), keepdim=True))
     tall = X.shape[-2] > X.shape[-1]
     O = method(X.mT).mT if tall else method(X)
     return _laid_out(O.to(G.dtype), G)
 
 
-def _power_of_two(largest: Tensor) -> Tensor:
+def power_of_two(largest: Tensor) -> Tensor:
     """A power of two that brings the largest entry into [1/2, 1): multiplying by it rounds nothing.
 
     Finite for zero and subnormal numbers; NaN for what is not finite, so that such a matrix becomes NaN.

@@ -6,8 +6,8 @@ zero, or a matrix of NaN): :func:`~orthoviz.polar.polar_factor` sees to that.
 """
 
 import math
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -289,3 +289,25 @@ METHODS: dict[str, Method] = {
     "rational": Rational(),
 }
 """What a name stands for."""
+
+_CLASSES = {cls.__name__: cls for cls in (SVD, Eigh, NewtonSchulz, GramNewtonSchulz, Rational, Exact, Fast)}
+
+
+def to_plain(method: "str | tuple[Any, ...] | Method") -> "str | tuple[Any, ...]":
+    """A method as its name and arguments: strings, numbers and tuples, which a checkpoint can hold."""
+    if isinstance(method, (str, tuple)):
+        return method
+    settings = ((f.name, getattr(method, f.name)) for f in fields(method) if f.init)
+    return (
+        type(method).__name__,
+        *((name, str(v).removeprefix("torch.") if name == "precision" and v else v) for name, v in settings),
+    )
+
+
+def from_plain(plain: tuple[Any, ...]) -> Method:
+    """The inverse of :func:`to_plain`, for tuples."""
+    name, *settings = plain
+    if name not in _CLASSES:
+        raise ValueError(f"method must be one of {', '.join(_CLASSES)} with its settings, got {plain!r}")
+    values = {key: getattr(torch, v) if key == "precision" and v else v for key, v in settings}
+    return _CLASSES[name](**values)

@@ -1,0 +1,275 @@
+"""What this package's optimisers have in common: groups that are checked, stages that can be watched."""
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+from torch.utils.hooks import RemovableHandle
+
+from orthoviz.matrices import Layout, as_matrix, check_layout, layout_of_shape
+from orthoviz.optim.directions import Group, check_settings, directions
+from orthoviz.optim.ranks import ProcessGroup, check_agreement
+from orthoviz.polar.methods import to_plain
+
+UNKNOWN = "not told"
+"""The ``matrix`` of a group that did not come from ``param_groups``."""
+
+StageHook = Callable[[Tensor, str, Tensor], None]
+
+
+class Entry(NamedTuple):
+    """A parameter that has a gradient, with its group and its matrix (None: it is no matrix)."""
+
+    parameter: Tensor
+    gradient: Tensor
+    group: Group
+    layout: Layout | None
+
+
+class Stages:
+    """Who wants to see what becomes of a gradient."""
+
+    def __init__(self) -> None:
+        self.hooks: OrderedDict[int, StageHook] = OrderedDict()
+
+    def register(self, hook: StageHook) -> RemovableHandle:
+        """Add ``hook(parameter, stage, matrix)``."""
+        handle = RemovableHandle(self.hooks)
+        self.hooks[handle.id] = hook
+        return handle
+
+    def announce(self, stage: str, entries: Iterable[Entry], tensors: Iterable[Tensor]) -> None:
+        """Show every hook each matrix of ``tensors``, which have the parameters' shapes."""
+        if self.hooks:
+            for entry, tensor in zip(entries, tensors, strict=True):
+                if entry.layout is not None:
+                    for hook in list(self.hooks.values()):
+                        hook(entry.parameter, stage, as_matrix(tensor.detach(), entry.layout))
+
+
+class MatrixOptimizer(torch.optim.Optimizer):
+    """An optimiser that moves matrices along directions and the rest by a rule of its own.
+
+    A subclass says in ``_update`` what happens to the parameters that have a gradient.
+    """
+
+    _process_group: ProcessGroup | None = None
+
+    def __init__(
+        self, params: Iterable[Any], defaults: dict[str, Any], process_group: ProcessGroup | None = None
+    ) -> None:
+        self._stages = Stages()
+        self._process_group = process_group
+        super().__init__(params, {**defaults, "matrix": UNKNOWN})
+        if process_group is not None:
+            shapes = [tuple(p.shape) for group in self.param_groups for p in group["params"]]
+            check_agreement(shapes, process_group)
+        if any(
+            layout_of_shape(p.shape)
+            for group in self.param_groups
+            if group["matrix"] == UNKNOWN
+            for p in group["params"]
+        ):
+            warn_of_shapes(type(self).__name__)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._stages = getattr(self, "_stages", Stages())  # a copied or unpickled optimiser has no watchers
+
+    def register_stage_hook(self, hook: StageHook) -> RemovableHandle:
+        """Call ``hook(parameter, stage, matrix)`` in every step, for every parameter that has a matrix.
+
+        Stages: ``"raw"`` the gradient, ``"orthogonal"`` its direction (polar factor or control, scaled),
+        ``"momentum"`` the buffer, ``"applied"`` the change of the weight. They come in the order in which
+        they are computed; a stage that an optimiser does not have does not come. The matrix is
+        ``(m, n)`` or ``(parts, m, n)``, may share memory with the optimiser's own, and must not be changed:
+        clone what is to be kept. Hooks are not copied, pickled or saved with the optimiser.
+
+        Returns:
+            A handle; ``handle.remove()`` takes the hook away.
+        """
+        return self._stages.register(hook)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, checked like the first (torch's own method otherwise)."""
+        super().add_param_group(self._prepared(param_group))
+        group = self.param_groups[-1]
+        try:
+            if "method" in group:
+                group["method"] = to_plain(group["method"])
+            self._check(group)
+        except (TypeError, ValueError):
+            self.param_groups.pop()
+            raise
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state, also one of torch's SGD, or one from before an option existed.
+
+        Options that the state lacks stay as they were constructed; which matrix a parameter is, is never
+        loaded. One group of all parameters in the model's order, as in ``SGD(model.parameters())``, is
+        distributed over the groups of ``ov.param_groups(model)``.
+
+        Raises:
+            ValueError: the state belongs to other parameters.
+        """
+        saved = state_dict["param_groups"]
+        groups = self.param_groups
+        if len(saved) == 1 != len(groups) and all("positions" in group for group in groups):
+            numbers = saved[0]["params"]
+            if len(numbers) == sum(len(group["params"]) for group in groups):
+                saved = [{**saved[0], "params": [numbers[i] for i in g["positions"]]} for g in groups]
+        kept = ("matrix", "positions", "param_names")
+        merged = [
+            {**own, **theirs, **{key: own[key] for key in kept if key in own}}
+            for own, theirs in zip(groups, saved, strict=False)
+        ]
+        super().load_state_dict({**state_dict, "param_groups": merged + list(saved[len(merged) :])})
+        for group in self.param_groups:
+            self._check(group)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Take one step.
+
+        Args:
+            closure: computes the loss and its gradients anew, under ``torch.enable_grad``.
+
+        Returns:
+            What the closure returned, or None. ``p.grad`` is left as it was; a parameter whose gradient
+            is None is left out.
+
+        Raises:
+            TypeError: a gradient is sparse or complex.
+            RuntimeError: a gradient is not finite and ``error_if_nonfinite`` is set; nothing has moved.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            check_gradients(group)
+        entries = [
+            Entry(p, p.grad, group, layout_of(p, group))
+            for group in self.param_groups
+            for p in group["params"]
+            if p.grad is not None
+        ]
+        together = [entry for entry in entries if entry.group.get("foreach") is not False]
+        for chunk in [together] + [[entry] for entry in entries if entry.group.get("foreach") is False]:
+            if chunk:
+                before = [entry.parameter.clone() for entry in chunk] if self._stages.hooks else []
+                self._stages.announce("raw", chunk, [entry.gradient for entry in chunk])
+                self._update(chunk)
+                if before:
+                    after = [entry.parameter for entry in chunk]
+                    self._stages.announce("applied", chunk, torch._foreach_sub(after, before))
+        return loss
+
+    def _update(self, entries: list[Entry]) -> None:
+        raise NotImplementedError
+
+    def _prepared(self, group: Group) -> Group:
+        """A copy of a new group; one of the rest gets the learning rate of the rest."""
+        group = dict(group)
+        rest_lr = group.get("rest_lr", self.defaults.get("rest_lr"))
+        matrix = group.get("matrix", UNKNOWN)
+        if rest_lr is not None and matrix is None:
+            group.setdefault("lr", rest_lr)
+        elif rest_lr is not None and matrix == UNKNOWN:
+            raise ValueError("rest_lr needs groups that tell the rest apart: pass ov.param_groups(model)")
+        return group
+
+    def _check(self, group: Group) -> None:
+        """Raise ValueError for a group that cannot be."""
+        for name in ("lr", "rest_lr", "momentum", "weight_decay", "eps"):
+            if group.get(name) is not None and not group[name] >= 0:
+                raise ValueError(f"{name} must be at least 0, got {group[name]}")
+        if "betas" in group and not all(0 <= beta < 1 for beta in group["betas"]):
+            raise ValueError(f"betas must both be in [0, 1), got {group['betas']}")
+        check_settings(group)
+        if group["matrix"] != UNKNOWN:
+            for p in group["params"]:
+                check_layout(group["matrix"], p.shape)
+
+    def _directions(self, entries: list[Entry], tensors: list[Tensor]) -> list[Tensor]:
+        """The directions of ``tensors``, announced; those of entries without a matrix as they are."""
+        indices = [i for i, entry in enumerate(entries) if entry.layout is not None]
+        results = list(tensors)
+        found = directions(
+            [tensors[i] for i in indices],
+            [entries[i].layout for i in indices],  # type: ignore[misc]
+            [entries[i].group for i in indices],
+            self._process_group,
+        )
+        for i, direction in zip(indices, found, strict=True):
+            results[i] = direction
+        self._stages.announce("orthogonal", [entries[i] for i in indices], found)
+        return results
+
+    def _adamw(self, entries: list[Entry]) -> None:
+        """torch's AdamW for some parameters."""
+        for group, members in by_group(entries):
+            states = [self.state[entry.parameter] for entry in members]
+            for entry, state in zip(members, states, strict=True):
+                if "exp_avg" not in state:
+                    state["step"] = torch.zeros((), dtype=torch.float32)
+                    state["exp_avg"] = torch.zeros_like(entry.parameter)
+                    state["exp_avg_sq"] = torch.zeros_like(entry.parameter)
+            beta1, beta2 = group["betas"]
+            adamw(
+                [entry.parameter for entry in members],
+                [entry.gradient for entry in members],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                [state["step"] for state in states],
+                foreach=group.get("foreach"),
+                amsgrad=False,
+                beta1=beta1,
+                beta2=beta2,
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=group.get("maximize", False),
+            )
+
+
+def by_group(entries: list[Entry]) -> list[tuple[Group, list[Entry]]]:
+    """The entries of each group."""
+    found: dict[int, tuple[Group, list[Entry]]] = {}
+    for entry in entries:
+        found.setdefault(id(entry.group), (entry.group, []))[1].append(entry)
+    return list(found.values())
+
+
+def layout_of(parameter: Tensor, group: Group) -> Layout | None:
+    """A parameter's matrix, as its group says or else by its shape."""
+    layout: Layout | str | None = group.get("matrix", UNKNOWN)
+    return layout_of_shape(tuple(parameter.shape)) if layout == UNKNOWN else layout  # type: ignore[return-value]
+
+
+def check_gradients(group: Group) -> None:
+    """Refuse what cannot be stepped along before any parameter has moved."""
+    for i, p in enumerate(group["params"]):
+        if p.grad is None:
+            continue
+        name = group["param_names"][i] if "param_names" in group else f"of shape {tuple(p.shape)}"
+        if p.grad.is_sparse:
+            raise TypeError(f"the gradient of parameter {name} is sparse: use a dense gradient")
+        if p.grad.is_complex():
+            raise TypeError(f"the gradient of parameter {name} is complex: only real ones are supported")
+        if group.get("error_if_nonfinite") and not bool(p.grad.isfinite().all()):
+            raise RuntimeError(f"the gradient of parameter {name} holds NaN or infinity")
+
+
+def warn_of_shapes(name: str) -> None:
+    """Say once that matrices were guessed from shapes."""
+    warnings.warn(
+        f"{name} was given parameters without their modules, so grouped and transposed convolutions "
+        "cannot be told apart from plain ones: pass ov.param_groups(model).",
+        stacklevel=4,
+    )

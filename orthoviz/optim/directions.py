@@ -1,0 +1,137 @@
+"""From gradients to directions: every weight's matrix replaced by its polar factor, or by a control.
+
+One function, :func:`directions`, is what all optimisers here call. Its settings stand in a parameter group
+as strings and numbers: ``method``, ``tol``, ``null``, ``lr_scale``.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from orthoviz.matrices import Layout, as_matrix, from_matrix
+from orthoviz.optim.ranks import ProcessGroup, mesh_group, shared, spread_like, whole
+from orthoviz.polar import METHODS, polar_factors
+from orthoviz.polar.factor import as_method, power_of_two
+from orthoviz.polar.methods import chosen
+
+Group = dict[str, Any]
+
+
+def directions(
+    tensors: Sequence[Tensor],
+    layouts: Sequence[Layout],
+    groups: Sequence[Group],
+    process_group: ProcessGroup | None = None,
+) -> list[Tensor]:
+    """What each weight is moved along: its matrix's polar factor (or control), scaled, in its own shape.
+
+    Args:
+        tensors: gradients or momentum buffers; a sharded one (DTensor) is gathered first.
+        layouts: how each becomes a matrix, see :mod:`orthoviz.matrices`.
+        groups: the settings of each.
+        process_group: ranks that hold the same tensors and share the work. Ranks of sharded tensors do
+            without being told.
+
+    Returns:
+        New tensors of the same shapes, dtypes and memory formats.
+    """
+    work: dict[Any, list[int]] = {}
+    for i, (tensor, group) in enumerate(zip(tensors, groups, strict=True)):
+        settings = (group["method"], group["tol"], group["null"], group["lr_scale"])
+        work.setdefault((mesh_group(tensor) or process_group, settings), []).append(i)
+    full = [whole(tensor) for tensor in tensors]
+    found: dict[int, Tensor] = {}
+    for (ranks, settings), indices in work.items():
+        matrices = [as_matrix(full[i], layouts[i]) for i in indices]
+        results = shared(_work(*settings), matrices, [_cost(G, settings[0]) for G in matrices], ranks)
+        found.update(zip(indices, results, strict=True))
+    return [
+        spread_like(from_matrix(found[i], layouts[i], like=full[i]), like=tensors[i])
+        for i in range(len(tensors))
+    ]
+
+
+def check_settings(group: Group) -> None:
+    """Raise ValueError for a method, tol, null or lr_scale that does not exist."""
+    if group["lr_scale"] not in SCALES:
+        raise ValueError(f"lr_scale must be one of {', '.join(map(repr, SCALES))}, got {group['lr_scale']!r}")
+    if group["method"] not in CONTROLS:
+        if isinstance(group["method"], str) and group["method"] not in METHODS:
+            raise ValueError(
+                f"method must be one of {', '.join([*METHODS, *CONTROLS])}, got {group['method']!r}"
+            )
+        as_method(group["method"], group["tol"], group["null"])
+    elif group["tol"] is not None or group["null"] != "drop":
+        raise ValueError(f"{group['method']} is no polar factor: leave out tol and null")
+
+
+def per_tensor(G: Tensor) -> Tensor:
+    r"""A control: the gradient with the polar factor's length but not its shape,
+    :math:`\sqrt{\min(m, n)}\, G / \|G\|_F`; zero for zero."""
+    return normalised(G, (-2, -1)) * math.sqrt(min(G.shape[-2:]))
+
+
+def per_filter(G: Tensor) -> Tensor:
+    r"""A control: every row of the same length :math:`\sqrt{\min(m, n) / m}`, so that the whole has the polar
+    factor's; a zero row stays zero."""
+    m, n = G.shape[-2:]
+    return normalised(G, (-1,)) * math.sqrt(min(m, n) / m)
+
+
+def normalised(G: Tensor, dim: tuple[int, ...]) -> Tensor:
+    """G with all its parts along ``dim`` of length 1, whatever their scale; zero for zero."""
+    X = G.to(torch.promote_types(G.dtype, torch.float32))
+    X = X * power_of_two(X.abs().amax(dim, keepdim=True))
+    length = torch.linalg.vector_norm(X, dim=dim, keepdim=True)
+    unit: Tensor = X / torch.where(length == 0, 1, length)
+    return unit.to(G.dtype)
+
+
+def _matched(O: Tensor, G: Tensor) -> Tensor:
+    """O at G's length. Its own length is sqrt(rank) only for an exact factor, so it is measured."""
+    X = G.to(torch.promote_types(G.dtype, torch.float32))
+    power = power_of_two(X.abs().amax((-2, -1), keepdim=True))
+    length = torch.linalg.matrix_norm(X * power, keepdim=True)
+    matched: Tensor = normalised(O, (-2, -1)).to(X.dtype) * length / power
+    return matched.to(G.dtype)
+
+
+CONTROLS: dict[str, Callable[[Tensor], Tensor]] = {"per_tensor": per_tensor, "per_filter": per_filter}
+
+SCALES: dict[str | None, Callable[[int, int], float]] = {
+    None: lambda m, n: 1.0,
+    "sqrt_max": lambda m, n: math.sqrt(max(1.0, m / n)),
+    "sqrt_ratio": lambda m, n: math.sqrt(m / n),
+    "rms": lambda m, n: 0.2 * math.sqrt(max(m, n)),
+    "match_norm": lambda m, n: 1.0,  # see _matched
+}
+
+
+def _work(
+    method: str | tuple[Any, ...], tol: float | None, null: str, lr_scale: str | None
+) -> Callable[[list[Tensor]], list[Tensor]]:
+    """The function from matrices to scaled factors that the settings ask for."""
+
+    def work(matrices: list[Tensor]) -> list[Tensor]:
+        if method in CONTROLS:
+            factors = [CONTROLS[method](G) for G in matrices]  # type: ignore[index]
+        else:
+            factors = polar_factors(matrices, as_method(method, tol, null))
+        if lr_scale == "match_norm":
+            return [_matched(O, G) for O, G in zip(factors, matrices, strict=True)]
+        scales = [SCALES[lr_scale](*G.shape[-2:]) for G in matrices]
+        return [O if scale == 1 else O * scale for O, scale in zip(factors, scales, strict=True)]
+
+    return work
+
+
+def _cost(G: Tensor, method: str | tuple[Any, ...]) -> float:
+    """Operations, to share the work by."""
+    m, n = min(G.shape[-2:]), max(G.shape[-2:])
+    if method in CONTROLS:
+        return G.numel()
+    solver, _ = chosen(as_method(method), G)
+    return G.shape[:-2].numel() * solver.operations(m, n)

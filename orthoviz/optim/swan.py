@@ -1,0 +1,82 @@
+"""Normalise, whiten, step: an optimiser without momentum."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+from orthoviz.matrices import as_matrix, from_matrix
+from orthoviz.optim.base import Entry, MatrixOptimizer
+from orthoviz.optim.directions import normalised
+from orthoviz.polar.methods import Method
+
+
+class SWAN(MatrixOptimizer):
+    r"""SGD with whitening and normalisation: two maps of the gradient in place of all state.
+
+    .. math::
+        \tilde G_{ij} &= \frac{G_{ij} - \bar g_i}{\sigma_i}, \qquad
+        \bar g_i = \tfrac1n \sum_j G_{ij}, \quad \sigma_i^2 = \tfrac1n \sum_j (G_{ij} - \bar g_i)^2 \\
+        O &= (\tilde G \tilde G^\top)^{-1/2}\, \tilde G \\
+        \theta_t &= (1 - \eta\lambda)\, \theta_{t-1} - \eta \frac{\|\tilde G\|}{\|O\|}\, O
+
+    Whitening is the polar factor, so this is the paper's step on rows that were first given mean 0 and
+    variance 1, at their length. What is no matrix follows AdamW.
+
+    Args:
+        params: ``ov.param_groups(model)``.
+        lr: learning rate of the matrices, at least 0. Their step has length ``lr * sqrt(m n)``.
+        weight_decay: at least 0, decoupled.
+        method: how the polar factor is computed.
+        rest_lr: learning rate of the rest; None: ``lr``.
+        betas, eps: AdamW's.
+        error_if_nonfinite: as in :class:`orthoviz.OrthogonalSGD`.
+
+    Raises:
+        ValueError: an argument outside its range.
+
+    Source: Ma, Gong, Scetbon & Meeds 2024 (arXiv 2412.13148), algorithms 1 to 3 (GradNorm, GradWhitening),
+    with its rescaling of the update; whitened exactly, where the paper takes Newton-Schulz steps.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        weight_decay: float = 0.0,
+        *,
+        method: str | Method = "exact",
+        rest_lr: float | None = None,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        error_if_nonfinite: bool = False,
+    ) -> None:
+        defaults = dict(
+            lr=lr,
+            weight_decay=weight_decay,
+            method=method,
+            tol=None,
+            null="drop",
+            lr_scale="match_norm",
+            rest_lr=rest_lr,
+            betas=betas,
+            eps=eps,
+            error_if_nonfinite=error_if_nonfinite,
+        )
+        super().__init__(params, defaults)
+
+    def _update(self, entries: list[Entry]) -> None:
+        self._adamw([entry for entry in entries if entry.layout is None])
+        entries = [entry for entry in entries if entry.layout is not None]
+        steps = self._directions(entries, [_standardised(entry) for entry in entries])
+        for (p, _, group, _), step in zip(entries, steps, strict=True):
+            p.mul_(1 - group["lr"] * group["weight_decay"]).add_(step, alpha=-group["lr"])
+
+
+def _standardised(entry: Entry) -> Tensor:
+    """The gradient with rows of mean 0 and variance 1; constant rows become zero."""
+    assert entry.layout is not None
+    G = as_matrix(entry.gradient, entry.layout)
+    rows = normalised(G - G.mean(-1, keepdim=True), (-1,)) * math.sqrt(G.shape[-1])
+    return from_matrix(rows, entry.layout, like=entry.gradient)

@@ -1,0 +1,235 @@
+"""Any torch optimiser, fed with polar factors instead of gradients."""
+
+import functools
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from orthoviz.matrices import Layout, layout_of_shape, param_groups
+from orthoviz.optim.base import UNKNOWN, Entry, Stages, check_gradients, layout_of, warn_of_shapes
+from orthoviz.optim.directions import check_settings, directions
+from orthoviz.optim.ranks import ProcessGroup
+from orthoviz.polar.methods import Method, to_plain
+
+
+class Orthogonalised:
+    """What :func:`orthogonalise` returns; ``remove()`` gives the optimiser back as it was."""
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        layouts: dict[Tensor, Layout | None],
+        settings: dict[str, Any],
+        error_if_nonfinite: bool,
+        process_group: ProcessGroup | None,
+    ) -> None:
+        self._optimizer = optimizer
+        self._layouts = layouts
+        self._settings = settings
+        self._error_if_nonfinite = error_if_nonfinite
+        self._process_group = process_group
+        self._stages = Stages()
+        self._raw: list[tuple[Tensor, Tensor]] = []
+        self._active = True
+        self._before = vars(optimizer).get("step")  # a scheduler's, or none
+        self._step = self._wrapped(optimizer.step)
+        optimizer.step = self._step  # type: ignore[method-assign]
+        optimizer.register_stage_hook = self._stages.register  # type: ignore[attr-defined]
+
+    def remove(self) -> None:
+        """Undo it. Removing twice does nothing."""
+        if not self._active:
+            return
+        self._active = False  # for whoever has wrapped our step in the meantime
+        if vars(self._optimizer).get("step") is self._step:
+            if self._before is None:
+                del self._optimizer.step
+            else:
+                self._optimizer.step = self._before  # type: ignore[method-assign]
+        del self._optimizer.register_stage_hook  # type: ignore[attr-defined]
+
+    def __enter__(self) -> "Orthogonalised":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def _wrapped(self, inner: Callable[..., Any]) -> Callable[..., Any]:
+        """``step`` with polar factors in ``p.grad`` while it runs, however it ends.
+
+        torch's hooks before and after a step would nearly do, but the one after is not called when a step
+        raises, and the gradients would stay replaced.
+        """
+
+        @functools.wraps(inner)
+        def step(
+            optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None = None, **kwargs: Any
+        ) -> Any:
+            if not self._active:
+                return inner(closure, **kwargs)
+            if getattr(optimizer, "grad_scale", None) is not None:
+                del optimizer.grad_scale, optimizer.found_inf  # type: ignore[attr-defined]  # the scaler's
+                raise RuntimeError(
+                    "a fused optimiser under GradScaler would divide the polar factors by the loss scale: "
+                    "call scaler.unscale_(optimizer) before scaler.step(optimizer), or use fused=False"
+                )
+            before = self._weights() if self._stages.hooks else {}
+            try:
+                if closure is None:
+                    self._replace()
+                    result = inner(**kwargs)
+                else:
+                    result = inner(self._closure(closure), **kwargs)
+            finally:
+                self._restore()
+            self._announce_after(before)
+            return result
+
+        return types.MethodType(step, self._optimizer)  # bound, because schedulers ask for __func__
+
+    def _closure(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """The user's closure, after which the gradients are replaced; it finds its own there."""
+
+        def wrapped() -> Any:
+            self._restore()
+            loss = closure()
+            self._replace()
+            return loss
+
+        return wrapped
+
+    @torch.no_grad()
+    def _replace(self) -> None:
+        for group in self._optimizer.param_groups:
+            check_gradients({**group, "error_if_nonfinite": self._error_if_nonfinite})
+        entries = self._entries()
+        gradients = [entry.gradient for entry in entries]
+        self._stages.announce("raw", entries, gradients)
+        found = directions(
+            gradients,
+            [entry.layout for entry in entries],  # type: ignore[misc]
+            [self._settings] * len(entries),
+            self._process_group,
+        )
+        self._stages.announce("orthogonal", entries, found)
+        self._raw = [(entry.parameter, entry.gradient) for entry in entries]
+        for entry, direction in zip(entries, found, strict=True):
+            entry.parameter.grad = direction
+
+    def _restore(self) -> None:
+        for parameter, gradient in self._raw:
+            parameter.grad = gradient
+        self._raw = []
+
+    def _entries(self) -> list[Entry]:
+        return [
+            Entry(p, p.grad, group, self._layout(p, group))
+            for group in self._optimizer.param_groups
+            for p in group["params"]
+            if p.grad is not None and self._layout(p, group) is not None
+        ]
+
+    def _layout(self, parameter: Tensor, group: dict[str, Any]) -> Layout | None:
+        if group.get("matrix", UNKNOWN) == UNKNOWN and parameter in self._layouts:
+            return self._layouts[parameter]
+        return layout_of(parameter, group)
+
+    def _weights(self) -> dict[Tensor, Tensor]:
+        parameters = (p for group in self._optimizer.param_groups for p in group["params"])
+        return {p: p.detach().clone() for p in parameters}
+
+    def _announce_after(self, before: dict[Tensor, Tensor]) -> None:
+        """The stages that are known once the step is done."""
+        if not before:
+            return
+        entries = [entry for entry in self._entries() if entry.parameter in before]
+        state = self._optimizer.state
+        buffers = [entry for entry in entries if state[entry.parameter].get("momentum_buffer") is not None]
+        self._stages.announce("momentum", buffers, [state[e.parameter]["momentum_buffer"] for e in buffers])
+        changes = [entry.parameter.detach() - before[entry.parameter] for entry in entries]
+        self._stages.announce("applied", entries, changes)
+
+
+def orthogonalise(
+    optimizer: torch.optim.Optimizer,
+    model: nn.Module | None = None,
+    *,
+    method: str | Method = "exact",
+    tol: float | None = None,
+    null: str = "drop",
+    lr_scale: str | None = None,
+    error_if_nonfinite: bool = False,
+    process_group: ProcessGroup | None = None,
+) -> Orthogonalised:
+    r"""Make an optimiser step along polar factors: it sees :math:`UV^\top` instead of a gradient.
+
+    Works on any ``torch.optim.Optimizer`` instance, in its step and in what a closure computes. ``p.grad``
+    is the gradient again when ``step`` returns or raises. The order is the paper's: gradient, polar factor,
+    then whatever the optimiser does (momentum, Adam's moments). Biases, norms and whatever else is no matrix
+    are left to the optimiser as they are.
+
+    Args:
+        optimizer: an instance. If it was made from ``ov.param_groups(model)``, its groups say what is a
+            matrix, overrides included.
+        model: says so otherwise; it holds all of the optimiser's parameters. Without either, a tensor of two
+            or more dimensions is taken as ``flatten(1)``, with one warning.
+        method, tol, null, lr_scale, process_group: as for :class:`orthoviz.OrthogonalSGD`.
+        error_if_nonfinite: raise RuntimeError before anything has moved when a gradient is not finite.
+
+    Returns:
+        A handle: ``handle.remove()`` undoes it, and so does leaving ``with orthogonalise(...):``. It need not
+        be kept. The optimiser also gets ``register_stage_hook``, as this package's own have; "momentum" is
+        announced where there is a ``momentum_buffer``.
+
+    Raises:
+        TypeError: not an optimiser; a gradient is sparse or complex.
+        ValueError: the optimiser is orthogonal already; it wraps another one; it holds parameters that are
+            not the model's; an argument has a value that does not exist.
+        RuntimeError: in a step under GradScaler with a fused optimiser, whose gradients are still scaled.
+
+    Note:
+        A copied or unpickled optimiser is a plain one: torch copies no hooks either. The state dict is the
+        optimiser's own.
+
+    Source: Tuddenham, Prügel-Bennett & Hare 2022 (arXiv 2202.07052), section 2.
+
+    Example:
+        >>> optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        >>> handle = ov.orthogonalise(optimizer, model)
+    """
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TypeError(f"optimizer must be a torch.optim.Optimizer instance, got {type(optimizer).__name__}")
+    if hasattr(optimizer, "register_stage_hook"):
+        raise ValueError(f"this {type(optimizer).__name__} is orthogonal already")
+    if isinstance(getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+        raise ValueError(
+            f"{type(optimizer).__name__} wraps another optimiser: orthogonalise that one, before wrapping it"
+        )
+    settings = dict(method=to_plain(method), tol=tol, null=null, lr_scale=lr_scale)
+    check_settings(settings)
+    layouts = _layouts(optimizer, model)
+    return Orthogonalised(optimizer, layouts, settings, error_if_nonfinite, process_group)
+
+
+def _layouts(optimizer: torch.optim.Optimizer, model: nn.Module | None) -> dict[Tensor, Layout | None]:
+    """Each parameter's matrix as the model tells it; empty without a model."""
+    untold = [
+        p
+        for group in optimizer.param_groups
+        if group.get("matrix", UNKNOWN) == UNKNOWN
+        for p in group["params"]
+    ]
+    if model is None:
+        if any(layout_of_shape(tuple(p.shape)) for p in untold):
+            warn_of_shapes("orthogonalise")
+        return {}
+    layouts = {p: group["matrix"] for group in param_groups(model) for _, p in group["params"]}
+    strangers = sum(p not in layouts for p in untold)
+    if strangers:
+        raise ValueError(
+            f"{strangers} of the optimiser's parameters are not the model's: pass the model they belong to"
+        )
+    return layouts

@@ -1,0 +1,128 @@
+"""LARS, the trust region and SWAN against their papers' formulas."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import orthoviz as ov
+from tests.reference import lars, polar, swan
+from tests.test_optim import fed, gradients, network, train
+
+
+@pytest.mark.parametrize("shape", [(4, 9), (3, 2, 3, 3), (7,)])
+def test_lars_follows_its_papers_rule(shape):
+    start, stream = torch.randn(*shape, dtype=torch.float64), gradients(*shape, count=8)
+    p = nn.Parameter(start.clone())
+    fed(p, ov.LARS([p], lr=0.2, weight_decay=0.01, trust_coefficient=0.02), stream)
+    right = lars(start, stream, lr=0.2, momentum=0.9, weight_decay=0.01, trust=0.02)
+    np.testing.assert_allclose(p.detach(), right, rtol=1e-12, atol=1e-12)
+
+
+def test_lars_moves_a_zero_layer():
+    p = nn.Parameter(torch.zeros(2, 3))
+    assert fed(p, ov.LARS([p], lr=1.0), gradients(2, 3, count=1)).norm() > 0
+    assert fed(p, ov.LARS([p], lr=1.0), [torch.zeros(2, 3)]).isfinite().all()
+
+
+def test_orthogonal_lars_steps_along_the_factor_as_far_as_lars_would():
+    model = nn.Linear(9, 4, bias=False).double()
+    before = model.weight.detach().clone()
+    optimizer = ov.LARS(model.parameters(), lr=1.0, trust_coefficient=0.02)
+    ov.orthogonalise(optimizer, model)
+    moved = before - fed(model.weight, optimizer, gradients(4, 9, count=1))
+    assert moved.norm().item() == pytest.approx(0.02 * before.norm().item())
+    np.testing.assert_allclose(moved / moved.norm(), polar(model.weight.grad) / 2, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options", [dict(lr=-1.0), dict(lr=1.0, momentum=-1.0), dict(lr=1.0, trust_coefficient=-1.0)]
+)
+def test_lars_refuses_what_is_negative(options):
+    with pytest.raises(ValueError, match="must be at least 0, got -1"):
+        ov.LARS([nn.Parameter(torch.zeros(2))], **options)
+
+
+@pytest.mark.parametrize(("shape", "norm"), [((5, 8), 2), ((8, 5), 2), ((6,), None)])
+def test_no_step_within_the_trust_region_goes_further_down(shape, norm):
+    """The definition: the least <m, theta> over the ball, against many points on its surface."""
+
+    def size(x):
+        return torch.linalg.matrix_norm(x, 2) if norm else torch.linalg.vector_norm(x)
+
+    start, stream = torch.randn(*shape, dtype=torch.float64), gradients(*shape, count=3)
+    p = nn.Parameter(start.clone())
+    optimizer = ov.TrustRegion(
+        [{"params": [p], "matrix": ("rows", 1) if norm else None}], lr=0.1, momentum=0.7
+    )
+    fed(p, optimizer, stream[:2])
+    before = p.detach().clone()
+    fed(p, optimizer, stream[2:])
+    average = 0.7 * (0.7 * stream[0] + 0.3 * stream[1]) + 0.3 * stream[2]
+    step = p.detach() - before
+    assert size(step).item() == pytest.approx(0.1)
+    depth = (average * step).sum()
+    for other in gradients(*shape, count=200):
+        assert (average * (-0.1 * other / size(other))).sum() > depth
+        near = step + 0.01 * other
+        assert (average * (0.1 * near / size(near))).sum() > depth
+
+
+def test_the_trust_region_is_muons_order_with_decoupled_decay():
+    models = network(), network()
+    groups = [[g for g in ov.param_groups(m) if g["matrix"]] for m in models]
+    ours = ov.TrustRegion(groups[0], lr=0.02, momentum=0.9, weight_decay=0.1)
+    theirs = ov.OrthogonalSGD(
+        groups[1], lr=0.02, momentum=0.9, weight_decay=0.1, order="after_momentum", decoupled=True
+    )
+    train(models[0], ours, 1)
+    train(models[1], theirs, 1)
+    # from the second step on: the first buffer is G in both, and then 9/10 of it against all of it
+    stream = [gradients(*p.shape, count=1)[0] for p in models[0].parameters()]
+    for model, optimizer in zip(models, (ours, theirs), strict=True):
+        for p, gradient in zip(model.parameters(), stream, strict=True):
+            p.grad = gradient
+        if optimizer is theirs:
+            for p in optimizer.state:
+                optimizer.state[p]["momentum_buffer"].mul_(10)  # G_1 as the average has it: 1, not 1 - mu
+        optimizer.step()
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.0])
+def test_an_average_is_one(momentum):
+    with pytest.raises(ValueError, match="momentum must be"):
+        ov.TrustRegion(ov.param_groups(network()), lr=0.1, momentum=momentum)
+
+
+def test_swan_follows_its_papers_formulas():
+    (G,) = gradients(4, 9, count=1)
+    start = torch.randn(4, 9, dtype=torch.float64)
+    p = nn.Parameter(start.clone())
+    optimizer = ov.SWAN([{"params": [p], "matrix": ("rows", 1)}], lr=0.1, weight_decay=0.2)
+    fed(p, optimizer, [G])
+    np.testing.assert_allclose(p.detach(), (0.98 * start).numpy() - 0.1 * swan(G), atol=1e-10)
+    assert p not in optimizer.state  # it needs no memory
+
+
+def test_swans_rest_is_adamw_and_constant_rows_do_no_harm():
+    model = network(torch.float32)
+    optimizer = ov.SWAN(ov.param_groups(model), lr=1e-3, rest_lr=1e-2)
+    train(model, optimizer, 3)
+    assert set(optimizer.state[model[4].bias]) == {"step", "exp_avg", "exp_avg_sq"}
+    p = nn.Parameter(torch.zeros(3, 5))
+    G = torch.randn(3, 5)
+    G[1] = 7.0
+    moved = fed(p, ov.SWAN([{"params": [p], "matrix": ("rows", 1)}], lr=1.0), [G])
+    assert moved.isfinite().all()
+    assert moved[1].abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("kind", [ov.TrustRegion, ov.SWAN])
+def test_they_learn(kind):
+    data = ov.datasets.load("digits")
+    model = ov.models.digits_cnn(seed=0)
+    lr = 0.02 if kind is ov.TrustRegion else 5e-4
+    run = ov.training.fit(model, kind(ov.param_groups(model), lr=lr), data, epochs=3, seed=0, progress=False)
+    assert run.history.test_accuracy.iloc[-1] > 0.8

@@ -1,0 +1,448 @@
+"""Any torch optimiser, made orthogonal; most tests are named after a fault seen elsewhere."""
+
+import copy
+import importlib
+import io
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import orthoviz as ov
+from tests.reference import polar
+from tests.test_optim import HYPER, network, train
+
+TORCHS = {
+    "SGD": dict(lr=0.02, momentum=0.9),
+    "Adam": dict(lr=1e-3),
+    "AdamW": dict(lr=1e-3),
+    "NAdam": dict(lr=1e-3),
+    "RMSprop": dict(lr=1e-3),
+    "Adagrad": dict(lr=1e-2),
+    "Adadelta": dict(lr=1.0),
+    "Rprop": dict(lr=1e-3),
+}
+
+
+def by_hand(model):
+    """Replace the gradients as the paper does, for an optimiser that is not orthogonal."""
+    for p in model.parameters():
+        if p.ndim > 1:
+            p.grad = ov.polar_factor(p.grad.flatten(1)).view_as(p)
+
+
+@pytest.mark.parametrize("name", TORCHS)
+def test_each_of_torchs_optimisers_sees_polar_factors(name):
+    """Patching classes made AdamW(orth=True) a no-op, because AdamW subclasses Adam."""
+    ours, theirs = network(), network()
+    optimizers = [getattr(torch.optim, name)(m.parameters(), **TORCHS[name]) for m in (ours, theirs)]
+    ov.orthogonalise(optimizers[0], ours)
+    train(ours, optimizers[0], 4)
+    train(theirs, optimizers[1], 4, watch=lambda: by_hand(theirs))
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("timm.optim", "Lamb"),
+        ("timm.optim", "NAdamW"),
+        ("pytorch_optimizer", "Lion"),
+        ("pytorch_optimizer", "AdaBelief"),
+    ],
+)
+def test_optimisers_of_other_packages_see_polar_factors(module, name):
+    kind = getattr(pytest.importorskip(module), name)
+    ours, theirs = network(torch.float32), network(torch.float32)
+    optimizers = [kind(m.parameters(), lr=1e-3) for m in (ours, theirs)]
+    ov.orthogonalise(optimizers[0], ours)
+    train(ours, optimizers[0], 3)
+    train(theirs, optimizers[1], 3, watch=lambda: by_hand(theirs))
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"nesterov": True}, {"dampening": 0.2, "maximize": True}])
+def test_orthogonal_sgd_is_sgd_made_orthogonal_bit_for_bit(options):
+    a, b = network(torch.float32), network(torch.float32)
+    ours = ov.OrthogonalSGD(ov.param_groups(a), **HYPER, **options)
+    theirs = torch.optim.SGD(b.parameters(), **HYPER, **options)
+    ov.orthogonalise(theirs, b)
+    train(a, ours, 6)
+    train(b, theirs, 6)
+    for p, q in zip(a.parameters(), b.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def closure_of(model, optimizer, seen=None):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(16, 2, 5, 5, generator=generator, dtype=torch.float64)
+    labels = torch.randint(7, (16,), generator=generator)
+
+    def closure():
+        if seen is not None:
+            seen.append(model[4].weight.grad)
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(images), labels)
+        loss.backward()
+        return loss
+
+    return closure
+
+
+def test_a_closures_fresh_gradients_are_orthogonal_and_its_loss_comes_back():
+    """The paper's code drops the loss, and never orthogonalises what a closure computes."""
+    model, twin = network(), network()
+    optimizer, plain = (torch.optim.SGD(m.parameters(), lr=0.1) for m in (model, twin))
+    ov.orthogonalise(optimizer, model)
+    loss = optimizer.step(closure_of(model, optimizer))
+    right = closure_of(twin, plain)()
+    assert loss.item() == pytest.approx(right.item())
+    by_hand(twin)
+    plain.step()
+    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_lbfgs_sees_factors_at_each_evaluation_and_its_closure_its_own_gradients():
+    model = network()
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=4)
+    ov.orthogonalise(optimizer, model)
+    factors, own = [], []
+    optimizer.register_stage_hook(lambda p, stage, m: factors.append(m) if stage == "orthogonal" else None)
+    optimizer.step(closure_of(model, optimizer, own))
+    assert len(own) >= 4
+    assert len(factors) == 2 * len(own)
+    for matrix in factors:
+        values = torch.linalg.svdvals(matrix)
+        assert all(min(abs(v), abs(v - 1)) < 1e-6 for v in values.tolist())
+    for gradient in own[1:]:  # what the closure before left there, not its factor
+        assert (torch.linalg.svdvals(gradient) - 1).abs().max() > 1e-2
+
+
+def test_the_gradient_is_raw_again_after_the_step():
+    """The paper's code leaves O in p.grad, for whoever logs it."""
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters())
+    ov.orthogonalise(optimizer, model)
+    closure_of(model, optimizer)()
+    before = {p: (p.grad, p.grad.clone()) for p in model.parameters()}
+    optimizer.step()
+    for p, (gradient, values) in before.items():
+        assert p.grad is gradient
+        assert torch.equal(gradient, values)
+
+
+class Fails(torch.optim.SGD):
+    @torch.no_grad()
+    def step(self, closure=None):
+        raise KeyboardInterrupt
+
+
+def test_the_gradient_is_raw_again_when_a_step_or_a_closure_raises():
+    model = network()
+    for optimizer in (Fails(model.parameters(), lr=0.1), torch.optim.SGD(model.parameters(), lr=0.1)):
+        with ov.orthogonalise(optimizer, model):
+            closure_of(model, optimizer)()
+            before = [p.grad for p in model.parameters()]
+            closure = None if isinstance(optimizer, Fails) else (lambda: {}["loss"])
+            with pytest.raises((KeyboardInterrupt, KeyError)):
+                optimizer.step(closure)
+            assert all(p.grad is g for p, g in zip(model.parameters(), before, strict=True))
+
+
+def test_one_bad_gradient_leaves_no_other_raw():
+    """In the paper's code one failed SVD returns, and every later tensor stays raw."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    ov.orthogonalise(optimizer, model)
+    closure_of(model, optimizer)()
+    model[0].weight.grad[0, 0, 0, 0] = math.nan
+    head = model[4].weight
+    before = head.detach().clone()
+    optimizer.step()
+    np.testing.assert_allclose(before - head.detach(), polar(head.grad, tol=1e-14), atol=1e-10)
+    assert model[0].weight.isnan().all()
+
+
+def test_a_gradient_that_is_not_finite_is_named_before_anything_moves():
+    model = network()
+    optimizer = torch.optim.SGD(ov.param_groups(model), lr=1.0)
+    ov.orthogonalise(optimizer, error_if_nonfinite=True)
+    closure_of(model, optimizer)()
+    model[4].weight.grad[2, 3] = math.inf
+    before = copy.deepcopy(model.state_dict())
+    gradient = model[0].weight.grad
+    with pytest.raises(RuntimeError, match=r"4\.weight"):
+        optimizer.step()
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert model[0].weight.grad is gradient
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_orthogonalised_and_not_left_raw(dtype):
+    """There the paper's SVD raises, and nothing is orthogonalised, silently."""
+    p = nn.Parameter(torch.zeros(4, 9, dtype=dtype))
+    optimizer = torch.optim.SGD([{"params": [p], "matrix": ("rows", 1)}], lr=1.0)
+    ov.orthogonalise(optimizer)
+    p.grad = torch.randn(4, 9).to(dtype)
+    optimizer.step()
+    np.testing.assert_allclose(-p.detach().float(), polar(p.grad.double()), atol=0.01)
+
+
+def test_rank_deficient_gradients_get_no_new_directions():
+    """The paper's fallback has rank 1; its SVD steps at full size along arbitrary directions."""
+    p = nn.Parameter(torch.zeros(8, 6))
+    optimizer = torch.optim.SGD([{"params": [p], "matrix": ("rows", 1)}], lr=1.0)
+    ov.orthogonalise(optimizer)
+    p.grad = torch.randn(8, 2) @ torch.randn(2, 6)
+    optimizer.step()
+    assert p.norm().item() == pytest.approx(2**0.5, rel=1e-5)
+
+
+def test_the_module_says_what_the_rows_are():
+    """The paper's code mixes the groups of a convolution, and takes a transposed one's inputs for rows."""
+    model = nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.ConvTranspose2d(6, 5, 3))
+    before = copy.deepcopy(model)
+    for make in (
+        lambda: torch.optim.SGD(model.parameters(), lr=1.0),
+        lambda: torch.optim.SGD(ov.param_groups(model), lr=1.0),
+    ):
+        model.load_state_dict(before.state_dict())
+        optimizer = make()
+        ov.orthogonalise(optimizer, None if "matrix" in optimizer.param_groups[0] else model)
+        for p in model.parameters():
+            p.grad = torch.randn_like(p)
+        optimizer.step()
+        grouped = (before[0].weight - model[0].weight).detach().view(2, 3, -1)
+        for part, gradient in zip(grouped, model[0].weight.grad.view(2, 3, -1), strict=True):
+            np.testing.assert_allclose(part, polar(gradient), atol=1e-5)
+        outputs = (before[1].weight - model[1].weight).detach().transpose(0, 1).flatten(1)
+        gradient = model[1].weight.grad.transpose(0, 1).flatten(1)
+        np.testing.assert_allclose(outputs, polar(gradient), atol=1e-5)
+
+
+def test_overrides_of_the_groups_hold():
+    model = network()
+    optimizer = torch.optim.SGD(ov.param_groups(model, overrides={"4.*": "skip"}), lr=1.0)
+    ov.orthogonalise(optimizer, model)
+    closure_of(model, optimizer)()
+    before = model[4].weight.detach().clone()
+    optimizer.step()
+    torch.testing.assert_close(before - model[4].weight.detach(), model[4].weight.grad)
+
+
+def test_strides_come_as_the_gradients_were():
+    """LBFGS views a gradient as a vector; the paper's code loses channels_last."""
+    model = network(torch.float32).to(memory_format=torch.channels_last)
+    seen = {}
+
+    class Look(torch.optim.SGD):
+        def step(self, closure=None):
+            seen.update({p: p.grad.stride() for g in self.param_groups for p in g["params"]})
+
+    optimizer = Look(model.parameters(), lr=0.1)
+    ov.orthogonalise(optimizer, model)
+    for p in model.parameters():
+        p.grad = torch.randn_like(p)
+    optimizer.step()
+    assert all(p.grad.stride() == stride for p, stride in seen.items())
+
+
+def test_none_stays_none():
+    """One optimiser elsewhere turns None into zeros, and then waits for other ranks for ever."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    ov.orthogonalise(optimizer, model)
+    before = model[4].weight.detach().clone()
+    model[0](torch.randn(2, 2, 5, 5, dtype=torch.float64)).sum().backward()
+    optimizer.step()
+    assert torch.equal(model[4].weight, before)
+    assert model[4].weight.grad is None
+    assert model[4].weight not in optimizer.state
+
+
+def test_twice_is_refused_and_so_is_what_is_orthogonal_already():
+    """Patching twice turns the paper's option off."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    ov.orthogonalise(optimizer, model)
+    for again in (optimizer, ov.OrthogonalSGD(ov.param_groups(model), lr=0.1)):
+        with pytest.raises(ValueError, match="orthogonal already"):
+            ov.orthogonalise(again, model)
+
+
+def test_removing_gives_the_optimiser_back_and_it_can_be_made_orthogonal_again():
+    ours, theirs = network(), network()
+    optimizers = [torch.optim.SGD(m.parameters(), **HYPER) for m in (ours, theirs)]
+    handle = ov.orthogonalise(optimizers[0], ours)
+    handle.remove()
+    handle.remove()
+    assert "step" not in vars(optimizers[0])
+    for model, optimizer in zip((ours, theirs), optimizers, strict=True):
+        train(model, optimizer, 3)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b)
+    with ov.orthogonalise(optimizers[0], ours):
+        assert hasattr(optimizers[0], "register_stage_hook")
+    assert not hasattr(optimizers[0], "register_stage_hook")
+
+
+@pytest.mark.parametrize("scheduler_first", [True, False])
+def test_it_gets_along_with_schedulers(scheduler_first, recwarn):
+    p = nn.Parameter(torch.zeros(2, 2))
+    optimizer = torch.optim.SGD([{"params": [p], "matrix": ("rows", 1)}], lr=1.0)
+    make = lambda: torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)  # noqa: E731
+    scheduler = make() if scheduler_first else None
+    handle = ov.orthogonalise(optimizer)
+    scheduler = scheduler or make()
+    p.grad = 3 * torch.eye(2)
+    for right in (-1.0, -1.5, -1.75):
+        optimizer.step()
+        scheduler.step()
+        torch.testing.assert_close(p.detach(), right * torch.eye(2))
+    handle.remove()
+    optimizer.step()
+    torch.testing.assert_close(p.detach(), (-1.75 - 3 * 0.125) * torch.eye(2))
+    assert not [w for w in recwarn if "lr_scheduler" in str(w.message)]
+
+
+def test_a_copy_or_an_unpickled_one_is_plain_and_its_state_is_the_optimisers_own():
+    model, twin = network(), network()
+    optimizer, plain = (
+        torch.optim.SGD(model.parameters(), **HYPER),
+        torch.optim.SGD(twin.parameters(), **HYPER),
+    )
+    ov.orthogonalise(optimizer, model)
+    assert optimizer.state_dict() == plain.state_dict()
+    for copied in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
+        assert not hasattr(copied, "register_stage_hook")
+        assert "step" not in vars(copied)
+
+
+def test_it_resumes_bit_for_bit():
+    straight, resumed = network(torch.float32), network(torch.float32)
+    optimizer = torch.optim.AdamW(straight.parameters(), lr=1e-3)
+    ov.orthogonalise(optimizer, straight)
+    train(straight, optimizer, 3, seed=1)
+    file = io.BytesIO()
+    torch.save([straight.state_dict(), optimizer.state_dict()], file)
+    train(straight, optimizer, 3, seed=2)
+    file.seek(0)
+    weights, state = torch.load(file, weights_only=True)
+    again = torch.optim.AdamW(resumed.parameters(), lr=1.0)
+    ov.orthogonalise(again, resumed)
+    resumed.load_state_dict(weights)
+    again.load_state_dict(state)
+    train(resumed, again, 3, seed=2)
+    for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_groups_that_are_added_later_are_orthogonal_too():
+    a, b = (nn.Parameter(torch.zeros(3, 5)) for _ in range(2))
+    optimizer = torch.optim.SGD([{"params": [a], "matrix": ("rows", 1)}], lr=1.0)
+    ov.orthogonalise(optimizer)
+    optimizer.add_param_group({"params": [b], "matrix": ("rows", 1)})
+    a.grad, b.grad = torch.randn(3, 5), torch.randn(3, 5)
+    optimizer.step()
+    np.testing.assert_allclose(-b.detach(), polar(b.grad), atol=1e-5)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_fused_optimiser_under_a_grad_scaler_is_never_divided(fused):
+    """The paper's polar factors were divided by the loss scale, 65,536."""
+    model = nn.Linear(5, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, fused=fused)
+    ov.orthogonalise(optimizer, model)
+    scaler = torch.amp.GradScaler("cpu", init_scale=65536.0)
+    before = model.weight.detach().clone()
+    scaler.scale(model(torch.randn(4, 5)).square().sum()).backward()
+    if fused:
+        with pytest.raises(RuntimeError, match=r"scaler\.unscale_"):
+            scaler.step(optimizer)
+        assert torch.equal(model.weight, before)
+        assert model.weight.grad.norm() > 1000  # its own gradient, still scaled
+        scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    scaler.update()
+    np.testing.assert_allclose((before - model.weight).detach(), polar(model.weight.grad), atol=1e-5)
+
+
+def test_the_stages_are_those_of_the_step():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), **HYPER)
+    ov.orthogonalise(optimizer, model, lr_scale="match_norm")
+    seen = []
+    before = model[0].weight.detach().clone()
+    handle = optimizer.register_stage_hook(
+        lambda p, stage, matrix: seen.append((stage, matrix.clone())) if p is model[0].weight else None
+    )
+    closure_of(model, optimizer)()
+    optimizer.step()
+    stages = dict(seen)
+    assert [stage for stage, _ in seen] == ["raw", "orthogonal", "momentum", "applied"]
+    torch.testing.assert_close(stages["raw"], model[0].weight.grad.flatten(1))
+    torch.testing.assert_close(stages["orthogonal"].norm(), stages["raw"].norm())
+    torch.testing.assert_close(stages["applied"], (model[0].weight.detach() - before).flatten(1))
+    handle.remove()
+    seen.clear()
+    optimizer.step()
+    assert not seen
+
+
+@pytest.mark.parametrize("method", ["per_tensor", "per_filter", "fast", ov.polar.NewtonSchulz(ov.polar.YOU)])
+def test_controls_and_method_objects_stand_behind_the_same_argument(method):
+    models = network(), network()
+    ours = torch.optim.SGD(models[0].parameters(), **HYPER)
+    ov.orthogonalise(ours, models[0], method=method, lr_scale="rms")
+    theirs = ov.OrthogonalSGD(ov.param_groups(models[1]), **HYPER, method=method, lr_scale="rms")
+    for model, optimizer in zip(models, (ours, theirs), strict=True):
+        train(model, optimizer, 3)
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_what_cannot_be_is_refused():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(TypeError, match="instance, got type"):
+        ov.orthogonalise(torch.optim.SGD, model)
+    with pytest.raises(ValueError, match="6 of the optimiser's parameters are not the model's"):
+        ov.orthogonalise(optimizer, network())
+    with pytest.raises(ValueError, match="per_tensor, per_filter"):
+        ov.orthogonalise(optimizer, model, method="sideways")
+    with pytest.raises(ValueError, match="lr_scale"):
+        ov.orthogonalise(optimizer, model, lr_scale="sideways")
+    with pytest.raises(ValueError, match="tol"):
+        ov.orthogonalise(optimizer, model, method="fast", tol=0.1)
+    assert "step" not in vars(optimizer)
+    with pytest.warns(UserWarning, match="param_groups"):
+        ov.orthogonalise(optimizer)
+
+
+def test_a_sparse_gradient_is_refused_before_anything_moves():
+    table = nn.Embedding(5, 3, sparse=True)
+    optimizer = torch.optim.SGD(table.parameters(), lr=0.1)
+    ov.orthogonalise(optimizer, table)
+    table(torch.tensor([1])).sum().backward()
+    with pytest.raises(TypeError, match="sparse"):
+        optimizer.step()
+
+
+def test_a_wrapper_of_an_optimiser_is_refused():
+    accelerate = pytest.importorskip("accelerate")
+    model = nn.Linear(3, 2)
+    prepared = accelerate.Accelerator(cpu=True).prepare(torch.optim.SGD(model.parameters(), lr=0.1))
+    with pytest.raises(ValueError, match="before wrapping it"):
+        ov.orthogonalise(prepared, model)
+
+
+def test_orthogonalising_needs_no_process_group():
+    """One implementation elsewhere needs one on a single GPU."""
+    assert not importlib.import_module("torch.distributed").is_initialized()
+    train(model := network(), ov.OrthogonalSGD(ov.param_groups(model), lr=0.1), 1)
