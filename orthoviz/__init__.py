@@ -10,7 +10,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orthoviz import course, datasets, matrices, measures, models, optim, plots, polar, training, widgets
+    from orthoviz import (
+        course,
+        datasets,
+        matrices,
+        measures,
+        models,
+        optim,
+        plots,
+        polar,
+        toys,
+        training,
+        widgets,
+    )
     from orthoviz.matrices import param_groups
     from orthoviz.optim import LARS, SWAN, OrthogonalSGD, TrustRegion, orthogonalise
     from orthoviz.polar import polar_factor
@@ -33,6 +45,7 @@ __all__ = [
     "plots",
     "polar",
     "polar_factor",
+    "toys",
     "training",
     "widgets",
 ]

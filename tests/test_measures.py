@@ -126,3 +126,31 @@ def test_what_is_no_matrix_is_refused(call):
 def test_a_factor_of_another_matrix_is_refused():
     with pytest.raises(ValueError, match=r"factor is \(2, 3\), matrix \(3, 2\)"):
         M.alignment(torch.ones(2, 3), torch.ones(3, 2))
+
+
+def test_a_step_is_longer_than_its_gradient_by_root_rank_over_length():
+    G = torch.diag(torch.tensor([0.03, 0.04]))
+    inflation = ov.measures.step_inflation(ov.polar_factor(G), G)
+    assert inflation.item() == pytest.approx(math.sqrt(2) / 0.05, rel=1e-6)
+    stack = torch.stack([G, 10 * G, 0 * G])
+    found = ov.measures.step_inflation(ov.polar_factor(stack), stack)
+    torch.testing.assert_close(found, torch.tensor([28.2843, 2.82843, math.nan]), equal_nan=True)
+
+
+def test_the_inflation_of_a_gradient_of_any_size_is_finite():
+    G = torch.full((2, 3), 1e-30)
+    assert ov.measures.step_inflation(ov.polar_factor(G), G).isfinite()
+
+
+def test_an_update_relative_to_its_weight_by_hand():
+    weight = torch.tensor([[3.0, 0.0], [0.0, 4.0]])
+    assert ov.measures.update_ratio(0.1 * weight.flip(0), weight).item() == pytest.approx(0.1)
+    assert ov.measures.update_ratio(weight, torch.zeros(2, 2)).isnan()
+
+
+@pytest.mark.parametrize("measure", [ov.measures.step_inflation, ov.measures.update_ratio])
+def test_steps_of_another_shape_are_refused(measure):
+    with pytest.raises(ValueError, match=r"got \(2, 3\) and \(3, 2\)"):
+        measure(torch.ones(2, 3), torch.ones(3, 2))
+    with pytest.raises(TypeError):
+        measure(torch.ones(2, 3, dtype=torch.int64), torch.ones(2, 3, dtype=torch.int64))

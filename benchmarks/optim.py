@@ -1,0 +1,207 @@
+"""What a step costs: the whole step against SGD's by batch size, and what is left without the polar work.
+
+    make bench-optim
+
+BasicCNN on 32 x 32 and resnet18 on 32 x 32 images (its ImageNet stem unchanged, as in the paper): forward,
+backward and step, all optimisers in turn in one process, each on its own copy of the network. torch's Muon
+takes two-dimensional parameters only, so of these networks it orthogonalises the head alone; it is shown with
+an SGD for the rest, as it would be used. Each figure is a median of ratios to SGD in the same round.
+
+Overhead: the step of OrthogonalSGD less ``polar_factors`` of the same gradients, against a whole step of SGD.
+"""
+
+import statistics
+from collections.abc import Callable
+
+import pandas as pd
+import torch
+import torchvision
+from matplotlib.figure import Figure
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import orthoviz as ov
+from benchmarks.common import provenance, seconds, store
+from orthoviz.matrices import as_matrix
+
+ROUNDS = 5
+BATCHES = {"BasicCNN": (16, 64, 256, 1024), "resnet18": (16, 64, 128, 256)}
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "BasicCNN": lambda: ov.models.basic_cnn(seed=0),
+    "resnet18": lambda: torchvision.models.resnet18(num_classes=10),
+}
+OPTIONS = dict(lr=1e-3, momentum=0.9)
+
+
+class Both:
+    """torch's Muon where it can, SGD for the rest."""
+
+    def __init__(self, model: nn.Module) -> None:
+        flat = [p for p in model.parameters() if p.ndim == 2]
+        rest = [p for p in model.parameters() if p.ndim != 2]
+        self.parts = [torch.optim.Muon(flat, **OPTIONS), torch.optim.SGD(rest, **OPTIONS)]  # type: ignore[arg-type]
+
+    def zero_grad(self) -> None:
+        for part in self.parts:
+            part.zero_grad()
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+
+def optimizers() -> dict[str, Callable[[nn.Module], object]]:
+    """Name to a function that makes the optimiser of a model."""
+
+    def orthogonal(method: str, **more: object) -> Callable[[nn.Module], object]:
+        return lambda m: ov.OrthogonalSGD(ov.param_groups(m), method=method, **OPTIONS, **more)  # type: ignore[arg-type]
+
+    def wrapped(m: nn.Module) -> object:
+        optimizer = torch.optim.SGD(m.parameters(), **OPTIONS)  # type: ignore[arg-type]
+        ov.orthogonalise(optimizer, m)
+        return optimizer
+
+    found: dict[str, Callable[[nn.Module], object]] = {
+        "SGD": lambda m: torch.optim.SGD(m.parameters(), **OPTIONS),  # type: ignore[arg-type]
+        "OrthogonalSGD exact": orthogonal("exact"),
+        "OrthogonalSGD fast": orthogonal("fast"),
+        "OrthogonalSGD svd": orthogonal("svd"),
+        "orthogonalise(SGD) exact": wrapped,
+        "torch Muon (head only) + SGD": Both,
+    }
+    try:
+        from pytorch_optimizer import Muon
+    except ImportError:
+        print("pytorch-optimizer is not installed: left out")
+    else:
+        found["pytorch-optimizer Muon"] = lambda m: Muon(
+            [
+                {"params": [p for p in m.parameters() if p.ndim > 1], "use_muon": True},
+                {"params": [p for p in m.parameters() if p.ndim < 2], "use_muon": False},
+            ],
+            lr=1e-3,
+        )
+    return found
+
+
+def training_step(model: nn.Module, optimizer: object, batch_size: int) -> Callable[[], None]:
+    images = torch.randn(batch_size, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(10, (batch_size,))
+
+    def step() -> None:
+        optimizer.zero_grad()  # type: ignore[attr-defined]
+        cross_entropy(model(images), labels).backward()
+        optimizer.step()  # type: ignore[attr-defined]
+
+    return step
+
+
+def whole_steps(name: str, batch_size: int) -> list[dict[str, object]]:
+    """A row an optimiser: its step's median, and the median of its ratio to SGD's in the same round."""
+    torch.manual_seed(0)
+    steps = {}
+    for label, make in optimizers().items():
+        model = MODELS[name]().to(memory_format=torch.channels_last)
+        steps[label] = training_step(model, make(model), batch_size)
+    for step in steps.values():
+        step()
+    rounds = [{label: seconds(step) for label, step in steps.items()} for _ in range(ROUNDS)]
+    return [
+        {
+            "model": name,
+            "batch": batch_size,
+            "optimizer": label,
+            "milliseconds": round(1000 * statistics.median(r[label] for r in rounds), 2),
+            "to_sgd": round(statistics.median(r[label] / r["SGD"] for r in rounds), 3),
+        }
+        for label in steps
+    ]
+
+
+def overhead(name: str, batch_size: int) -> dict[str, object]:
+    """Step of OrthogonalSGD less the polar factors of its gradients, relative to a whole step of SGD."""
+    torch.manual_seed(0)
+    models = [MODELS[name]().to(memory_format=torch.channels_last) for _ in range(2)]
+    sgd = torch.optim.SGD(models[0].parameters(), **OPTIONS)  # type: ignore[arg-type]
+    ours = ov.OrthogonalSGD(ov.param_groups(models[1]), method="fast", **OPTIONS)  # type: ignore[arg-type]
+    whole, other = training_step(models[0], sgd, batch_size), training_step(models[1], ours, batch_size)
+    whole(), other()
+    matrices = [
+        as_matrix(p.grad, group["matrix"])
+        for group in ours.param_groups
+        if group["matrix"]
+        for p in group["params"]
+    ]
+    rows = [
+        (
+            seconds(ours.step),
+            seconds(lambda: ov.polar.polar_factors(matrices, "fast")),
+            seconds(sgd.step),
+            seconds(whole),
+        )
+        for _ in range(4 * ROUNDS)
+    ]
+    share = statistics.median((step - polar) / whole_step for step, polar, _, whole_step in rows)
+    sgds = statistics.median(step / whole_step for _, _, step, whole_step in rows)
+    return {
+        "model": name,
+        "batch": batch_size,
+        "beyond_polar": round(share, 4),
+        "sgds_own_step": round(sgds, 4),
+    }
+
+
+def main() -> None:
+    table = pd.DataFrame([row for name in MODELS for b in BATCHES[name] for row in whole_steps(name, b)])
+    beyond = pd.DataFrame([overhead("BasicCNN", 128), overhead("resnet18", 128)])
+    about = provenance(
+        what="whole training steps, 32 x 32 random images", command="python -m benchmarks.optim"
+    )
+    path = store("optim", about)
+    table.to_csv(path / "table.csv", index=False)
+    beyond.to_csv(path / "overhead.csv", index=False)
+    (path / "table.md").write_text(summary(table, beyond, about), encoding="utf-8")
+    draw(table).savefig(path / "picture.png", dpi=100)
+    print(summary(table, beyond, about))
+
+
+def summary(table: pd.DataFrame, beyond: pd.DataFrame, about: dict[str, str]) -> str:
+    lines = [
+        "# What a step costs",
+        "",
+        f"{about['what']}. {about['device']}, torch {about['torch']}, {about['date']}.",
+        f"Made by `{about['command']}`. Whole steps (forward, backward, step) relative to SGD's.",
+    ]
+    for name, part in table.groupby("model", sort=False):
+        wide = part.pivot(index="optimizer", columns="batch", values="to_sgd").loc[part.optimizer.unique()]
+        lines += ["", f"## {name}", "", "| batch | " + " | ".join(map(str, wide.columns)) + " |"]
+        lines += ["|---" * (len(wide.columns) + 1) + "|"]
+        lines += [
+            f"| {label} | " + " | ".join(f"{v:.2f}" for v in row) + " |" for label, *row in wide.itertuples()
+        ]
+    lines += ["", "## Beyond the polar work", ""]
+    lines += [
+        f"- {row.model}, batch {row.batch}: OrthogonalSGD's step less the polar factors is "
+        f"{row.beyond_polar:.1%} of a whole step of SGD, whose own update is {row.sgds_own_step:.1%}."
+        for row in beyond.itertuples()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    figure, axes = ov.plots.new_figure(10, 4, columns=(1, 1))
+    marks = dict(zip(table.optimizer.unique(), "osD^vPX", strict=False))
+    for ax, (name, part) in zip(axes, table.groupby("model", sort=False), strict=True):
+        for label, rows in part.groupby("optimizer", sort=False):
+            colour = ov.plots.ORTHOGONAL if "rthogonal" in label else ov.plots.RANDOM
+            colour = ov.plots.SGD if label == "SGD" else colour
+            ax.plot(rows.batch, rows.to_sgd, marker=marks[label], color=colour, label=label, lw=1)
+        ax.set(xscale="log", yscale="log", xlabel="batch size", title=name)
+        ax.set_xticks(part.batch.unique(), part.batch.unique())
+    axes[0].set_ylabel("whole step, times SGD's")
+    axes[1].legend(frameon=False, fontsize=8)
+    return figure
+
+
+if __name__ == "__main__":
+    main()

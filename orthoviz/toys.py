@@ -1,0 +1,237 @@
+"""Problems of a few lines, on which every step can be understood.
+
+Each is a module whose ``loss()`` is what a step descends (on a fresh batch, where there are batches), and
+whose ``error()`` is exact. Those with modes tell by ``modes()`` how much of each has been learnt.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "DeepLinear",
+    "MatrixQuadratic",
+    "Problem",
+    "RankOne",
+    "TeacherStudent",
+    "descend",
+    "steps_until",
+]
+
+MODES = (10.0, 3.0, 1.0, 0.3)
+"""Singular values of the course's target."""
+
+
+class Problem(nn.Module):
+    """What :func:`descend` needs of a problem."""
+
+    def loss(self) -> Tensor:
+        """What a step descends."""
+        raise NotImplementedError
+
+    def error(self) -> Tensor:
+        """How far the problem is from solved, without noise."""
+        return self.loss()
+
+    def modes(self) -> dict[float, float]:
+        """Learnt part of each mode, where there are modes."""
+        return {}
+
+
+class MatrixQuadratic(Problem):
+    r"""One matrix between two ill-conditioned ones: :math:`\tfrac12 \|A W B - A W^* B\|_F^2`, from W = 0.
+
+    A and B are diagonal, from 1 down to 1/condition, so the curvature along entry (i, j) of W is
+    :math:`(a_i b_j)^2`.
+
+    Args:
+        size: W is size x size.
+        condition: condition number of A and of B.
+        aligned: W* is the identity, whose modes are those of A and B. Otherwise it is a random matrix of
+            the same length.
+        seed: of the random W*.
+    """
+
+    def __init__(
+        self, size: int = 10, condition: float = 10, *, aligned: bool = False, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.scales = torch.logspace(0, -math.log10(condition), size, dtype=torch.float64)
+        dense = torch.randn(size, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        self.target = (
+            torch.eye(size, dtype=torch.float64) if aligned else dense * math.sqrt(size) / dense.norm()
+        )
+        self.weight = nn.Parameter(torch.zeros(size, size, dtype=torch.float64))
+
+    def loss(self) -> Tensor:
+        """The quadratic itself."""
+        difference = self.scales[:, None] * (self.weight - self.target) * self.scales
+        return difference.square().sum() / 2
+
+    def modes(self) -> dict[float, float]:
+        """The diagonal of W, which for an aligned target should be 1, by the curvature along it."""
+        return dict(zip(self.scales.pow(4).tolist(), self.weight.diagonal().tolist(), strict=True))
+
+
+class DeepLinear(Problem):
+    r"""A product of square layers that should become one matrix: :math:`\tfrac12 \|W_L \cdots W_1 - T\|_F^2`.
+
+    The target has the singular values 10, 3, 1 and 0.3 (and zeros) and random singular vectors; the layers
+    start as Gaussians of standard deviation ``start / sqrt(size)``.
+
+    Args:
+        layers, size, start: as above.
+        seed: of the target's vectors and the layers.
+        modes: the target's singular values.
+
+    Source: Saxe, McClelland & Ganguli 2014 (arXiv 1312.6120).
+    """
+
+    def __init__(
+        self,
+        layers: int = 3,
+        size: int = 16,
+        start: float = 0.1,
+        *,
+        seed: int = 0,
+        modes: Iterable[float] = MODES,
+    ) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(seed)
+
+        def gaussian() -> Tensor:
+            return torch.randn(size, size, generator=draw, dtype=torch.float64)
+
+        self.values = torch.tensor(list(modes), dtype=torch.float64)
+        self.left, self.right = (torch.linalg.qr(gaussian()).Q[:, : len(self.values)] for _ in range(2))
+        self.target = (self.left * self.values) @ self.right.T
+        self.layers = nn.ParameterList(
+            nn.Parameter(gaussian() * start / math.sqrt(size)) for _ in range(layers)
+        )
+
+    def product(self) -> Tensor:
+        """W_L ... W_1, ``(size, size)``."""
+        result: Tensor = self.layers[0]
+        for layer in list(self.layers)[1:]:
+            result = layer @ result
+        return result
+
+    def loss(self) -> Tensor:
+        """Half the squared distance from the target."""
+        difference: Tensor = self.product() - self.target
+        return difference.square().sum() / 2
+
+    @torch.no_grad()
+    def modes(self) -> dict[float, float]:
+        r"""Learnt part of each mode, :math:`u_i^\top W v_i / s_i`, by its s_i: 0 nothing, 1 all."""
+        learnt = ((self.left.T @ self.product()) * self.right.T).sum(1) / self.values
+        return dict(zip(self.values.tolist(), learnt.tolist(), strict=True))
+
+
+class RankOne(Problem):
+    r"""One linear layer, noisy data: y = 3 u v^T x + noise, x Gaussian. Well-conditioned: its curvature is 1.
+
+    Args:
+        size: inputs and outputs.
+        noise: standard deviation of each output's noise.
+        batch: fresh examples a step.
+        seed: of u, v, x and the noise.
+    """
+
+    def __init__(self, size: int = 64, noise: float = 1.0, batch: int = 64, *, seed: int = 0) -> None:
+        super().__init__()
+        self.noise, self.batch = noise, batch
+        self.draw = torch.Generator().manual_seed(seed)
+        u, v = (nn.functional.normalize(self._gaussian(size), dim=0) for _ in range(2))
+        self.target = 3 * torch.outer(u, v)
+        self.weight = nn.Parameter(torch.zeros(size, size, dtype=torch.float64))
+
+    def _gaussian(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=self.draw, dtype=torch.float64)
+
+    def loss(self) -> Tensor:
+        """Half the squared error of a fresh batch, its mean over examples."""
+        x = self._gaussian(self.batch, len(self.target))
+        y = x @ self.target.T + self.noise * self._gaussian(self.batch, len(self.target))
+        return (x @ self.weight.T - y).square().sum(1).mean() / 2
+
+    def error(self) -> Tensor:
+        r"""What the loss on fresh data exceeds the noise by: :math:`\tfrac12 \|W - T\|_F^2`."""
+        return (self.weight - self.target).square().sum() / 2
+
+
+class TeacherStudent(Problem):
+    r"""A student of two units learns from a teacher of two: sums of :math:`\operatorname{erf}(w x / \sqrt2)`.
+
+    Fresh Gaussian examples in every step. The teacher's weights are orthonormal; the student's start so small
+    and alike (overlap ``start`` with either teacher unit, up to randomness of a tenth of that) that its units
+    first learn the same thing: the plateau. To leave it, each must choose a teacher unit of its own.
+
+    Args:
+        size: inputs N.
+        batch: fresh examples a step.
+        start: overlap of the student's units with the teacher's.
+        seed: of the weights and the examples.
+
+    Source: Biehl, Riegler & Wöhler 1996; Saad & Solla 1995 (the exact error).
+    """
+
+    def __init__(self, size: int = 100, batch: int = 32, start: float = 0.1, *, seed: int = 0) -> None:
+        super().__init__()
+        self.batch = batch
+        self.draw = torch.Generator().manual_seed(seed)
+        self.teacher = torch.linalg.qr(self._gaussian(size, 2)).Q.T
+        alike = start * self.teacher.sum(0)
+        self.student = nn.Parameter(alike + 0.1 * start * self._gaussian(2, size))
+
+    def _gaussian(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=self.draw, dtype=torch.float64)
+
+    def loss(self) -> Tensor:
+        """Half the squared error on a fresh batch."""
+        x = self._gaussian(self.batch, self.teacher.shape[1])
+        student, teacher = (torch.erf(x @ w.T / math.sqrt(2)).sum(1) for w in (self.student, self.teacher))
+        return (student - teacher).square().mean() / 2
+
+    @torch.no_grad()
+    def error(self) -> Tensor:
+        """The generalisation error: the mean of the loss over all inputs, exactly."""
+        student, teacher = self.student, self.teacher
+
+        def overlaps(a: Tensor, b: Tensor) -> Tensor:
+            size = (1 + a.square().sum(1))[:, None] * (1 + b.square().sum(1))
+            return torch.asin(a @ b.T / size.sqrt()).sum()
+
+        both = overlaps(student, student) + overlaps(teacher, teacher) - 2 * overlaps(student, teacher)
+        return both / math.pi
+
+
+def descend(problem: Problem, optimizer: torch.optim.Optimizer, steps: int) -> pd.DataFrame:
+    """Take so many steps and look at the problem before each and after the last.
+
+    Returns:
+        A row a step, the first before any: ``step``, the exact ``error``, and a column for each mode, named
+        as in ``modes()``. Ends early when the error is no longer finite.
+    """
+    rows: list[dict[Any, float]] = []
+    for step in range(steps + 1):
+        error = problem.error().item()
+        rows.append({"step": step, "error": error, **problem.modes()})
+        if step == steps or not math.isfinite(error):
+            break
+        optimizer.zero_grad()
+        problem.loss().backward()
+        optimizer.step()
+    return pd.DataFrame(rows)
+
+
+def steps_until(values: Iterable[float], low: float = -math.inf, high: float = math.inf) -> float:
+    """The first step from which on all values stay between ``low`` and ``high``; NaN if the last does not."""
+    values = list(values)
+    outside = [step for step, value in enumerate(values) if not low <= value <= high]
+    first = outside[-1] + 1 if outside else 0
+    return first if first < len(values) else math.nan
