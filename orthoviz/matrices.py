@@ -184,13 +184,17 @@ def as_matrix(tensor: Tensor, layout: Layout) -> Tensor:
 
 
 def from_matrix(matrix: Tensor, layout: Layout, like: Tensor) -> Tensor:
-    """The inverse of :func:`as_matrix`: a new tensor of ``like``'s shape, dtype and memory format."""
+    """The inverse of :func:`as_matrix`: a tensor of ``like``'s shape, dtype and memory format. Shares memory
+    with ``matrix`` where that has them already."""
     kind, parts = layout
     if kind == "columns":
         inputs, outputs, *kernel = like.shape
         blocks = matrix.reshape(parts, outputs, inputs // parts, *kernel)
         matrix = blocks.transpose(1, 2)
-    return torch.empty_like(like).copy_(matrix.reshape(like.shape))
+    tensor = matrix.reshape(like.shape)
+    if tensor.stride() == like.stride() and tensor.dtype == like.dtype:
+        return tensor
+    return torch.empty_like(like).copy_(tensor)
 
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

@@ -257,7 +257,7 @@ def test_a_race_ends_where_the_training_loop_ends(race):
 
 
 def test_races_are_kept_and_pale_and_the_axis_can_be_seconds(race):
-    race.set(lr_sgd=0.1)
+    race.set(lr_first=0.1)
     press(race, "start")
     wait(lambda: not threads())
     lanes = race.state["lanes"]
@@ -271,9 +271,9 @@ def test_races_are_kept_and_pale_and_the_axis_can_be_seconds(race):
 
 def test_make_it_lose_gives_sgd_its_best_rate(race):
     press(race, "make it lose")
-    assert (race.state["lr_sgd"], race.state["lr_orthogonal"]) == (0.1, 0.1)
+    assert (race.state["lr_first"], race.state["lr_second"]) == (0.1, 0.1)
     press(race, "reset")
-    assert (race.state["lr_sgd"], race.state["lr_orthogonal"]) == (0.01, 0.01)
+    assert (race.state["lr_first"], race.state["lr_second"]) == (0.01, 0.01)
 
 
 def test_curves_move_while_it_trains_and_stop_stops_at_once():
@@ -340,7 +340,8 @@ def test_an_error_in_training_is_shown_in_the_view(race, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (dict(lr_sgd=0.5), "lr of SGD must be one of"),
+        (dict(lr_first=0.5), "lr of SGD must be one of"),
+        (dict(second="sideways"), "second must be one of 'SGD', .*'SWAN', got 'sideways'"),
         (dict(epochs=0), "epochs must be at least 1"),
         (dict(batch_size=0), "batch_size must be at least 1"),
     ],
@@ -353,7 +354,25 @@ def test_a_race_that_cannot_be_is_refused(options, words):
 def test_a_races_code_names_what_differs_from_the_default(race):
     assert "ov.widgets.race(epochs=2)" in race._call.value
     press(race, "make it lose")
-    assert "ov.widgets.race(lr_sgd=0.1, lr_orthogonal=0.1, epochs=2)" in race._call.value
+    assert "ov.widgets.race(lr_first=0.1, lr_second=0.1, epochs=2)" in race._call.value
+
+
+@pytest.mark.parametrize("name", ov.optim.OPTIMIZERS)
+def test_every_optimiser_and_control_races_and_learns(name):
+    view = ov.widgets.race(second=name, lr_second=0.003, epochs=1)
+    lane = view.state["lanes"][1]
+    assert lane.name == name
+    assert lane.finished
+    assert all(0 <= accuracy <= 1 for accuracy in lane.accuracy)
+    assert max(lane.accuracy) > lane.accuracy[0] or name in ("SGD", "norm-matched", "LARS")
+    assert f"second={name!r}" in html.unescape(view._call.value) or name == "orthogonal SGD"
+    assert view._controls["lr_second"].description == f"lr of {name}"
+    view.close()
+
+
+def test_the_rates_label_follows_the_optimiser(race):
+    race.set(first="AdamW")
+    assert race._controls["lr_first"].description == "lr of AdamW"
 
 
 def test_racing_leaves_the_global_random_state_alone(race):

@@ -7,6 +7,7 @@
 
 from orthoviz.optim.directions import CONTROLS, SCALES
 from orthoviz.optim.lars import LARS
+from orthoviz.optim.named import OPTIMIZERS
 from orthoviz.optim.sgd import OrthogonalSGD
 from orthoviz.optim.swan import SWAN
 from orthoviz.optim.trust_region import TrustRegion
@@ -15,6 +16,7 @@ from orthoviz.optim.wrap import Orthogonalised, orthogonalise
 __all__ = [
     "CONTROLS",
     "LARS",
+    "OPTIMIZERS",
     "SCALES",
     "SWAN",
     "OrthogonalSGD",

@@ -1,4 +1,4 @@
-"""race: SGD against orthogonal SGD, live, again and again."""
+"""race: two optimisers on the same network and batches, live, again and again."""
 
 import math
 import threading
@@ -16,16 +16,23 @@ from torch import nn
 
 from orthoviz import training
 from orthoviz.datasets import Dataset, load
-from orthoviz.matrices import param_groups
 from orthoviz.models import basic_cnn, digits_cnn
-from orthoviz.optim import OrthogonalSGD
+from orthoviz.optim import CONTROLS, OPTIMIZERS
 from orthoviz.plots import ORTHOGONAL, RANDOM, SGD, new_figure
-from orthoviz.widgets.core import Picture, Stage, State, View, replace_earlier
+from orthoviz.widgets.core import Picture, Stage, State, View, control, one_of, replace_earlier
 
-_RATES = (0.003, 0.01, 0.03, 0.1)
-_RACERS = {"SGD": (SGD, "--", "o"), "orthogonal SGD": (ORTHOGONAL, "-", "s")}
-_DEFAULTS = {"lr_sgd": 0.01, "lr_orthogonal": 0.01, "epochs": 4, "batch_size": 256, "seed": 0}
-_RATE_OF = {"SGD": "lr_sgd", "orthogonal SGD": "lr_orthogonal"}
+_RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
+_CONTROLS = ("norm-matched", *(name.replace("_", " ") for name in CONTROLS))
+_DEFAULTS = {
+    "first": "SGD",
+    "second": "orthogonal SGD",
+    "lr_first": 0.01,
+    "lr_second": 0.01,
+    "epochs": 4,
+    "batch_size": 256,
+    "seed": 0,
+}
+_MARKERS = dict(zip(OPTIMIZERS, "osD*Pp^vhXd<", strict=True))
 _MOST_TEST_IMAGES = 400  # evaluated after every step
 _BEST_SGD = 0.1  # of these rates, on digits: the fair opponent
 
@@ -51,21 +58,24 @@ class _Lane:
 def race(
     data: str | Dataset = "digits",
     *,
-    lr_sgd: float = 0.01,
-    lr_orthogonal: float = 0.01,
+    first: str = "SGD",
+    second: str = "orthogonal SGD",
+    lr_first: float = 0.01,
+    lr_second: float = 0.01,
     epochs: int = 4,
     batch_size: int = 256,
     seed: int = 0,
 ) -> View:
     """*One race proves nothing: keep the score.*
 
-    Trains the same network twice on the same batches, once with SGD and once with orthogonal SGD
-    (momentum 0.9, weight decay 5e-4). Left, the test accuracy as they go, and earlier races pale;
-    right, each finished run's final accuracy against its learning rate.
+    Trains the same network twice on the same batches, with two of ``ov.optim.OPTIMIZERS``: at first SGD and
+    orthogonal SGD, under "more" the others and the controls. Left, the test accuracy as they go, and earlier
+    races pale; right, each finished run's final accuracy against its learning rate.
 
     Args:
         data: the name of a data set, or one; 8 x 8 digits train ``digits_cnn``, others ``basic_cnn``.
-        lr_sgd, lr_orthogonal: learning rates at the start, of .003, .01, .03 and .1.
+        first, second: names of ``ov.optim.OPTIMIZERS``.
+        lr_first, lr_second: learning rates at the start, of .001, .003, .01, .03 and .1.
         epochs, batch_size: of each run.
         seed: of the initial weights and of the batches, the same for both.
 
@@ -73,14 +83,15 @@ def race(
     view works in a thread of its own, which ends with the race, with Stop, when its cell is run again,
     and with ``close()``.
     """
-    return _Race(
-        load(data) if isinstance(data, str) else data, lr_sgd, lr_orthogonal, epochs, batch_size, seed
-    )
+    given = {"first": first, "second": second, "lr_first": lr_first, "lr_second": lr_second}
+    for place in ("first", "second"):
+        one_of(place, given[place], OPTIMIZERS)
+    return _Race(load(data) if isinstance(data, str) else data, given, epochs, batch_size, seed)
 
 
 class _Race(View):
     def __init__(
-        self, data: Dataset, lr_sgd: float, lr_orthogonal: float, epochs: int, batch_size: int, seed: int
+        self, data: Dataset, racers: dict[str, Any], epochs: int, batch_size: int, seed: int
     ) -> None:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -88,28 +99,31 @@ class _Race(View):
         self._closed = False
         self._data = data.subset(test=_MOST_TEST_IMAGES)
         self._epochs, self._batch_size, self._seed = epochs, batch_size, seed
-        training.check_fits(*self._racer("SGD", lr_sgd), data, epochs=epochs, batch_size=batch_size)
+        check = self._racer(racers["first"], racers["lr_first"])
+        training.check_fits(*check, data, epochs=epochs, batch_size=batch_size)
         start = w.Button(description="start", button_style="primary", layout=w.Layout(width="auto"))
         stop = w.Button(description="stop", layout=w.Layout(width="auto"))
         start.on_click(lambda _: self.start())
         stop.on_click(lambda _: self.stop())
 
-        def rate(value: float, label: str) -> w.SelectionSlider:
-            if value not in _RATES:
-                raise ValueError(f"{label} must be one of {', '.join(map(str, _RATES))}, got {value}")
-            return w.SelectionSlider(
-                options=_RATES,
-                value=value,
-                description=label,
-                style={"description_width": "initial"},
-                layout=w.Layout(width="24em"),
-            )
+        def rate(key: str) -> w.SelectionSlider:
+            label = f"lr of {racers[key.removeprefix('lr_')]}"
+            one_of(label, racers[key], _RATES)
+            return control(w.SelectionSlider, label, racers[key], options=_RATES, width="22em")
+
+        def choice(key: str) -> w.Dropdown:
+            menu = control(w.Dropdown, key, racers[key], options=list(OPTIMIZERS), width="18em")
+            rates = rate_of[key]
+            menu.observe(lambda change: setattr(rates, "description", f"lr of {change.new}"), "value")
+            return menu
+
+        rate_of = {place: rate(f"lr_{place}") for place in ("first", "second")}
 
         chance = torch.bincount(data.test.labels).max().item() / len(data.test.labels)
         total = epochs * math.ceil(len(data.train.labels) / batch_size)
 
         def code(state: State) -> str:
-            given = {"lr_sgd": state["lr_sgd"], "lr_orthogonal": state["lr_orthogonal"]}
+            given = {key: state[key] for key in racers}
             given |= {"epochs": epochs, "batch_size": batch_size, "seed": seed}
             changed = [f"{key}={value!r}" for key, value in given.items() if value != _DEFAULTS[key]]
             names = [] if data.name == "digits" else [repr(data.name)]
@@ -118,12 +132,19 @@ class _Race(View):
         super().__init__(
             partial(_draw, _Scene(chance, total)),
             {
-                "lr_sgd": rate(lr_sgd, "lr of SGD"),
-                "lr_orthogonal": rate(lr_orthogonal, "lr of orthogonal SGD"),
+                "lr_first": rate_of["first"],
+                "lr_second": rate_of["second"],
                 "axis": w.ToggleButtons(options=("steps", "seconds"), style={"button_width": "80px"}),
+                "first": choice("first"),
+                "second": choice("second"),
             },
-            presets={"equal learning rate": {"lr_sgd": 0.01, "lr_orthogonal": 0.01}},
-            lose={"lr_sgd": _BEST_SGD, "lr_orthogonal": 0.1},
+            presets={
+                "equal learning rate": {},
+                "only the shape": {"second": "norm-matched", "lr_first": _BEST_SGD, "lr_second": _BEST_SGD},
+                "only the length": {"second": "per tensor"},
+            },
+            lose={"lr_first": _BEST_SGD, "lr_second": 0.1},
+            more=("first", "second"),
             buttons=[start, stop],
             state={"lanes": [], "status": ""},
             code=code,
@@ -156,9 +177,8 @@ class _Race(View):
 
     def _work(self) -> None:
         try:
-            self._run(
-                [_Lane("SGD", self.state["lr_sgd"]), _Lane("orthogonal SGD", self.state["lr_orthogonal"])]
-            )
+            state = self.state
+            self._run([_Lane(state[place], state[f"lr_{place}"]) for place in ("first", "second")])
         except Exception as error:  # in a thread nobody else would see it
             self.say(error)
 
@@ -181,8 +201,7 @@ class _Race(View):
         """A network at its start, and its optimiser."""
         make_network = digits_cnn if self._data.shape == (1, 8, 8) else basic_cnn
         network = make_network(len(self._data.classes), seed=self._seed)
-        make = OrthogonalSGD if name == "orthogonal SGD" else torch.optim.SGD
-        return network, make(param_groups(network), lr=lr, momentum=0.9, weight_decay=5e-4)
+        return network, OPTIMIZERS[name](network, lr)
 
     def _drive(self, lane: _Lane) -> Iterator[None]:
         """Train one network, and pause after every step with the lane brought up to date."""
@@ -214,7 +233,7 @@ class _Scene:
         corner = self.curves.get_yaxis_transform()
         self.curves.text(1, chance, "chance", transform=corner, color=RANDOM, ha="right", va="bottom")
         self.score.set(
-            xscale="log", xlim=(0.002, 0.15), xlabel="learning rate", title="the score: final accuracy"
+            xscale="log", xlim=(0.0007, 0.15), xlabel="learning rate", title="the score: final accuracy"
         )
         self.score.set_xticks(_RATES, [f"{rate:g}" for rate in _RATES])
         self.score.minorticks_off()
@@ -235,19 +254,21 @@ def _draw(scene: _Scene, state: State) -> Picture:
     scene.scale(state["axis"], max((max(lane.seconds, default=0) for lane in lanes), default=0) or 1)
     moving: list[Artist] = []
     for index, lane in enumerate(lanes):
-        colour, dashes, _ = _RACERS[lane.name]
-        width, alpha = (2.2, 1.0) if index >= len(lanes) - 2 else (1.0, 0.25)
+        last = index >= len(lanes) - 2
+        second = index % 2 == 1 and lane.name == lanes[index - 1].name  # the same optimiser twice
         count = len(lane.accuracy)  # the race goes on while this draws
         x = (lane.steps if state["axis"] == "steps" else lane.seconds)[:count]
-        style: dict[str, Any] = dict(color=colour, ls=dashes, lw=width, alpha=alpha, animated=True)
+        style: dict[str, Any] = _style(lane.name) | ({"ls": "-."} if second else {})
+        style |= dict(lw=2.2 if last else 1.0, alpha=1.0 if last else 0.25, animated=True)
         moving += scene.curves.plot(x, lane.accuracy[: len(x)], **style)
-    key = []
-    for name, (colour, dashes, marker) in _RACERS.items():
+    for name in dict.fromkeys(lane.name for lane in lanes):
         done = sorted((lane.lr, lane.accuracy[-1]) for lane in lanes if lane.name == name and lane.finished)
-        style = dict(color=colour, ls=dashes, lw=1, marker=marker, animated=True)
+        style = _style(name) | dict(lw=1, marker=_MARKERS[name], animated=True)
         moving += scene.score.plot([lr for lr, _ in done], [final for _, final in done], **style)
-        label = f"{name}, lr {state[_RATE_OF[name]]:g}"
-        key.append(Line2D([], [], color=colour, ls=dashes, lw=2.2, label=label))
+    racing = [(lane.name, lane.lr) for lane in lanes[-2:]]
+    if not racing:
+        racing = [(state[place], state[f"lr_{place}"]) for place in ("first", "second")]
+    key = [Line2D([], [], lw=2.2, label=f"{name}, lr {lr:g}", **_style(name)) for name, lr in racing]
     legend = scene.curves.legend(handles=key, loc="lower right", frameon=False, bbox_to_anchor=(1, 0.12))
     legend.set_animated(True)
     image = scene.stage.png([*moving, legend])
@@ -261,15 +282,24 @@ def _message(lanes: list[_Lane]) -> str:
     if not lanes:
         return "Press start. Both networks begin with the same weights and see the same batches."
     now = " against ".join(f"{lane.name} at lr {lane.lr:g}: {_last(lane):.3f}" for lane in lanes[-2:])
-    best = {
-        name: max((lane.accuracy[-1] for lane in lanes if lane.name == name and lane.finished), default=None)
-        for name in _RACERS
-    }
+    best: dict[str, float] = {}
+    for lane in lanes:
+        if lane.finished:
+            best[lane.name] = max(best.get(lane.name, 0.0), lane.accuracy[-1])
     races = sum(lane.finished for lane in lanes) // 2
-    if None in best.values():
+    if not races:
         return f"Test accuracy now: {now}."
     score = ", ".join(f"{name} {value:.3f}" for name, value in best.items())
     return f"Test accuracy: {now}. Best of {races} finished race{'s' * (races != 1)}: {score}."
+
+
+def _style(name: str) -> dict[str, Any]:
+    """Colour and line of a racer: plain ones as SGD, controls grey, orthogonal ones blue."""
+    if name in _CONTROLS:
+        return {"color": RANDOM, "ls": "--" if name == "norm-matched" else ":"}
+    if name in ("SGD", "AdamW", "LARS"):
+        return {"color": SGD, "ls": "--" if name == "SGD" else ":"}
+    return {"color": ORTHOGONAL, "ls": "-" if name == "orthogonal SGD" else "-."}
 
 
 def _last(lane: _Lane) -> float:
