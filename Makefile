@@ -9,7 +9,7 @@ BIN := .venv/bin
 TORCH ?= $(patsubst .venv/.ready-%,%,$(wildcard .venv/.ready-*))
 READY := .venv/.ready$(if $(TORCH),-$(TORCH))
 
-.PHONY: lab test check lint lock pairs bench-loop bench-polar
+.PHONY: lab test check lint lock pairs bench-loop bench-optim bench-polar bench-ranks
 
 lab: $(READY)
 	@$(BIN)/orthoviz lab
@@ -31,6 +31,12 @@ lock: $(READY)
 
 bench-loop: $(READY)
 	$(BIN)/python -m benchmarks.loop
+
+bench-optim: $(READY)
+	$(BIN)/python -m benchmarks.optim
+
+bench-ranks: $(READY)
+	$(BIN)/python -m benchmarks.ranks
 
 # Twenty minutes or so; peers that are not installed (pip install timm pytorch-optimizer) are left out
 bench-polar: $(READY)
