@@ -176,7 +176,7 @@ def summary(table: pd.DataFrame, beyond: pd.DataFrame, about: dict[str, str]) ->
         ]
     lines += ["", "## Beyond the polar work", ""]
     lines += [
-        f"- {row.model}, batch {row.batch}: OrthogonalSGD's step less the polar factors and less SGD's own update "
+        f"- {row.model}, batch {row.batch}: OrthogonalSGD's step less polar factors and SGD's own update "
         f"is {row.overhead:.1%} of a whole training step of SGD."
         for row in beyond.itertuples()
     ]

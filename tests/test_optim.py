@@ -183,6 +183,25 @@ def test_channels_last_stays_channels_last():
     assert optimizer.state[weight]["momentum_buffer"].stride() == weight.stride()
 
 
+@pytest.mark.parametrize("order", ["before_momentum", "after_momentum"])
+def test_channels_last_steps_as_contiguous_does(order):
+    layers = nn.Conv2d(3, 6, 3, dtype=torch.float64), nn.Conv2d(3, 6, 3, dtype=torch.float64)
+    layers[1].load_state_dict(layers[0].state_dict())
+    layers[1].to(memory_format=torch.channels_last)
+    stages = [{}, {}]
+    for layer, seen in zip(layers, stages, strict=True):
+        optimizer = ov.OrthogonalSGD(ov.param_groups(layer), lr=0.1, momentum=0.9, order=order)
+        optimizer.register_stage_hook(
+            lambda p, stage, matrix, seen=seen: seen.update({stage: matrix.clone()})
+        )
+        for gradient in gradients(6, 3, 3, 3, count=3):
+            layer.weight.grad = torch.empty_like(layer.weight).copy_(gradient)
+            optimizer.step()
+    torch.testing.assert_close(layers[0].weight, layers[1].weight, check_stride=False)
+    for stage, matrix in stages[0].items():  # all in the order of flatten(1)
+        torch.testing.assert_close(matrix, stages[1][stage])
+
+
 def test_bare_parameters_work_as_in_the_paper_with_one_warning():
     ours, bare = network(), network()
     train(ours, ov.OrthogonalSGD(ov.param_groups(ours), **HYPER), 2)

@@ -3,6 +3,7 @@
 The stubs stand in the notebooks, worked solutions and typical wrong answers in ``notebooks/solutions``.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -166,6 +167,68 @@ def _judge_nearest(answer: Function) -> str:
     return "U and V turn without changing lengths, so only the singular values' distance from 1 is left."
 
 
+# 02_toy_problems
+
+
+def _judge_law(answer: Function) -> str:
+    for s, lr in ((10.0, 0.03), (0.3, 0.03), (1.0, 0.003)):
+        result = _call(answer, s, lr, shape=())
+        right = torch.tensor((0.9 * s) ** (1 / 3) / lr, dtype=torch.float64)
+        if _close(result, right):
+            continue
+        for value, words in (
+            (s ** (1 / 3) / lr, "this is when the mode is learnt in full; at nine tenths of s it counts"),
+            (0.9 * s ** (1 / 3) / lr, "nine tenths of s, not of the time: 0.9 belongs under the root"),
+            (0.9 * s / lr, "that is one layer; three layers share the work, each needs the cube root"),
+            ((0.9 * s) ** (1 / 3), "that is how far each layer must come: divide by lr, what a step adds"),
+            ((0.9 * s / lr) ** (1 / 3), "lr stands outside of the root: each layer grows by lr a step"),
+            ((0.9 * s) ** (1 / 3) * lr, "divide by lr: smaller steps take longer"),
+        ):
+            if _close(result, torch.tensor(value, dtype=torch.float64)):
+                raise Slip(words)
+        raise Slip(f"for s = {s:g} at lr {lr:g} this gives {result:.4g} steps, the law {right:.4g}")
+    return "the cube root: a mode a thousand times weaker is learnt only ten times sooner."
+
+
+def _judge_descent(answer: Function) -> str:
+    for curvature, lr in ((1.0, 0.5), (1e-2, 1.9), (1e-4, 1.9)):
+        result = _call(answer, curvature, lr, shape=())
+        right = torch.tensor(math.log(0.1) / math.log(1 - lr * curvature), dtype=torch.float64)
+        if _close(result, right) or _close(result, right.ceil()):
+            continue
+        for value, words in (
+            (-right, "the sign: both logarithms are negative, their quotient is not"),
+            (math.log(10) / (lr * curvature), "nearly: log(1 - x) is -x only for small x"),
+            (math.log(0.9) / math.log(1 - lr * curvature), "a tenth is left, not nine tenths"),
+            (0.9 / (lr * curvature), "the step shrinks with what is left: it is geometric, not linear"),
+            (0.9 / lr, "that is the orthogonal step, which does not know the curvature"),
+        ):
+            if _close(result, torch.as_tensor(value, dtype=torch.float64)):
+                raise Slip(words)
+        raise Slip(f"for curvature {curvature:g} at lr {lr:g} this gives {result:.4g}, not {right:.4g}")
+    return "the curvature stands below: a mode ten thousand times flatter takes ten thousand times longer."
+
+
+def _judge_rate(answer: Function) -> str:
+    for steps, lr in ((100, 0.03), (7, 1.0)):
+        found = [_call(answer, step, steps, lr, shape=()).item() for step in range(steps)]
+        right = [lr * (1 - step / steps) for step in range(steps)]
+        if all(abs(a - b) < 1e-9 for a, b in zip(found, right, strict=True)):
+            continue
+        if all(abs(a - lr) < 1e-9 for a in found):
+            raise Slip("the rate does not change: it should fall with the step")
+        if abs(found[0] - lr) > 1e-9:
+            raise Slip(f"step 0 should still have the whole rate {lr:g}, this gives {found[0]:.3g}")
+        if min(found) < -1e-9:
+            raise Slip("negative rates climb: it reaches 0 only after the last step")
+        if abs(found[-1]) < 1e-9:
+            raise Slip("the last step has rate 0 and is wasted: divide by steps, not by steps - 1")
+        raise Slip(
+            f"at step {steps // 2} of {steps} this gives {found[steps // 2]:.4g}, not {right[steps // 2]:.4g}"
+        )
+    return "from lr down to nearly 0 in a straight line: the step's length follows, as nothing else makes it."
+
+
 # 03_without_the_svd
 
 
@@ -317,6 +380,33 @@ EXERCISES = {
             "Which columns of U belong to directions that the gradient really has?",
             "Those with s > tol * s[0]. Multiply the others by zero.",
             "keep = (s > tol * s[0]).to(s.dtype), then (U * keep) @ Vh",
+        ),
+    ),
+    "02.law": Exercise(
+        5,
+        _judge_law,
+        (
+            "Every singular value of every layer grows by lr a step. What is each after t steps?",
+            "lr t, so the product of three has (lr t)^3. When is that nine tenths of s?",
+            "(0.9 * s) ** (1 / 3) / lr",
+        ),
+    ),
+    "02.descent": Exercise(
+        6,
+        _judge_descent,
+        (
+            "The error of one entry is multiplied by the same number in every step. By which?",
+            "By 1 - lr * curvature. After t steps a tenth shall be left: (1 - lr * curvature)^t = 0.1.",
+            "math.log(0.1) / math.log(1 - lr * curvature)",
+        ),
+    ),
+    "02.rate": Exercise(
+        4,
+        _judge_rate,
+        (
+            "A straight line in step. Where does it start, where would it end?",
+            "At step 0 it is lr; at step steps, which is never taken, it would be 0.",
+            "lr * (1 - step / steps)",
         ),
     ),
     "03.step": Exercise(

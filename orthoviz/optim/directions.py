@@ -43,15 +43,27 @@ def directions(
         settings = (group["method"], group["tol"], group["null"], group["lr_scale"])
         work.setdefault((mesh_group(tensor) or process_group, settings), []).append(i)
     full = [whole(tensor) for tensor in tensors]
+    # A channels-last convolution as (out, k, k, in) is a matrix without a copy. That permutes its columns,
+    # and with them its factor's: O(G P) = O(G) P. Not between ranks, which must agree on the order.
+    last = [
+        process_group is None and layout[0] == "rows" and _is_channels_last(tensor)
+        for tensor, layout in zip(full, layouts, strict=True)
+    ]
+    full = [tensor.permute(0, 2, 3, 1) if here else tensor for tensor, here in zip(full, last, strict=True)]
     found: dict[int, Tensor] = {}
     for (ranks, settings), indices in work.items():
         matrices = [as_matrix(full[i], layouts[i]) for i in indices]
         results = shared(_work(*settings), matrices, [_cost(G, settings[0]) for G in matrices], ranks)
         found.update(zip(indices, results, strict=True))
+    found_tensors = [from_matrix(found[i], layouts[i], like=full[i]) for i in range(len(tensors))]
     return [
-        spread_like(from_matrix(found[i], layouts[i], like=full[i]), like=tensors[i])
-        for i in range(len(tensors))
+        spread_like(result.permute(0, 3, 1, 2) if here else result, like=tensor)
+        for result, here, tensor in zip(found_tensors, last, tensors, strict=True)
     ]
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    return tensor.ndim == 4 and not tensor.is_contiguous() and tensor.permute(0, 2, 3, 1).is_contiguous()
 
 
 def check_settings(group: Group) -> None:
