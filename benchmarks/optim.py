@@ -193,8 +193,9 @@ def draw(table: pd.DataFrame) -> Figure:
             ax.plot(rows.batch, rows.to_sgd, marker=marks[label], color=colour, label=label, lw=1)
         ax.set(xscale="log", yscale="log", xlabel="batch size", title=name)
         ax.set_xticks(part.batch.unique(), part.batch.unique())
+        ax.minorticks_off()
     axes[0].set_ylabel("whole step, times SGD's")
-    axes[1].legend(frameon=False, fontsize=8)
+    axes[0].legend(frameon=False, fontsize=8, loc="upper right")
     return figure
 
 

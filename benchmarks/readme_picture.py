@@ -1,16 +1,18 @@
-"""Draw the README's picture from the stored sweep of learning rates.
+"""Draw the README's pictures: the view loss_valley as it opens, and the stored sweep of learning rates.
 
 python -m benchmarks.readme_picture
 """
 
-from pathlib import Path
-
 import seaborn as sns
 
 import orthoviz as ov
+from benchmarks.common import RESULTS, provenance, store
 
 
 def main() -> None:
+    about = provenance(what="the view loss_valley as it opens", command="python -m benchmarks.readme_picture")
+    view = ov.widgets.loss_valley()
+    (store("loss_valley", about) / "picture.png").write_bytes(view.image)
     sweep = ov.training.results("lr_sweep")
     figure, (left, right) = ov.plots.new_figure(9, 3.6, (1, 1))
     look = {"hue": "optimizer", "style": "optimizer", "palette": ov.plots.COLOURS, "dashes": ov.plots.DASHES}
@@ -31,7 +33,7 @@ def main() -> None:
     left.annotate("chance", (5, 0.105), color=ov.plots.RANDOM, ha="right", va="bottom")
     left.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.2))
     figure.suptitle("Orthogonalised gradients win here, by less than one learning rate suggests")
-    figure.savefig(Path(__file__).parents[1] / "results" / "lr_sweep" / "picture.png", dpi=120)
+    figure.savefig(RESULTS / "lr_sweep" / "picture.png", dpi=120)
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ ov.course.header()
 # A layer's filters may learn alike: as far as their gradients point in similar directions, a step of
 # gradient descent pushes them all the same way. Write the gradient as a matrix $G$ with one row a filter,
 # and take its singular value decomposition $G = U S V^\top$. **Throw away $S$**: step along $U V^\top$
-# instead. Now the rows are orthogonal (where there is room for that), and every direction in the gradient is
-# followed equally far.
+# instead. Now the rows are orthogonal (where there is room for that), and every direction in the gradient
+# is followed equally far.
 #
 # That is all of *Orthogonalising gradients to speed up neural network optimisation* (Tuddenham,
 # Prügel-Bennett and Hare, 2022, [arXiv 2202.07052](https://arxiv.org/abs/2202.07052)). Its Figure 1 shows
@@ -54,8 +54,8 @@ print(data)
 ov.datasets.contact_sheet(data)
 
 # %% [markdown]
-# Scikit-learn's digits are built in, so this lesson needs no network. Once you have CIFAR-10
-# (`orthoviz data fetch cifar10`), the same cells train on it.
+# Scikit-learn's digits are built in, so this lesson needs no network. Once you have CIFAR-10 (`orthoviz
+# data fetch cifar10`), the same cells train on it.
 #
 # ## One race
 #
@@ -127,8 +127,6 @@ before = orthogonal.test_accuracy.iloc[-1] - sgd.test_accuracy.iloc[-1]
 after = orthogonal.test_accuracy.iloc[-1] - faster.test_accuracy.iloc[-1]
 guess.reveal(100 * after / before)
 print(f"lead at equal learning rate {100 * before:.1f} points, against SGD at 0.1 {100 * after:.1f} points")
-
-# %%
 draw({"SGD": faster, "orthogonal SGD": orthogonal}, "SGD at learning rate 0.1: what is left of the lead?")
 
 # %% [markdown]
@@ -196,16 +194,28 @@ ov.course.check("00.matched", matched)
 # ## Keep the score
 #
 # Now race them yourself. Each race adds two dots to the scoreboard; after a few you have drawn the curve of
-# the stored run above, for digits. Then press **make it lose**.
+# the stored run above, for digits. Then press **make it lose**. (Under *more* are other optimisers, and the
+# controls that tell length and shape apart.)
 
 # %%
 ov.widgets.race()
 
 # %% [markdown]
+# ## The picture to keep
+#
+# What the shape does, in the smallest network that shows it: three matrices that should become one, which
+# has a strong direction and a weak one. Gradient descent learns the strong one and lets the weak one wait.
+# The orthogonal step follows both equally far, so the weak one, which has less far to go, is learnt first.
+# `02_toy_problems` says why; **make it lose** shows where it gains nothing.
+
+# %%
+ov.widgets.loss_valley()
+
+# %% [markdown]
 # ## Where this fails
 #
-# - After four epochs on digits every good setting ends near the same accuracy: this data set cannot tell the
-#   methods apart. It shows the mechanism, not a winner.
+# - After four epochs on digits every good setting ends near the same accuracy: this data set cannot tell
+#   the methods apart. It shows the mechanism, not a winner.
 # - One seed is one race. The stored run has three, and its range is drawn.
 # - With He et al.'s tuned recipe for resnet20, a residual network of 20 layers, SGD wins: 91.17 against
 #   90.18 % (the paper's own Table 2).

@@ -41,3 +41,16 @@ def test_its_times_of_polar_factors_are_the_stored_ones():
         (line,) = re.findall(rf"^\| {label} \| .* ms.*$", README, re.MULTILINE)
         times = [int(ms) for ms in re.findall(r"(\d+) ms", line)]
         assert times == [round(stored[contender, job]) for job in ("resnet18", "resnet50", "densenet121")]
+
+
+def test_its_costs_of_a_step_are_the_stored_ones():
+    stored = ov.training.results("optim").set_index(["optimizer", "model", "batch"]).to_sgd
+    for label, name in (
+        ("`OrthogonalSGD`, `exact`", "OrthogonalSGD exact"),
+        ("`OrthogonalSGD`, `fast`", "OrthogonalSGD fast"),
+        ("`OrthogonalSGD`, `svd` (the paper's)", "OrthogonalSGD svd"),
+        ("pytorch-optimizer's Muon", "pytorch-optimizer Muon"),
+    ):
+        (line,) = re.findall(rf"^\| {re.escape(label)} \| (.*) \|$", README, re.MULTILINE)
+        cells = [("BasicCNN", 64), ("BasicCNN", 1024), ("resnet18", 128), ("resnet18", 256)]
+        assert line.split(" | ") == [f"{stored[name, model, batch]:.2f}" for model, batch in cells]

@@ -99,6 +99,11 @@ class View(w.VBox):  # type: ignore[misc]
         """The controls' values, and what else the picture needs."""
         return {key: control.value for key, control in self._controls.items()} | self._extra
 
+    @property
+    def image(self) -> bytes:
+        """The picture as it is now, a PNG."""
+        return self._image
+
     def set(self, **state: Any) -> None:
         """Change some of the state, in the order given, and draw once."""
         if unknown := state.keys() - self.state.keys():

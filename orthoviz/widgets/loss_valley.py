@@ -65,9 +65,9 @@ def loss_valley(*, problem: str = _DEEP, lr: float = 0.03, step: int = 45) -> Vi
     view = View(
         partial(_draw, {name: _Scene(name) for name in (_DEEP, _QUADRATIC)}),
         {
+            "step": slider,
             "problem": control(w.Dropdown, "problem", problem, options=(_DEEP, _QUADRATIC), width="18em"),
             "lr": control(w.SelectionSlider, "learning rate", lr, options=_RATES, width="20em"),
-            "step": slider,
         },
         presets={
             "strong first, weak first": {"step": 45},

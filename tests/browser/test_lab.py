@@ -163,6 +163,15 @@ def test_the_views_of_lesson_01_answer(address, page):
     fits(page)
 
 
+def test_lesson_02_runs_and_its_views_answer(address, page):
+    lab.open_notebook(page, address, "02_toy_problems")
+    lab.run_all(page)
+    works(page, "Step 45", key="ArrowLeft")
+    works(page, "times as long as SGD's")
+    clean(page)
+    fits(page)
+
+
 def test_lesson_03_runs_and_its_view_answers(address, page):
     lab.open_notebook(page, address, "03_without_the_svd")
     lab.run_all(page)
