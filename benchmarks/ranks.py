@@ -152,8 +152,8 @@ def summary(measured: pd.DataFrame, modelled: pd.DataFrame, about: dict[str, str
     lines += [
         "",
         "The messages do not shrink with the number of ranks. Where one rank computes all factors faster",
-        "than it can receive them, sharing costs time: leave `process_group` out. Work per byte grows with the",
-        "width, so it pays for wide models, for `exact`, and within a machine, whose links are faster.",
+        "than it can receive them, sharing costs time: leave `process_group` out. Work per byte grows with",
+        "the width, so it pays for wide models, for `exact`, and within a machine, whose links are faster.",
     ]
     return "\n".join(lines) + "\n"
 
