@@ -54,7 +54,8 @@ def loss_valley(*, problem: str = _DEEP, lr: float = 0.03, step: int = 45) -> Vi
         raise ValueError(f"step must be from 0 to {_STEPS[-1]}, got {step}")
     step = min(_STEPS, key=lambda known: abs(known - step))
     slider = control(w.SelectionSlider, "step", step, options=_STEPS, width="30em")
-    play = w.Play(min=0, max=len(_STEPS) - 1, interval=150, layout=w.Layout(width="auto"))
+    index = _STEPS.index(step)  # a link takes over its first end's value
+    play = w.Play(value=index, min=0, max=len(_STEPS) - 1, interval=150, layout=w.Layout(width="auto"))
     w.jslink((play, "value"), (slider, "index"))
 
     def code(state: State) -> str:

@@ -1,5 +1,6 @@
 """Drive the real JupyterLab, as `orthoviz lab` starts it, in the real Chromium."""
 
+import json
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from contextlib import contextmanager
 
 from playwright.sync_api import sync_playwright
@@ -64,7 +66,11 @@ def browser(width=1280, height=1000):
 
 
 def open_notebook(page, address, name):
-    """Open a notebook and wait until its kernel is there."""
+    """Open a notebook with a kernel of its own and wait until it is there."""
+    base, token = re.match(r"(http://[^/]+)/.*[?&](token=\w+)", address).groups()
+    for session in json.load(urllib.request.urlopen(f"{base}/api/sessions?{token}")):
+        end = urllib.request.Request(f"{base}/api/sessions/{session['id']}?{token}", method="DELETE")
+        urllib.request.urlopen(end)
     address = re.sub(r"/lab[^?]*", f"/lab/tree/{name}.ipynb", address)
     page.goto(f"{address}&reset")  # without the tabs of an earlier test
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
@@ -87,6 +93,18 @@ def run_all(page, timeout=120_000):
                 panel.sessionContext.session.kernel.status === 'idle';
         }""",
         timeout=timeout,
+    )
+
+
+def show_cell(page, text):
+    """Scroll to the code cell that holds this text: cells out of sight are not in the page."""
+    page.evaluate(
+        """async text => {
+            const notebook = window.jupyterapp.shell.currentWidget.content;
+            const holds = cell => cell.model.type === 'code' && cell.model.sharedModel.source.includes(text);
+            await notebook.scrollToItem(notebook.widgets.findIndex(holds), 'center');
+        }""",
+        text,
     )
 
 

@@ -166,8 +166,10 @@ def test_the_views_of_lesson_01_answer(address, page):
 def test_lesson_02_runs_and_its_views_answer(address, page):
     lab.open_notebook(page, address, "02_toy_problems")
     lab.run_all(page)
+    lab.show_cell(page, "loss_valley()")
     works(page, "Step 45", key="ArrowLeft")
-    works(page, "times as long as SGD's")
+    lab.show_cell(page, "step_size_lens()")
+    works(page, "loss: the orthogonal step")
     clean(page)
     fits(page)
 
