@@ -17,6 +17,7 @@ kind               parameter                                   matrix
 import difflib
 import html
 import math
+import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -200,7 +201,7 @@ def from_matrix(matrix: Tensor, layout: Layout, like: Tensor) -> Tensor:
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
-_GATES = {"LSTM": 4, "LSTMCell": 4, "GRU": 3, "GRUCell": 3}
+_FOUR_GATES, _THREE_GATES = (nn.LSTM, nn.LSTMCell), (nn.GRU, nn.GRUCell)
 
 
 def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Parameter]]:
@@ -218,6 +219,7 @@ def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Para
 def _layout(module: nn.Module, name: str, parameter: nn.Parameter) -> tuple[Layout | None, str]:
     """The parameter's matrix and why it has it, or None and why it has none."""
     kind, parts, why = "rows", 1, "a row for each output"
+    name = re.sub(r"parametrizations\.(\w+)\.original\d*$", r"\1", name)
     match module:
         case nn.Embedding() | nn.EmbeddingBag():
             return None, "an embedding: only the rows of a batch's tokens have a gradient"
@@ -229,8 +231,8 @@ def _layout(module: nn.Module, name: str, parameter: nn.Parameter) -> tuple[Layo
             why = "a row for each output channel" + (f", a matrix for each of {parts} groups" * (parts > 1))
         case nn.MultiheadAttention() if name.endswith("in_proj_weight"):
             parts, why = 3, "queries, keys and values: a matrix each"
-        case nn.RNNBase() | nn.RNNCellBase() if type(module).__name__ in _GATES and "weight_hr" not in name:
-            parts = _GATES[type(module).__name__]
+        case _ if isinstance(module, _FOUR_GATES + _THREE_GATES) and "weight_hr" not in name:
+            parts = 4 if isinstance(module, _FOUR_GATES) else 3
             why = f"{parts} gates: a matrix each"
         case nn.Linear(in_features=n, out_features=m) if m == 3 * n and "qkv" in name.split(".")[-2:-1]:
             parts, why = 3, "named qkv and three times as tall as wide: a matrix each"
@@ -265,6 +267,8 @@ def _overridden(
     if wish == "matrix":
         wanted = layout or ("rows", 1)
     elif isinstance(wish, Mapping) and set(wish) == {"split"}:
+        if layout is not None and layout[0] == "columns":
+            raise ValueError(f"{why}: {name} is a transposed convolution's, whose rows are not split")
         wanted = ("rows", wish["split"])
         if not isinstance(wish["split"], int) or wish["split"] < 1 or parameter.shape[0] % wish["split"]:
             raise ValueError(

@@ -206,3 +206,26 @@ def test_the_groups_of_a_grouped_convolution_are_orthogonalised_apart():
     both = ov.polar_factor(matrix)
     torch.testing.assert_close(both[0] @ both[0].T, torch.eye(3), rtol=0, atol=1e-5)
     assert (both[0] @ both[1].T).abs().max() > 1e-3  # rows of different groups see different inputs
+
+
+def test_parametrised_gates_and_stacked_projections_keep_their_parts():
+    class Mine(nn.LSTM):
+        pass
+
+    lstm = parametrizations.weight_norm(nn.LSTM(3, 4), "weight_ih_l0")
+    found = {d.name: d.layout for d in ov.param_groups(lstm).decisions}
+    assert found["weight_hh_l0"] == ("rows", 4)
+    assert found["parametrizations.weight_ih_l0.original1"] == ("rows", 4)
+    assert {d.layout for d in ov.param_groups(Mine(3, 4)).decisions} == {("rows", 4), None}
+
+    block = nn.ModuleDict({"qkv": parametrizations.spectral_norm(nn.Linear(4, 12))})
+    found = {d.name: d.layout for d in ov.param_groups(block).decisions}
+    assert found["qkv.parametrizations.weight.original"] == ("rows", 3)
+    attention = parametrizations.spectral_norm(nn.MultiheadAttention(4, 2), "in_proj_weight")
+    found = {d.name: d.layout for d in ov.param_groups(attention).decisions}
+    assert found["parametrizations.in_proj_weight.original"] == ("rows", 3)
+
+
+def test_the_rows_of_a_transposed_convolution_are_not_split():
+    with pytest.raises(ValueError, match="transposed"):
+        ov.param_groups(nn.ConvTranspose2d(6, 4, 3), overrides={"weight": {"split": 2}})

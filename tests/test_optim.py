@@ -626,3 +626,86 @@ def test_a_whole_step_compiles():
         theirs.step()
     for a, b in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["exact", "fast", "svd", "newton_schulz"])
+def test_a_step_under_autocast_is_the_step(method):
+    G = torch.randn(64, 256)
+    right = ov.polar_factor(G, method)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(ov.polar_factor(G, method), right, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["OneCycleLR", "CyclicLR"])
+def test_a_scheduler_of_momentum_cycles_momentum(kind):
+    found = []
+    for make in (torch.optim.SGD, ov.OrthogonalSGD):
+        optimizer = make([nn.Parameter(torch.zeros(2))], lr=0.1, momentum=0.9)
+        if kind == "OneCycleLR":
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.2, total_steps=8)
+        else:
+            schedule = torch.optim.lr_scheduler.CyclicLR(optimizer, 0.1, 0.2, step_size_up=3)
+        momenta = []
+        for _ in range(5):
+            optimizer.step()
+            schedule.step()
+            momenta.append(optimizer.param_groups[0]["momentum"])
+        found.append(momenta)
+    assert found[0] == found[1]
+    assert len(set(found[0])) > 2
+
+
+def test_a_state_of_other_parameters_is_refused_before_anything_is_loaded():
+    def groups(model, **options):
+        return ov.param_groups(model, **options)
+
+    pair = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+    both = [*groups(pair[0]), *groups(pair[1])]  # positions 0 and 0
+    saved = torch.optim.SGD([p for model in pair for p in model.parameters()], lr=0.1)
+    with pytest.raises(ValueError, match="parameter groups"):
+        ov.OrthogonalSGD(both, lr=0.1).load_state_dict(saved.state_dict())
+
+    wide, tall = nn.Linear(3, 5, bias=False), nn.Linear(5, 3, bias=False)
+    optimizer = torch.optim.SGD(wide.parameters(), lr=0.1, momentum=0.9)
+    wide.weight.grad = torch.randn_like(wide.weight)
+    optimizer.step()
+    other = ov.OrthogonalSGD([{"params": [tall.weight], "matrix": ("rows", 1)}], lr=0.1)
+    with pytest.raises(ValueError, match=r"momentum_buffer has shape \(5, 3\), its parameter \(3, 5\)"):
+        other.load_state_dict(optimizer.state_dict())
+
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    one = ov.OrthogonalSGD(groups(model, overrides={"0.*": "skip"}), lr=0.1)
+    two = ov.OrthogonalSGD(groups(model, overrides={"1.*": "skip"}), lr=0.1)
+    with pytest.raises(ValueError, match="of other parameters"):
+        two.load_state_dict(one.state_dict())
+
+    state = one.state_dict()
+    state["param_groups"][0]["order"] = "sideways"
+    with pytest.raises(ValueError, match="order must be"):
+        one.load_state_dict(state)
+    assert one.param_groups[0]["order"] == "before_momentum"
+
+
+def test_a_checkpoint_of_sgd_leaves_the_rest_its_own_rate():
+    model = network()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.5)
+    optimizer = ov.OrthogonalSGD(ov.param_groups(model), lr=0.1, rest="adamw", rest_lr=1e-3)
+    optimizer.load_state_dict(sgd.state_dict())
+    assert {group["matrix"]: group["lr"] for group in optimizer.param_groups} == {
+        ("rows", 1): 0.5,
+        None: 1e-3,
+    }
+
+
+def test_adamw_for_the_rest_takes_a_rate_that_is_a_tensor():
+    model = network()
+    optimizer = ov.OrthogonalSGD(ov.param_groups(model), lr=torch.tensor(0.01), rest="adamw", foreach=True)
+    train(model, optimizer, 2)
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_an_empty_parameter_is_left_out():
+    empty = nn.Parameter(torch.zeros(0))
+    empty.grad = torch.zeros(0)
+    for make in (ov.OrthogonalSGD, ov.TrustRegion, ov.SWAN):
+        make([{"params": [empty], "matrix": None}], lr=0.1).step()

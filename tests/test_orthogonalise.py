@@ -446,3 +446,37 @@ def test_orthogonalising_needs_no_process_group():
     """One implementation elsewhere needs one on a single GPU."""
     assert not importlib.import_module("torch.distributed").is_initialized()
     train(model := network(), ov.OrthogonalSGD(ov.param_groups(model), lr=0.1), 1)
+
+
+def test_a_loaded_state_does_not_change_what_is_a_matrix():
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3))
+    optimizer = torch.optim.AdamW(ov.param_groups(model), lr=0.1)
+    ov.orthogonalise(optimizer)
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        del group["matrix"]
+    optimizer.load_state_dict(state)
+    seen = []
+    optimizer.register_stage_hook(lambda p, stage, matrix: seen.append(p))
+    model(torch.tensor([1, 2])).sum().backward()
+    optimizer.step()
+    assert {id(p) for p in seen} == {id(model[1].weight)}
+
+
+def test_an_optimiser_whose_step_takes_no_closure_can_be_given_back():
+    class Plain(torch.optim.SGD):
+        @torch.no_grad()
+        def step(self):
+            for group in self.param_groups:
+                for p in group["params"]:
+                    p.sub_(group["lr"] * p.grad)
+
+    p = nn.Parameter(torch.zeros(2, 2))
+    optimizer = Plain([{"params": [p], "matrix": ("rows", 1)}], lr=1.0)
+    handle = ov.orthogonalise(optimizer)
+    torch.optim.lr_scheduler.StepLR(optimizer, 10)
+    p.grad = 2 * torch.eye(2)
+    optimizer.step()
+    handle.remove()
+    optimizer.step()
+    torch.testing.assert_close(p.detach(), -3 * torch.eye(2))

@@ -118,18 +118,22 @@ class MatrixOptimizer(torch.optim.Optimizer):
         """
         saved = state_dict["param_groups"]
         groups = self.param_groups
-        if len(saved) == 1 != len(groups) and all("positions" in group for group in groups):
-            numbers = saved[0]["params"]
-            if len(numbers) == sum(len(group["params"]) for group in groups):
-                saved = [{**saved[0], "params": [numbers[i] for i in g["positions"]]} for g in groups]
+        places = [i for group in groups for i in group.get("positions", ())]
+        if len(saved) == 1 != len(groups) and sorted(places) == list(range(len(saved[0]["params"]))):
+            (whole,) = saved
+            saved = [{**whole, "params": [whole["params"][i] for i in g["positions"]]} for g in groups]
+            for own, theirs in zip(groups, saved, strict=True):
+                if own["matrix"] is None and own.get("rest_lr") is not None:
+                    del theirs["lr"]  # SGD's, not AdamW's
         kept = ("matrix", "positions", "param_names")
         merged = [
             {**own, **theirs, **{key: own[key] for key in kept if key in own}}
             for own, theirs in zip(groups, saved, strict=False)
         ]
+        for own, theirs, group in zip(groups, saved, merged, strict=False):
+            _check_same_parameters(own, theirs, state_dict["state"])
+            self._check({**group, "params": own["params"]})
         super().load_state_dict({**state_dict, "param_groups": merged + list(saved[len(merged) :])})
-        for group in self.param_groups:
-            self._check(group)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -156,7 +160,7 @@ class MatrixOptimizer(torch.optim.Optimizer):
             Entry(p, p.grad, group, layout_of(p, group))
             for group in self.param_groups
             for p in group["params"]
-            if p.grad is not None
+            if p.grad is not None and p.numel()
         ]
         together = [entry for entry in entries if entry.group.get("foreach") is not False]
         for chunk in [together] + [[entry] for entry in entries if entry.group.get("foreach") is False]:
@@ -227,7 +231,7 @@ class MatrixOptimizer(torch.optim.Optimizer):
                 [state["exp_avg_sq"] for state in states],
                 [],
                 [state["step"] for state in states],
-                foreach=group.get("foreach"),
+                foreach=False if isinstance(group["lr"], Tensor) else group.get("foreach"),
                 amsgrad=False,
                 beta1=beta1,
                 beta2=beta2,
@@ -264,6 +268,25 @@ def check_gradients(group: Group) -> None:
             raise TypeError(f"the gradient of parameter {name} is complex: only real ones are supported")
         if group.get("error_if_nonfinite") and not bool(p.grad.isfinite().all()):
             raise RuntimeError(f"the gradient of parameter {name} holds NaN or infinity")
+
+
+def _check_same_parameters(own: Group, saved: Group, state: dict[Any, Any]) -> None:
+    """Raise ValueError where a saved group is of other parameters, as far as names and shapes tell."""
+    names = [
+        [name.removeprefix("module.").removeprefix("_orig_mod.") for name in group["param_names"]]
+        for group in (own, saved)
+        if "param_names" in group
+    ]
+    if len(names) == 2 and names[0] != names[1]:
+        other = next((pair for pair in zip(*names, strict=False) if pair[0] != pair[1]), names)
+        raise ValueError(f"the loaded state is of other parameters: {other[1]!r} where this has {other[0]!r}")
+    for p, number in zip(own["params"], saved["params"], strict=False):
+        for key, value in state.get(number, {}).items():
+            if isinstance(value, Tensor) and value.ndim and value.shape != p.shape:
+                raise ValueError(
+                    f"the loaded state is of other parameters: {key} has shape {tuple(value.shape)}, "
+                    f"its parameter {tuple(p.shape)}"
+                )
 
 
 def warn_of_shapes(name: str) -> None:

@@ -19,8 +19,8 @@ class LARS(torch.optim.Optimizer):
         b_t &= \mu b_{t-1} + \kappa \frac{\|\theta_{t-1}\|}{\|x_t\|} x_t \\
         \theta_t &= \theta_{t-1} - \eta b_t
 
-    (the ratio is 1 where either norm is zero). Vectors, which are biases and norms' gains, follow SGD with
-    momentum and are not decayed. Orthogonal LARS is ``ov.orthogonalise(ov.optim.LARS(...), model)``.
+    (the whole factor is 1 where either norm is zero). Vectors, which are biases and norms' gains, follow SGD
+    with momentum and are not decayed. Orthogonal LARS is ``ov.orthogonalise(ov.LARS(...), model)``.
 
     Args:
         params: parameters, or groups of them.
@@ -63,6 +63,7 @@ class LARS(torch.optim.Optimizer):
                 loss = closure()
         for group in self.param_groups:
             check_gradients(group)
+        for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:
                     continue

@@ -63,7 +63,8 @@ class OrthogonalSGD(MatrixOptimizer):
         rest_lr: learning rate of the rest; becomes the ``lr`` of its groups, so that schedules reach it.
         betas, eps: AdamW's.
         maximize: ascend.
-        foreach: False works on one parameter after the other, with less memory; otherwise all at once.
+        foreach: False works on one parameter after the other, with less memory and without sharing between
+            ranks; otherwise all at once.
         error_if_nonfinite: raise RuntimeError, naming the parameter and before anything has moved,
             when a gradient holds NaN or infinity.
         process_group: ranks that share the work of the polar factors, such as
@@ -122,13 +123,16 @@ class OrthogonalSGD(MatrixOptimizer):
             lr_scale=lr_scale,
             rest=rest,
             rest_lr=rest_lr,
-            betas=betas,
             eps=eps,
             maximize=maximize,
             foreach=foreach,
             error_if_nonfinite=error_if_nonfinite,
         )
+        self._betas = betas  # no default: with one, torch's OneCycleLR would cycle it and not momentum
         super().__init__(params, defaults, process_group)
+
+    def _prepared(self, group: Group) -> Group:
+        return {"betas": getattr(self, "_betas", (0.9, 0.999)), **super()._prepared(group)}
 
     def _check(self, group: Group) -> None:
         super()._check(group)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from orthoviz.matrices import as_matrix, from_matrix
@@ -78,5 +79,8 @@ def _standardised(entry: Entry) -> Tensor:
     """The gradient with rows of mean 0 and variance 1; constant rows become zero."""
     assert entry.layout is not None
     G = as_matrix(entry.gradient, entry.layout)
-    rows = normalised(G - G.mean(-1, keepdim=True), (-1,)) * math.sqrt(G.shape[-1])
+    rest = G - G.mean(-1, keepdim=True)
+    noise = 4 * torch.finfo(G.dtype).eps * G.abs().amax(-1, keepdim=True)  # the mean's rounding
+    rest = torch.where(rest.abs().amax(-1, keepdim=True) <= noise, 0, rest)
+    rows = normalised(rest, (-1,)) * math.sqrt(G.shape[-1])
     return from_matrix(rows, entry.layout, like=entry.gradient)

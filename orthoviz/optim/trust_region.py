@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from orthoviz.optim.base import Entry, MatrixOptimizer
-from orthoviz.optim.directions import normalised
+from orthoviz.optim.directions import Group, normalised
 from orthoviz.polar.methods import Method
 
 
@@ -19,7 +19,7 @@ class TrustRegion(MatrixOptimizer):
     For a matrix and its spectral norm the answer is :math:`(1 - \eta\lambda)\theta_{t-1} - \eta U V^\top`
     with the polar factor of :math:`m_t`: Muon. For the rest the norm is the Euclidean one, and the answer the
     normalised average. Theory as code: the same steps as ``OrthogonalSGD(order="after_momentum",
-    decoupled=True)`` on matrices.
+    dampening=momentum, decoupled=True)`` on matrices.
 
     Args:
         params: ``ov.param_groups(model)``.
@@ -46,8 +46,6 @@ class TrustRegion(MatrixOptimizer):
         method: str | Method = "exact",
         error_if_nonfinite: bool = False,
     ) -> None:
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         defaults = dict(
             lr=lr,
             momentum=momentum,
@@ -59,6 +57,11 @@ class TrustRegion(MatrixOptimizer):
             error_if_nonfinite=error_if_nonfinite,
         )
         super().__init__(params, defaults)
+
+    def _check(self, group: Group) -> None:
+        super()._check(group)
+        if not group["momentum"] < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {group['momentum']}")
 
     def _update(self, entries: list[Entry]) -> None:
         averages = []

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from orthoviz.matrices import Layout, layout_of_shape, param_groups
 from orthoviz.optim.base import UNKNOWN, Entry, Stages, check_gradients, layout_of, warn_of_shapes
 from orthoviz.optim.directions import check_settings, directions
-from orthoviz.optim.ranks import ProcessGroup
+from orthoviz.optim.ranks import ProcessGroup, check_agreement
 from orthoviz.polar.methods import Method, to_plain
 
 
@@ -69,7 +69,7 @@ class Orthogonalised:
             optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None = None, **kwargs: Any
         ) -> Any:
             if not self._active:
-                return inner(closure, **kwargs)
+                return inner(*(() if closure is None else (closure,)), **kwargs)
             if getattr(optimizer, "grad_scale", None) is not None:
                 del optimizer.grad_scale, optimizer.found_inf  # type: ignore[attr-defined]  # the scaler's
                 raise RuntimeError(
@@ -129,11 +129,11 @@ class Orthogonalised:
             Entry(p, p.grad, group, self._layout(p, group))
             for group in self._optimizer.param_groups
             for p in group["params"]
-            if p.grad is not None and self._layout(p, group) is not None
+            if p.grad is not None and p.numel() and self._layout(p, group) is not None
         ]
 
     def _layout(self, parameter: Tensor, group: dict[str, Any]) -> Layout | None:
-        if group.get("matrix", UNKNOWN) == UNKNOWN and parameter in self._layouts:
+        if parameter in self._layouts:  # as it was made: a loaded state may have groups without matrices
             return self._layouts[parameter]
         return layout_of(parameter, group)
 
@@ -177,7 +177,8 @@ def orthogonalise(
         model: says so otherwise; it holds all of the optimiser's parameters. Without either, a tensor of two
             or more dimensions is taken as ``flatten(1)``, with one warning.
         method, tol, null, lr_scale, process_group: as for :class:`orthoviz.OrthogonalSGD`.
-        error_if_nonfinite: raise RuntimeError before anything has moved when a gradient is not finite.
+        error_if_nonfinite: raise RuntimeError when a gradient is not finite: before anything has moved, or,
+            where an optimiser evaluates its closure several times, before that evaluation is used.
 
     Returns:
         A handle: ``handle.remove()`` undoes it, and so does leaving ``with orthogonalise(...):``. It need not
@@ -211,11 +212,19 @@ def orthogonalise(
     settings = dict(method=to_plain(method), tol=tol, null=null, lr_scale=lr_scale)
     check_settings(settings)
     layouts = _layouts(optimizer, model)
+    if process_group is not None:
+        check_agreement([tuple(p.shape) for p in layouts], process_group)
     return Orthogonalised(optimizer, layouts, settings, error_if_nonfinite, process_group)
 
 
 def _layouts(optimizer: torch.optim.Optimizer, model: nn.Module | None) -> dict[Tensor, Layout | None]:
-    """Each parameter's matrix as the model tells it; empty without a model."""
+    """Each parameter's matrix: as its group tells it, else the model, else its shape."""
+    told = {
+        p: group["matrix"]
+        for group in optimizer.param_groups
+        if group.get("matrix", UNKNOWN) != UNKNOWN
+        for p in group["params"]
+    }
     untold = [
         p
         for group in optimizer.param_groups
@@ -225,11 +234,11 @@ def _layouts(optimizer: torch.optim.Optimizer, model: nn.Module | None) -> dict[
     if model is None:
         if any(layout_of_shape(tuple(p.shape)) for p in untold):
             warn_of_shapes("orthogonalise")
-        return {}
-    layouts = {p: group["matrix"] for group in param_groups(model) for _, p in group["params"]}
-    strangers = sum(p not in layouts for p in untold)
+        return told | {p: layout_of_shape(tuple(p.shape)) for p in untold}
+    models = {p: group["matrix"] for group in param_groups(model) for _, p in group["params"]}
+    strangers = sum(p not in models for p in untold)
     if strangers:
         raise ValueError(
             f"{strangers} of the optimiser's parameters are not the model's: pass the model they belong to"
         )
-    return layouts
+    return told | {p: models[p] for p in untold}

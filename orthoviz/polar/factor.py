@@ -168,7 +168,10 @@ def as_method(method: str | tuple[Any, ...] | Method, tol: float | None = None, 
 
 
 def _factor(G: Tensor, method: Method) -> Tensor:
-    """The polar factor of a batch that fits."""
+    """The polar factor of a batch that fits, in the method's precision under autocast too."""
+    if torch.is_autocast_enabled(G.device.type):
+        with torch.autocast(G.device.type, enabled=False):
+            return _factor(G, method)
     X = G if G.dtype == torch.float64 else G.to(torch.float32)
     X = X * power_of_two(X.detach().abs().amax((-2, -1), keepdim=True))
     tall = X.shape[-2] > X.shape[-1]

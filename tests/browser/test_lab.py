@@ -163,15 +163,15 @@ def test_the_views_of_lesson_01_answer(address, page):
     fits(page)
 
 
-def test_lesson_02_runs_and_its_views_answer(address, page):
-    lab.open_notebook(page, address, "02_toy_problems")
-    lab.run_all(page)
-    lab.show_cell(page, "loss_valley()")
-    works(page, "Step 45", key="ArrowLeft")
-    lab.show_cell(page, "step_size_lens()")
-    works(page, "loss: the orthogonal step")
-    clean(page)
-    fits(page)
+def test_lesson_02_runs_and_its_views_answer(address, wide):
+    lab.open_notebook(wide, address, "02_toy_problems")
+    lab.run_all(wide)
+    lab.show_cell(wide, "loss_valley()")
+    works(wide, "Step 45", key="ArrowLeft")
+    lab.show_cell(wide, "step_size_lens()")
+    works(wide, "loss: the orthogonal step")
+    clean(wide)
+    fits(wide)
 
 
 def test_lesson_03_runs_and_its_view_answers(address, page):
