@@ -133,9 +133,10 @@ def test_a_closures_loss_is_returned_and_its_gradient_used():
     torch.testing.assert_close(p.detach(), 0.9 * torch.eye(3))
 
 
-def test_it_resumes_bit_for_bit_from_its_state():
+@pytest.mark.parametrize("rest", ["sgd", "adamw"])
+def test_it_resumes_bit_for_bit_from_its_state(rest):
     straight, resumed = network(torch.float32), network(torch.float32)
-    optimizer = ov.OrthogonalSGD(ov.param_groups(straight), **HYPER)
+    optimizer = ov.OrthogonalSGD(ov.param_groups(straight), rest=rest, order="both", **HYPER)
     train(straight, optimizer, 3, seed=1)
     file = io.BytesIO()
     torch.save({"model": straight.state_dict(), "optimizer": optimizer.state_dict()}, file)
@@ -709,3 +710,9 @@ def test_an_empty_parameter_is_left_out():
     empty.grad = torch.zeros(0)
     for make in (ov.OrthogonalSGD, ov.TrustRegion, ov.SWAN):
         make([{"params": [empty], "matrix": None}], lr=0.1).step()
+
+
+def test_a_parameter_in_two_groups_is_refused():
+    p = nn.Parameter(torch.zeros(2, 2))
+    with pytest.raises(ValueError, match="more than one parameter group"):
+        ov.OrthogonalSGD([{"params": [p], "matrix": ("rows", 1)}, {"params": [p], "matrix": None}], lr=0.1)
