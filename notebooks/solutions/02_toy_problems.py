@@ -17,8 +17,6 @@
 # For each exercise the worked solution, then typical wrong answers and what the check says of them.
 
 # %%
-import math
-
 import orthoviz as ov
 
 # %% [markdown]
@@ -82,6 +80,8 @@ ov.course.check("02.law", steps_to_learn)
 
 # %% tags=["solution", "02.descent"]
 def steps_of_descent(curvature, lr):
+    import math
+
     return math.log(0.1) / math.log(1 - lr * curvature)
 
 
@@ -104,6 +104,8 @@ ov.course.check("02.descent", steps_of_descent)
 
 # %% tags=["wrong", "02.descent", "a tenth is left"]
 def steps_of_descent(curvature, lr):
+    import math
+
     return math.log(0.9) / math.log(1 - lr * curvature)
 
 
@@ -115,6 +117,8 @@ ov.course.check("02.descent", steps_of_descent)
 
 # %% tags=["wrong", "02.descent", "only for small x"]
 def steps_of_descent(curvature, lr):
+    import math
+
     return math.log(10) / (lr * curvature)
 
 
