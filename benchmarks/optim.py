@@ -150,7 +150,9 @@ def main() -> None:
     table = pd.DataFrame([row for name in MODELS for b in BATCHES[name] for row in whole_steps(name, b)])
     beyond = pd.DataFrame([overhead("BasicCNN", 128), overhead("resnet18", 128)])
     about = provenance(
-        what="whole training steps, 32 x 32 random images", command="python -m benchmarks.optim"
+        what="whole training steps, 32 x 32 random images",
+        data="random images and labels",
+        command="python -m benchmarks.optim",
     )
     path = store("optim", about)
     table.to_csv(path / "table.csv", index=False)

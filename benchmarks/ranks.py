@@ -46,6 +46,7 @@ def main() -> None:
     modelled = pd.DataFrame([row for model in MODELS for row in model_rows(model)])
     about = provenance(
         what="sharing polar factors: measured over gloo, modelled for GPUs",
+        data="Gaussian matrices of the models' shapes",
         command="python -m benchmarks.ranks",
     )
     path = store("ranks", about)

@@ -10,7 +10,11 @@ from benchmarks.common import RESULTS, provenance, store
 
 
 def main() -> None:
-    about = provenance(what="the view loss_valley as it opens", command="python -m benchmarks.readme_picture")
+    about = provenance(
+        what="the view loss_valley as it opens",
+        data="none: a toy problem",
+        command="python -m benchmarks.readme_picture",
+    )
     view = ov.widgets.loss_valley()
     (store("loss_valley", about) / "picture.png").write_bytes(view.image)
     sweep = ov.training.results("lr_sweep")
