@@ -27,7 +27,7 @@ lint: $(READY)
 
 lock: $(READY)
 	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --generate-hashes --upgrade \
-		--no-header --no-emit-index-url --no-emit-find-links --output-file requirements.lock pyproject.toml
+		--no-header --output-file requirements.lock pyproject.toml
 
 bench-loop: $(READY)
 	$(BIN)/python -m benchmarks.loop

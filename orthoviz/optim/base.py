@@ -199,9 +199,11 @@ class MatrixOptimizer(torch.optim.Optimizer):
             for p in group["params"]:
                 check_layout(group["matrix"], p.shape)
 
-    def _directions(self, entries: list[Entry], tensors: list[Tensor]) -> list[Tensor]:
-        """The directions of ``tensors``, announced; those of entries without a matrix as they are."""
-        indices = [i for i, entry in enumerate(entries) if entry.layout is not None]
+    def _directions(
+        self, entries: list[Entry], tensors: list[Tensor], where: Callable[[Group], bool] = lambda group: True
+    ) -> list[Tensor]:
+        """The tensors, those of matrices in groups where it is asked for as directions, announced."""
+        indices = [i for i, e in enumerate(entries) if e.layout is not None and where(e.group)]
         results = list(tensors)
         found = directions(
             [tensors[i] for i in indices],
@@ -240,6 +242,20 @@ class MatrixOptimizer(torch.optim.Optimizer):
                 eps=group["eps"],
                 maximize=group.get("maximize", False),
             )
+
+
+def move(entries: list[Entry], steps: list[Tensor]) -> None:
+    """Move each parameter by ``-lr`` times its step, with decoupled weight decay unless its group says no."""
+    place = {entry.parameter: step for entry, step in zip(entries, steps, strict=True)}
+    for group, members in by_group(entries):
+        lr, parameters = group["lr"], [entry.parameter for entry in members]
+        along = [place[p] for p in parameters]
+        if group["weight_decay"] and group.get("decoupled", True):
+            torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
+        if isinstance(lr, Tensor):
+            torch._foreach_add_(parameters, torch._foreach_mul(along, -lr))
+        else:
+            torch._foreach_add_(parameters, along, alpha=-lr)
 
 
 def by_group(entries: list[Entry]) -> list[tuple[Group, list[Entry]]]:

@@ -113,13 +113,14 @@ def _matched(O: Tensor, G: Tensor) -> Tensor:
 
 CONTROLS: dict[str, Callable[[Tensor], Tensor]] = {"per_tensor": per_tensor, "per_filter": per_filter}
 
-SCALES: dict[str | None, Callable[[int, int], float]] = {
-    None: lambda m, n: 1.0,
-    "sqrt_max": lambda m, n: math.sqrt(max(1.0, m / n)),
-    "sqrt_ratio": lambda m, n: math.sqrt(m / n),
-    "rms": lambda m, n: 0.2 * math.sqrt(max(m, n)),
-    "match_norm": lambda m, n: 1.0,  # see _matched
+SCALES: dict[str | None, Callable[[Tensor, Tensor], Tensor]] = {
+    None: lambda O, G: O,
+    "sqrt_max": lambda O, G: O * math.sqrt(max(1.0, G.shape[-2] / G.shape[-1])),
+    "sqrt_ratio": lambda O, G: O * math.sqrt(G.shape[-2] / G.shape[-1]),
+    "rms": lambda O, G: O * (0.2 * math.sqrt(max(G.shape[-2:]))),
+    "match_norm": _matched,
 }
+"""The scaled direction of a factor O, by ``lr_scale``; G is what O was made from."""
 
 
 def _work(
@@ -132,10 +133,7 @@ def _work(
             factors = [CONTROLS[method](G) for G in matrices]  # type: ignore[index]
         else:
             factors = polar_factors(matrices, as_method(method, tol, null))
-        if lr_scale == "match_norm":
-            return [_matched(O, G) for O, G in zip(factors, matrices, strict=True)]
-        scales = [SCALES[lr_scale](*G.shape[-2:]) for G in matrices]
-        return [O if scale == 1 else O * scale for O, scale in zip(factors, scales, strict=True)]
+        return [SCALES[lr_scale](O, G) for O, G in zip(factors, matrices, strict=True)]
 
     return work
 

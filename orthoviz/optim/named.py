@@ -15,36 +15,33 @@ from orthoviz.optim.wrap import orthogonalise
 
 _Make = Callable[[nn.Module, float], torch.optim.Optimizer]
 
-_PAPERS = dict(momentum=0.9, weight_decay=5e-4)
+_PAPERS: dict[str, Any] = dict(momentum=0.9, weight_decay=5e-4)
 """Of the paper's Table 1."""
 
 
-def _plain(kind: Callable[..., torch.optim.Optimizer], **options: Any) -> _Make:
-    return lambda model, lr: kind(param_groups(model), lr=lr, **options)
-
-
-def _wrapped(kind: Callable[..., torch.optim.Optimizer], **options: Any) -> _Make:
+def _maker(kind: Callable[..., torch.optim.Optimizer], *, orthogonal: bool = False, **options: Any) -> _Make:
     def make(model: nn.Module, lr: float) -> torch.optim.Optimizer:
         optimizer = kind(param_groups(model), lr=lr, **options)
-        orthogonalise(optimizer)
+        if orthogonal:
+            orthogonalise(optimizer)
         return optimizer
 
     return make
 
 
 OPTIMIZERS: dict[str, _Make] = {
-    "SGD": _plain(torch.optim.SGD, **_PAPERS),
-    "orthogonal SGD": _plain(OrthogonalSGD, **_PAPERS),
-    "Muon's order": _plain(OrthogonalSGD, **_PAPERS, order="after_momentum"),
-    "norm-matched": _plain(OrthogonalSGD, **_PAPERS, lr_scale="match_norm"),
-    "per tensor": _plain(OrthogonalSGD, **_PAPERS, method="per_tensor"),
-    "per filter": _plain(OrthogonalSGD, **_PAPERS, method="per_filter"),
-    "AdamW": _plain(torch.optim.AdamW),
-    "orthogonal AdamW": _wrapped(torch.optim.AdamW),
-    "LARS": _plain(LARS, **_PAPERS, trust_coefficient=0.1),
-    "orthogonal LARS": _wrapped(LARS, **_PAPERS, trust_coefficient=0.1),
-    "trust region": _plain(TrustRegion, **_PAPERS),
-    "SWAN": _plain(SWAN),
+    "SGD": _maker(torch.optim.SGD, **_PAPERS),
+    "orthogonal SGD": _maker(OrthogonalSGD, **_PAPERS),
+    "Muon's order": _maker(OrthogonalSGD, **_PAPERS, order="after_momentum"),
+    "norm-matched": _maker(OrthogonalSGD, **_PAPERS, lr_scale="match_norm"),
+    "per tensor": _maker(OrthogonalSGD, **_PAPERS, method="per_tensor"),
+    "per filter": _maker(OrthogonalSGD, **_PAPERS, method="per_filter"),
+    "AdamW": _maker(torch.optim.AdamW),
+    "orthogonal AdamW": _maker(torch.optim.AdamW, orthogonal=True),
+    "LARS": _maker(LARS, **_PAPERS, trust_coefficient=0.1),
+    "orthogonal LARS": _maker(LARS, orthogonal=True, **_PAPERS, trust_coefficient=0.1),
+    "trust region": _maker(TrustRegion, **_PAPERS),
+    "SWAN": _maker(SWAN),
 }
 """Name to ``make(model, lr)``. Momentum 0.9 and weight decay 5e-4 where there are such, as in the paper's
 Table 1; LARS with a trust coefficient of 0.1, so that its learning rates are of the others' order."""

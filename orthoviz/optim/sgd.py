@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orthoviz.optim.base import Entry, MatrixOptimizer, by_group
+from orthoviz.optim.base import Entry, MatrixOptimizer, by_group, move
 from orthoviz.optim.directions import Group
 from orthoviz.optim.ranks import ProcessGroup
 from orthoviz.polar.methods import Method
@@ -151,23 +151,13 @@ class OrthogonalSGD(MatrixOptimizer):
         self._adamw(adamw)
         entries = [entry for entry in entries if entry.layout is not None or entry.group["rest"] == "sgd"]
         x = [e.gradient.neg() if e.group["maximize"] else e.gradient for e in entries]
-        x = self._turned(entries, x, ("before_momentum", "both"))
-        steps = []
-        for _, members, tensors in _split(entries, x):
-            steps += self._momentum(members, tensors)
-        entries = [entry for _, members in by_group(entries) for entry in members]  # the order of steps
-        steps = self._turned(entries, steps, ("after_momentum", "both"))
-        for group, members, tensors in _split(entries, steps):
-            _apply(group, [entry.parameter for entry in members], tensors)
-
-    def _turned(self, entries: list[Entry], tensors: list[Tensor], orders: tuple[str, ...]) -> list[Tensor]:
-        """The tensors, those of matrices with one of these orders replaced by their directions."""
-        chosen = [i for i, e in enumerate(entries) if e.layout is not None and e.group["order"] in orders]
-        results = list(tensors)
-        found = self._directions([entries[i] for i in chosen], [tensors[i] for i in chosen])
-        for i, direction in zip(chosen, found, strict=True):
-            results[i] = direction
-        return results
+        x = self._directions(entries, x, lambda group: group["order"] != "after_momentum")
+        rest = iter(x)
+        steps: list[Tensor] = []
+        for _, members in by_group(entries):  # entries stand group by group
+            steps += self._momentum(members, [next(rest) for _ in members])
+        steps = self._directions(entries, steps, lambda group: group["order"] != "before_momentum")
+        move(entries, steps)
 
     def _momentum(self, entries: list[Entry], x: list[Tensor]) -> list[Tensor]:
         """x with coupled weight decay, through the buffer. Entries of one group."""
@@ -190,23 +180,3 @@ class OrthogonalSGD(MatrixOptimizer):
             torch._foreach_add_(old, new, alpha=1 - group["dampening"])
         self._stages.announce("momentum", entries, buffers)
         return list(torch._foreach_add(x, buffers, alpha=group["momentum"])) if group["nesterov"] else buffers
-
-
-def _split(entries: list[Entry], tensors: list[Tensor]) -> list[tuple[Group, list[Entry], list[Tensor]]]:
-    """Entries and their tensors, one group after the other."""
-    place = {entry.parameter: tensor for entry, tensor in zip(entries, tensors, strict=True)}
-    return [
-        (group, members, [place[entry.parameter] for entry in members])
-        for group, members in by_group(entries)
-    ]
-
-
-def _apply(group: Group, parameters: list[Tensor], steps: list[Tensor]) -> None:
-    """One step along ``steps``, with decoupled weight decay."""
-    lr = group["lr"]
-    if group["weight_decay"] and group["decoupled"]:
-        torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
-    if isinstance(lr, Tensor):
-        torch._foreach_add_(parameters, torch._foreach_mul(steps, -lr))
-    else:
-        torch._foreach_add_(parameters, steps, alpha=-lr)

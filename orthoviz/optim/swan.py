@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from orthoviz.matrices import as_matrix, from_matrix
-from orthoviz.optim.base import Entry, MatrixOptimizer
+from orthoviz.optim.base import Entry, MatrixOptimizer, move
 from orthoviz.optim.directions import normalised
 from orthoviz.polar.methods import Method
 
@@ -70,9 +70,7 @@ class SWAN(MatrixOptimizer):
     def _update(self, entries: list[Entry]) -> None:
         self._adamw([entry for entry in entries if entry.layout is None])
         entries = [entry for entry in entries if entry.layout is not None]
-        steps = self._directions(entries, [_standardised(entry) for entry in entries])
-        for (p, _, group, _), step in zip(entries, steps, strict=True):
-            p.mul_(1 - group["lr"] * group["weight_decay"]).add_(step, alpha=-group["lr"])
+        move(entries, self._directions(entries, [_standardised(entry) for entry in entries]))
 
 
 def _standardised(entry: Entry) -> Tensor:

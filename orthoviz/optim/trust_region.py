@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from orthoviz.optim.base import Entry, MatrixOptimizer
+from orthoviz.optim.base import Entry, MatrixOptimizer, move
 from orthoviz.optim.directions import Group, normalised
 from orthoviz.polar.methods import Method
 
@@ -71,8 +71,8 @@ class TrustRegion(MatrixOptimizer):
                 state["average"] = gradient.clone()
             averages.append(state["average"].lerp_(gradient, 1 - group["momentum"]))
         self._stages.announce("momentum", entries, averages)
-        steps = self._directions(entries, averages)
-        for (p, _, group, layout), step in zip(entries, steps, strict=True):
-            if layout is None:
-                step = normalised(step, tuple(range(step.ndim)))
-            p.mul_(1 - group["lr"] * group["weight_decay"]).add_(step, alpha=-group["lr"])
+        steps = [
+            normalised(step, tuple(range(step.ndim))) if entry.layout is None else step
+            for entry, step in zip(entries, self._directions(entries, averages), strict=True)
+        ]
+        move(entries, steps)

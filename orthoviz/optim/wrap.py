@@ -68,8 +68,9 @@ class Orthogonalised:
         def step(
             optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None = None, **kwargs: Any
         ) -> Any:
+            arguments = () if closure is None else (self._closure(closure) if self._active else closure,)
             if not self._active:
-                return inner(*(() if closure is None else (closure,)), **kwargs)
+                return inner(*arguments, **kwargs)
             if getattr(optimizer, "grad_scale", None) is not None:
                 del optimizer.grad_scale, optimizer.found_inf  # type: ignore[attr-defined]  # the scaler's
                 raise RuntimeError(
@@ -80,9 +81,7 @@ class Orthogonalised:
             try:
                 if closure is None:
                     self._replace()
-                    result = inner(**kwargs)
-                else:
-                    result = inner(self._closure(closure), **kwargs)
+                result = inner(*arguments, **kwargs)
             finally:
                 self._restore()
             self._announce_after(before)
