@@ -68,7 +68,9 @@ class Orthogonalised:
         def step(
             optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None = None, **kwargs: Any
         ) -> Any:
-            arguments = () if closure is None else (self._closure(closure) if self._active else closure,)
+            if self._active and closure is not None:
+                closure = self._closure(closure)
+            arguments = () if closure is None else (closure,)
             if not self._active:
                 return inner(*arguments, **kwargs)
             if getattr(optimizer, "grad_scale", None) is not None:
