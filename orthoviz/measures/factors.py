@@ -27,8 +27,12 @@ def direction_gain(factor: Tensor, matrix: Tensor, *, tol: float | None = None) 
     Raises:
         TypeError, ValueError: one of them is no real matrix, or their shapes differ.
     """
-    U, s, Vh = _decomposed(factor, matrix)
-    gain = ((U.mT @ factor.double()) * Vh).sum(-1)
+    O, G = _pair(factor, matrix)
+    O, G = (O, G) if G.shape[-2] <= G.shape[-1] else (O.mT, G.mT)
+    # The triangle of G^T = Q R has G's values and left vectors, and a small SVD; v_i = G^T u_i / s_i
+    R = torch.linalg.qr(G.mT, mode="r").R
+    U, s, _ = torch.linalg.svd(R.mT)
+    gain = (U * ((O @ G.mT) @ U)).sum(-2) / s
     counted = counts(s, default_tol(matrix.dtype) if tol is None else tol)
     return torch.where(counted, gain, torch.nan).to(factor.dtype)
 
@@ -50,9 +54,10 @@ def alignment(factor: Tensor, matrix: Tensor) -> Tensor:
     Raises:
         TypeError, ValueError: one of them is no real matrix, or their shapes differ.
     """
-    _, s, _ = _decomposed(factor, matrix)
-    agreement = (factor.double() * matrix.double()).sum((-2, -1))
-    return (agreement / s.sum(-1)).to(factor.dtype)
+    O, G = _pair(factor, matrix)
+    s, finite = values64(matrix)
+    agreement = (O * G).sum((-2, -1)) / s.sum(-1)
+    return agreement.where(finite, torch.nan).to(factor.dtype)
 
 
 def orthogonality_residual(factor: Tensor, *, tol: float | None = None) -> Tensor:
@@ -80,11 +85,10 @@ def orthogonality_residual(factor: Tensor, *, tol: float | None = None) -> Tenso
     return torch.where(finite, residual, torch.nan).to(factor.dtype)
 
 
-def _decomposed(factor: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The matrix's singular vectors and values in float64."""
+def _pair(factor: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in float64, a matrix that is not finite as zero."""
     checked(factor, "factor")
     if factor.shape != checked(matrix).shape:
         raise ValueError(f"factor is {tuple(factor.shape)}, matrix {tuple(matrix.shape)}: they must be alike")
     finite = matrix.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
-    U, s, Vh = torch.linalg.svd(torch.where(finite, matrix, 0.0).double(), full_matrices=False)
-    return U, s, Vh
+    return factor.double(), torch.where(finite, matrix, 0.0).double()

@@ -1,4 +1,4 @@
-"""How long a step is: against the gradient, and against the weights."""
+"""How long a step is, against the gradient and against the weights, and where it goes."""
 
 import torch
 from torch import Tensor
@@ -45,17 +45,42 @@ def update_ratio(change: Tensor, weight: Tensor) -> Tensor:
     return _ratio(change, weight, "change", "weight")
 
 
+def step_cosine(change: Tensor, previous: Tensor) -> Tensor:
+    r"""Whether a step goes on in the direction of the one before: 1 straight on, 0 unrelated, -1 back.
+
+    .. math:: \frac{\langle \Delta W_t, \Delta W_{t-1} \rangle}
+              {\|\Delta W_t\|_F \|\Delta W_{t-1}\|_F} \in [-1, 1]
+
+    Args:
+        change, previous: two steps in a row, ``(..., m, n)`` of one shape, real floating point.
+
+    Returns:
+        ``(...)``, dimensionless, in the step's dtype. NaN where one of them is zero.
+
+    Raises:
+        TypeError, ValueError: one of them is no real matrix, or the shapes differ.
+    """
+    _same_shape(change, previous, "change", "previous")
+    lengths = _length(change) * _length(previous)
+    cosine = (change.double() * previous.double()).sum((-2, -1)) / lengths
+    return cosine.where(lengths > 0, torch.nan).clamp(-1, 1).to(change.dtype)
+
+
 def _ratio(above: Tensor, below: Tensor, *names: str) -> Tensor:
+    _same_shape(above, below, *names)
     length = _length(below)
-    if above.shape != below.shape:
+    ratio = _length(above) / length
+    return ratio.where(length > 0, torch.nan).to(above.dtype)
+
+
+def _same_shape(one: Tensor, other: Tensor, *names: str) -> None:
+    if checked(one, names[0]).shape != checked(other, names[1]).shape:
         raise ValueError(
             f"{names[0]} and {names[1]} must be (..., m, n) of one shape, "
-            f"got {tuple(above.shape)} and {tuple(below.shape)}"
+            f"got {tuple(one.shape)} and {tuple(other.shape)}"
         )
-    ratio = _length(above) / length
-    return ratio.where(length > 0, float("nan")).to(above.dtype)
 
 
 def _length(matrix: Tensor) -> Tensor:
-    length: Tensor = torch.linalg.matrix_norm(checked(matrix).double())
+    length: Tensor = torch.linalg.matrix_norm(matrix.double())
     return length
