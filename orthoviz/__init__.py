@@ -2,7 +2,8 @@
 
 The way of a gradient through this package: ``loss.backward()``, :mod:`~orthoviz.matrices`
 (parameter to matrix), :mod:`~orthoviz.polar` (matrix to its polar factor),
-:mod:`~orthoviz.optim` (factor to step). :mod:`~orthoviz.measures` turns the same tensors into numbers.
+:mod:`~orthoviz.optim` (factor to step). :mod:`~orthoviz.monitor` taps the same tensors,
+:mod:`~orthoviz.measures` turns them into numbers, and :mod:`~orthoviz.plots` the numbers into figures.
 Everything is imported on first use, so that a command starts at once.
 """
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
         matrices,
         measures,
         models,
+        monitor,
         optim,
         plots,
         polar,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
         widgets,
     )
     from orthoviz.matrices import param_groups
+    from orthoviz.monitor import watch
     from orthoviz.optim import LARS, SWAN, OrthogonalSGD, TrustRegion, orthogonalise
     from orthoviz.polar import polar_factor
 
@@ -39,6 +42,7 @@ __all__ = [
     "matrices",
     "measures",
     "models",
+    "monitor",
     "optim",
     "orthogonalise",
     "param_groups",
@@ -47,6 +51,7 @@ __all__ = [
     "polar_factor",
     "toys",
     "training",
+    "watch",
     "widgets",
 ]
 
@@ -54,6 +59,7 @@ _FROM = {
     **dict.fromkeys(["LARS", "SWAN", "OrthogonalSGD", "TrustRegion", "orthogonalise"], "optim"),
     "param_groups": "matrices",
     "polar_factor": "polar",
+    "watch": "monitor",
 }
 
 

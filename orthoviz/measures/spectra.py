@@ -27,8 +27,7 @@ def singular_values(matrix: Tensor) -> Tensor:
         TypeError: the matrix is complex or integer.
         ValueError: it has fewer than two dimensions.
     """
-    s, finite = values64(matrix)
-    return torch.where(finite[..., None], s, torch.nan).to(matrix.dtype)
+    return _measured("singular_values", matrix)
 
 
 def condition_number(matrix: Tensor, *, tol: float | None = None) -> Tensor:
@@ -158,7 +157,7 @@ def rank_me(embeddings: Tensor) -> Tensor:
     """
     s, finite = values64(checked(embeddings, "embeddings"))
     p = s / s.sum(-1, keepdim=True) + 1e-7
-    rank = torch.special.entr(p).sum(-1).exp().clamp(max=min(embeddings.shape[-2:]))
+    rank: Tensor = torch.special.entr(p).sum(-1).exp().clamp(max=min(embeddings.shape[-2:]))
     return rank.where(finite, torch.nan).to(embeddings.dtype)
 
 
@@ -168,30 +167,31 @@ def _condition_number(s: Tensor, tol: float) -> Tensor:
 
 def _effective_rank(s: Tensor, tol: float) -> Tensor:
     p = s / s.sum(-1, keepdim=True)
-    return (
-        torch.special.entr(torch.where(p == 0, 1.0, p)).sum(-1).exp()
-    )  # 1 has the entropy of 0, and a slope
+    # An entropy of 0, as p = 0 has it, but with a finite slope
+    rank: Tensor = torch.special.entr(torch.where(p == 0, 1.0, p)).sum(-1).exp()
+    return rank
 
 
 FORMULAS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "condition_number": _condition_number,
-    "stable_rank": lambda s, tol: (s / s[..., :1]).square().sum(-1),
+    "stable_rank": lambda s, tol: s.square().sum(-1),
     "effective_rank": _effective_rank,
     "participation_ratio": lambda s, tol: s.square().sum(-1).square() / s.pow(4).sum(-1),
     "nuclear_rank": lambda s, tol: s.sum(-1).square() / s.square().sum(-1),
 }
-"""The measures of a spectrum by name, of singular values in float64 that are known already."""
+"""The measures of a spectrum by name, of s/s1 in float64 (NaN for a zero matrix) and the rank's tolerance."""
+
+
+def of_values(name: str, s: Tensor, finite: Tensor, dtype: torch.dtype, tol: float | None = None) -> Tensor:
+    """A measure of a spectrum that is known already, as :func:`values64` gives it."""
+    if name == "singular_values":
+        return torch.where(finite[..., None], s, torch.nan).to(dtype)
+    value = FORMULAS[name](s / s[..., :1], default_tol(dtype) if tol is None else tol)
+    return torch.where(finite, value, torch.nan).to(dtype)
 
 
 def _measured(name: str, matrix: Tensor, tol: float | None = None) -> Tensor:
-    s, finite = values64(matrix)
-    value = FORMULAS[name](scaled(s), default_tol(matrix.dtype) if tol is None else tol)
-    return value.where(finite & (s[..., 0] > 0), torch.nan).to(matrix.dtype)
-
-
-def scaled(s: Tensor) -> Tensor:
-    """Singular values over the first, so that no power of them overflows; a zero matrix stays zero."""
-    return s / torch.where(s[..., :1] > 0, s[..., :1], 1.0)
+    return of_values(name, *values64(matrix), matrix.dtype, tol)
 
 
 def values64(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from orthoviz.datasets import Dataset, batches, whole
+from orthoviz.monitor import Monitor
 
 
 @dataclass
@@ -36,6 +37,7 @@ def fit(
     *,
     epochs: int,
     batch_size: int = 256,
+    monitor: Monitor | None = None,
     device: torch.device | str | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -51,6 +53,8 @@ def fit(
         data: see :func:`orthoviz.datasets.load`.
         epochs: passes over the training images.
         batch_size: images a step; an epoch's last batch may be smaller.
+        monitor: what :func:`orthoviz.watch` made; it gets every step's loss, and how many epochs are done.
+            A ``with`` block around this call starts and stops it.
         device: where to train. None: CUDA where there is one, else the CPU.
         seed: of the batches (their order, crops and flips).
         progress: show a bar.
@@ -69,15 +73,22 @@ def fit(
     bar = tqdm(
         total=epochs * per_epoch, unit="step", leave=False, delay=1, disable=None if progress else True
     )
+    if monitor is not None:
+        monitor.epoch = 0
     try:
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()
             losses = []
-            for loss in steps(model, optimizer, data, batch_size=batch_size, seed=seed, epoch=epoch):
+            run = steps(
+                model, optimizer, data, batch_size=batch_size, seed=seed, epoch=epoch, monitor=monitor
+            )
+            for loss in run:
                 losses.append(loss)
                 bar.update()
             train_loss = torch.stack(losses).mean().item()
             seconds = rows[-1]["seconds"] + time.perf_counter() - started
+            if monitor is not None:
+                monitor.epoch = epoch
             row = {"epoch": epoch, "step": epoch * per_epoch, "train_loss": train_loss}
             rows.append({**row, **evaluate(model, data), "seconds": seconds})
             bar.set_postfix(test_accuracy=f"{rows[-1]['test_accuracy']:.3f}")
@@ -93,7 +104,14 @@ def fit(
 
 
 def steps(
-    model: nn.Module, optimizer: Optimizer, data: Dataset, *, batch_size: int, seed: int, epoch: int
+    model: nn.Module,
+    optimizer: Optimizer,
+    data: Dataset,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    monitor: Monitor | None = None,
 ) -> Iterator[Tensor]:
     """Train for one epoch on the data's device, yielding every step's loss (a scalar on that device)."""
     device = data.train.images.device
@@ -102,6 +120,8 @@ def steps(
         optimizer.zero_grad()
         loss = cross_entropy(model(images), labels)
         loss.backward()
+        if monitor is not None:
+            monitor.log(loss=loss)
         optimizer.step()
         yield loss.detach()
 

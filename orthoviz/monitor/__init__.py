@@ -1,0 +1,13 @@
+"""Watch a model while it trains: hooks in, one tidy frame out, training unchanged.
+
+:func:`watch` makes a :class:`Monitor` that hangs on the optimiser's step. Before a step it copies weights and
+gradients, during it an optimiser of this package shows its stages, after it :mod:`orthoviz.measures` turn
+what was seen into numbers, which leave the device in one copy. What can be measured stands in
+:data:`QUANTITIES`, a table; what comes out is a frame with one value a row (:data:`COLUMNS`).
+"""
+
+from orthoviz.monitor.frames import COLUMNS, join, read
+from orthoviz.monitor.monitor import Monitor, watch
+from orthoviz.monitor.quantities import PRESETS, QUANTITIES, STAGES, Quantity
+
+__all__ = ["COLUMNS", "PRESETS", "QUANTITIES", "STAGES", "Monitor", "Quantity", "join", "read", "watch"]

@@ -1,0 +1,166 @@
+"""Run a probe batch through a model and look at its activations, leaving no trace."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+Measure = Callable[[Tensor], Tensor]
+
+INCOMING = "incoming_stable_rank"
+"""The one quantity that is measured on what enters a layer."""
+
+_ROWS = 8192
+"""At most so many positions of incoming activations are looked at, evenly spaced."""
+
+_NAMES = (
+    *(
+        "relu",
+        "relu_",
+        "relu6",
+        "leaky_relu",
+        "prelu",
+        "rrelu",
+        "elu",
+        "selu",
+        "celu",
+        "gelu",
+        "silu",
+        "mish",
+    ),
+    *("hardtanh", "hardswish", "hardsigmoid", "softplus", "softsign", "threshold", "tanh", "sigmoid"),
+)
+_FUNCTIONS = {
+    getattr(home, name) for home in (functional, torch, Tensor) for name in _NAMES if hasattr(home, name)
+}
+"""What counts as an activation function, whether a module calls it or the model itself."""
+
+
+def activations(
+    model: nn.Module, probe: Any, modules: Mapping[nn.Module, str], measures: Mapping[str, Measure]
+) -> dict[tuple[str, str], Tensor]:
+    """Measures of the activations of each module that has any, by the module's name and the measure's.
+
+    A module's activation is the output of the first activation function that is applied after it to as
+    many channels as it has, wherever that stands: so normalisation and the sum of a residual block are in it.
+    It is measured at once, as ``(samples, channels, ...)``, because it may be overwritten later.
+
+    Raises:
+        ValueError: the model does not take the probe.
+    """
+    watcher = _Watcher(modules, measures)
+    device = next(model.parameters()).device
+    with _still(model), watcher:
+        try:
+            _call(model, probe, device)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise ValueError(f"the model does not take the probe: {error}") from error
+    return {key: torch.stack(values).mean(0) for key, values in watcher.found.items()}
+
+
+class _Watcher(TorchFunctionMode):
+    """Sees modules run, and activation functions after them, as modules or as plain calls."""
+
+    def __init__(self, modules: Mapping[nn.Module, str], measures: Mapping[str, Measure]) -> None:
+        super().__init__()
+        self.found: dict[tuple[str, str], list[Tensor]] = {}
+        self._modules, self._measures = modules, measures
+        self._waiting: dict[nn.Module, int] = {}
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> Any:
+        self._handles = [module.register_forward_hook(self._ran) for module in self._modules]
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        for handle in self._handles:
+            handle.remove()
+        super().__exit__(*error)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in _FUNCTIONS and self._waiting:
+            self._fired(result)
+        return result
+
+    def _ran(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim > 1:
+            self._waiting[module] = output.shape[_channels(module)]
+        if INCOMING in self._measures and (rows := _incoming(module, inputs)) is not None:
+            self._keep(module, INCOMING, rows)
+
+    def _fired(self, result: Tensor) -> None:
+        for module, channels in self._waiting.items():
+            where = _channels(module)
+            if result.ndim > 1 and result.shape[where] == channels:
+                maps = result.movedim(where, 1)
+                for name in self._measures:
+                    if name != INCOMING and (maps.ndim > 2 or "feature" not in name):
+                        self._keep(module, name, maps)
+        self._waiting = {}
+
+    def _keep(self, module: nn.Module, name: str, tensor: Tensor) -> None:
+        value = self._measures[name](tensor).float()
+        self.found.setdefault((self._modules[module], name), []).append(value)
+
+
+def _channels(module: nn.Module) -> int:
+    """The dimension of a module's output that counts its units."""
+    return 1 if isinstance(module, nn.modules.conv._ConvNd) else -1
+
+
+def _incoming(module: nn.Module, inputs: tuple[Any, ...]) -> Tensor | None:
+    """What a layer's weight is multiplied with, ``(positions, n)`` or ``(groups, positions, n)``."""
+    (x, *_) = inputs or (None,)
+    if isinstance(module, nn.Linear) and isinstance(x, Tensor):
+        rows = x.flatten(0, -2)
+    elif isinstance(module, nn.Conv2d) and isinstance(x, Tensor) and not isinstance(module.padding, str):
+        size = module.kernel_size, module.dilation, module.padding, module.stride
+        first = functional.unfold(x[:1], *size)
+        enough = -(-_ROWS // first.shape[-1])
+        patches = functional.unfold(x[:: max(1, len(x) // enough)], *size)
+        rows = patches.unflatten(1, (module.groups, -1)).permute(1, 0, 3, 2).flatten(1, 2)
+        rows = rows if module.groups > 1 else rows[0]
+    else:
+        return None
+    return rows[..., :: max(1, rows.shape[-2] // _ROWS), :]
+
+
+def _call(model: nn.Module, probe: Any, device: torch.device) -> None:
+    def there(value: Any) -> Any:
+        return value.to(device) if isinstance(value, Tensor) else value
+
+    if isinstance(probe, Mapping):
+        model(**{key: there(value) for key, value in probe.items()})
+    elif isinstance(probe, tuple | list):
+        model(*map(there, probe))
+    else:
+        model(there(probe))
+
+
+@contextmanager
+def _still(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode, eager and without gradients; afterwards everything is as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(b, b._version, b.clone()) for b in model.buffers()]
+    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
+    with (
+        torch.random.fork_rng(devices),
+        torch.compiler.set_stance("force_eager"),
+        torch.no_grad(),
+    ):
+        for module, _ in modes:
+            module.training = False  # and not train(False), which some models override
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+            for buffer, version, old in buffers:
+                if buffer._version != version:
+                    buffer.copy_(old)

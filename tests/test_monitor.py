@@ -1,0 +1,837 @@
+"""The monitor: what it reports against a loop that measures by hand, and that nothing else changes."""
+
+import copy
+import signal
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import orthoviz as ov
+from tests.reference import polar
+
+
+def network(dropout=0.0):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 6, 3),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Flatten(),
+        nn.Linear(6 * 9, 8),
+        nn.ReLU(),
+        nn.Linear(8, 4),
+    )
+
+
+def batch(seed=0, count=12):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 2, 5, 5, generator=generator), torch.randint(4, (count,), generator=generator)
+
+
+def one_step(model, optimizer, seed=0):
+    optimizer.zero_grad()
+    images, labels = batch(seed)
+    loss = nn.functional.cross_entropy(model(images), labels)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def orthogonal_sgd(model, **options):
+    return ov.OrthogonalSGD(ov.param_groups(model), **{"lr": 0.05, "momentum": 0.9, **options})
+
+
+def wrapped(model):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    ov.orthogonalise(optimizer, model)
+    return optimizer
+
+
+def plain(model):
+    return torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+
+
+def swan(model):
+    return ov.SWAN(ov.param_groups(model), lr=0.01)
+
+
+def value(frame, quantity, stage, step=0, layer="0.weight"):
+    rows = frame.query("quantity == @quantity and stage == @stage and step == @step and layer == @layer")
+    return rows.sort_values("index")["value"].to_numpy()
+
+
+# What it reports
+
+
+@pytest.mark.parametrize("make", [plain, orthogonal_sgd, wrapped])
+def test_every_stage_is_what_a_loop_by_hand_sees(make):
+    model = network()
+    optimizer = make(model)
+    weight = model[0].weight
+    before, gradients = [], []
+    with ov.watch(
+        model, optimizer, quantities=["singular_values", "update_ratio", "step_inflation"]
+    ) as monitor:
+        for step in range(3):
+            optimizer.zero_grad()
+            images, labels = batch(step)
+            nn.functional.cross_entropy(model(images), labels).backward()
+            before.append(weight.detach().double().flatten(1).numpy().copy())
+            gradients.append(weight.grad.double().flatten(1).numpy().copy())
+            optimizer.step()
+    before.append(weight.detach().double().flatten(1).numpy().copy())
+    frame = monitor.frame()
+    velocity = 0
+    for step in range(3):
+        factor = polar(gradients[step])
+        change = before[step + 1] - before[step]
+        velocity = 0.9 * velocity + (gradients[step] if make is plain else factor)
+        right = {"raw": gradients[step], "weight": before[step], "applied": change, "momentum": velocity}
+        if make is not plain:
+            right |= {"orthogonal": factor, "momentum": velocity}
+            inflation = np.linalg.norm(factor) / np.linalg.norm(gradients[step])
+            np.testing.assert_allclose(
+                value(frame, "step_inflation", "orthogonal", step), inflation, rtol=1e-5
+            )
+        for stage, matrix in right.items():
+            s = np.linalg.svd(matrix, compute_uv=False)
+            np.testing.assert_allclose(
+                value(frame, "singular_values", stage, step), s, rtol=1e-4, err_msg=stage
+            )
+        ratio = np.linalg.norm(change) / np.linalg.norm(before[step])
+        np.testing.assert_allclose(value(frame, "update_ratio", "applied", step), ratio, rtol=1e-5)
+    stages = set(frame.query("quantity == 'singular_values'").stage)
+    assert stages == set(right)
+
+
+def test_a_watched_layer_that_the_optimiser_leaves_alone_has_its_raw_stage_too():
+    model = network()
+    optimizer = ov.OrthogonalSGD(ov.param_groups(model, convolutions_only=True), lr=0.05)
+    with ov.watch(
+        model, optimizer, quantities=["raw.singular_values", "orthogonal.singular_values"]
+    ) as monitor:
+        one_step(model, optimizer)
+    frame = monitor.frame().query("quantity == 'singular_values'")
+    assert set(frame[frame.stage == "orthogonal"].layer) == {"0.weight"}
+    assert set(frame[frame.stage == "raw"].layer) == {"0.weight", "5.weight", "7.weight"}
+
+
+def test_steps_are_counted_and_the_last_weights_seen():
+    model = network()
+    optimizer = plain(model)
+    with ov.watch(model, optimizer, every=3) as monitor:
+        for step in range(8):
+            one_step(model, optimizer, step)
+    frame = monitor.frame()
+    assert sorted(set(frame[frame.stage == "raw"].step)) == [0, 3, 6]
+    assert sorted(set(frame[frame.quantity == "mean_abs_cosine"].step)) == [0, 3, 6, 8]
+    right = ov.measures.mean_abs_cosine(model[5].weight.detach()).item()
+    assert value(frame, "mean_abs_cosine", "weight", 8, "5.weight").item() == right
+
+
+def test_two_steps_in_a_row_are_compared_even_where_few_are_measured():
+    model, twin = network(), network()
+    optimizer, other = plain(model), plain(twin)
+    with ov.watch(model, optimizer, every=4, quantities=["step_cosine"]) as monitor:
+        for step in range(6):
+            one_step(model, optimizer, step)
+    weights = []
+    for step in range(6):
+        weights.append(twin[0].weight.detach().double().clone())
+        one_step(twin, other, step)
+    a, b = (weights[5 - 1] - weights[3]).flatten(), (weights[5] - weights[4]).flatten()
+    right = (a @ b / (a.norm() * b.norm())).item()
+    found = monitor.frame().query("quantity == 'step_cosine' and layer == '0.weight'")
+    assert found.step.tolist() == [4]
+    assert found.value.item() == pytest.approx(right, rel=1e-4)
+
+
+def test_accumulated_gradients_are_seen_as_they_are_stepped_along():
+    model = network()
+    optimizer = orthogonal_sgd(model)
+    with ov.watch(model, optimizer, quantities=["raw.singular_values"]) as monitor:
+        for seed in range(3):
+            images, labels = batch(seed)
+            (nn.functional.cross_entropy(model(images), labels) / 3).backward()
+        total = model[5].weight.grad.double().numpy().copy()
+        optimizer.step()
+    s = np.linalg.svd(total, compute_uv=False)
+    found = value(monitor.frame(), "singular_values", "raw", 0, "5.weight")
+    np.testing.assert_allclose(found, s, rtol=1e-4)
+    assert monitor.step == 1
+
+
+@pytest.mark.parametrize("make", [plain, orthogonal_sgd, wrapped])
+@pytest.mark.parametrize("how", ["positional", "keyword"])
+def test_a_closures_gradient_and_loss_are_seen(make, how):
+    model = network()
+    optimizer = make(model)
+    images, labels = batch()
+    losses = []
+
+    def closure():
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(images), labels)
+        loss.backward()
+        losses.append(loss.item())
+        return loss
+
+    twin = copy.deepcopy(model)
+    nn.functional.cross_entropy(twin(images), labels).backward()
+    s = np.linalg.svd(twin[0].weight.grad.flatten(1).double().numpy(), compute_uv=False)
+    with ov.watch(model, optimizer, every=2, quantities=["raw.singular_values"]) as monitor:
+        for _ in range(2):
+            returned = optimizer.step(closure) if how == "positional" else optimizer.step(closure=closure)
+    assert returned.item() == losses[1]
+    frame = monitor.frame()
+    np.testing.assert_allclose(value(frame, "singular_values", "raw"), s, rtol=1e-4)
+    assert frame[frame.quantity == "loss"].value.tolist() == pytest.approx(losses)
+
+
+@pytest.mark.parametrize("orthogonal", [False, True])
+def test_of_a_closure_that_runs_often_the_first_gradient_counts(orthogonal):
+    model = network()
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=4)
+    if orthogonal:
+        ov.orthogonalise(optimizer, model)
+    images, labels = batch()
+    gradients = []
+
+    def closure():
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(images), labels)
+        loss.backward()
+        gradients.append(model[5].weight.grad.double().numpy().copy())
+        return loss
+
+    with ov.watch(model, optimizer, quantities=["raw.singular_values"]) as monitor:
+        optimizer.step(closure)
+    assert len(gradients) > 1
+    s = np.linalg.svd(gradients[0], compute_uv=False)
+    frame = monitor.frame()
+    np.testing.assert_allclose(value(frame, "singular_values", "raw", 0, "5.weight"), s, rtol=1e-4, atol=1e-9)
+    assert (frame.quantity == "loss").sum() == 1
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("make", [plain, orthogonal_sgd, wrapped])
+def test_a_scaled_loss_is_reported_unscaled(make, fused):
+    model = network()
+    optimizer = make(model)
+    if fused and make is not plain:
+        pytest.skip("refused by the optimiser itself, or has no fused form")
+    if fused:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    images, labels = batch()
+    twin = copy.deepcopy(model)
+    nn.functional.cross_entropy(twin(images), labels).backward()
+    s = np.linalg.svd(twin[0].weight.grad.flatten(1).double().numpy(), compute_uv=False)
+    with ov.watch(model, optimizer, quantities=["raw.singular_values"]) as monitor:
+        scaler.scale(nn.functional.cross_entropy(model(images), labels)).backward()
+        scaler.step(optimizer)
+    np.testing.assert_allclose(value(monitor.frame(), "singular_values", "raw"), s, rtol=1e-4)
+
+
+def test_grouped_layers_report_every_group_and_go_on_counting():
+    model = nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.Flatten(), nn.Linear(6 * 9, 3))
+    optimizer = orthogonal_sgd(model)
+    with ov.watch(model, optimizer, quantities=["weight.singular_values", "weight.stable_rank"]) as monitor:
+        pass
+    frame = monitor.frame()
+    right = np.concatenate(
+        [
+            np.linalg.svd(W.double().flatten(1).numpy(), compute_uv=False)
+            for W in model[0].weight.detach().split(3)
+        ]
+    )
+    np.testing.assert_allclose(value(frame, "singular_values", "weight"), right, rtol=1e-5)
+    assert len(value(frame, "stable_rank", "weight")) == 2
+
+
+def test_a_pair_of_indices_counts_row_by_row():
+    model = nn.Linear(3, 2, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[1.0, 0, 0], [1.0, 1.0, 0]]))
+    with ov.watch(model, plain(model), quantities=["weight.cosine_matrix"]) as monitor:
+        pass
+    found = value(monitor.frame(), "cosine_matrix", "weight", 0, "weight")
+    np.testing.assert_allclose(found, [1, 0.5**0.5, 0.5**0.5, 1], rtol=1e-6)
+
+
+# Activations
+
+
+def test_activations_are_what_the_model_computes_in_eval_mode():
+    model = network(dropout=0.5)
+    probe, _ = batch(7)
+    optimizer = plain(model)
+    quantities = ["dead_units", "feature_cosine", "activation_participation_ratio", "incoming_stable_rank"]
+    with ov.watch(model, optimizer, quantities=quantities, probe=probe) as monitor:
+        pass
+    frame = monitor.frame()
+    model.eval()
+    maps = model[:3](probe).detach()
+    hidden = model[:7](probe).detach()
+    assert value(frame, "dead_units", "activation").tolist() == (maps.amax((0, 2, 3)) == 0).float().tolist()
+    assert (
+        value(frame, "dead_units", "activation", 0, "5.weight").tolist()
+        == (hidden.amax(0) == 0).float().tolist()
+    )
+    cosine = ov.measures.feature_cosine(maps).item()
+    assert value(frame, "feature_cosine", "activation").item() == pytest.approx(cosine)
+    assert len(value(frame, "feature_cosine", "activation", 0, "5.weight")) == 0  # units have no map
+    l = np.linalg.eigvalsh(np.cov(hidden.double().numpy().T))
+    found = value(frame, "activation_participation_ratio", "activation", 0, "5.weight").item()
+    assert found == pytest.approx(l.sum() ** 2 / (l**2).sum(), rel=1e-4)
+    patches = nn.functional.unfold(probe, 3).transpose(1, 2).flatten(0, 1).double().numpy()
+    for layer, rows in {"0.weight": patches, "7.weight": hidden.double().numpy()}.items():
+        s = np.linalg.svd(rows, compute_uv=False)
+        found = value(frame, "incoming_stable_rank", "activation", 0, layer).item()
+        assert found == pytest.approx((s**2).sum() / s[0] ** 2, rel=1e-4)
+    assert len(value(frame, "dead_units", "activation", 0, "7.weight")) == 0  # nothing fires after the head
+
+
+def test_an_activation_that_is_a_plain_call_behind_a_shortcut_is_found():
+    """resnet20 calls relu itself, after normalisation and sum."""
+    model = ov.models.resnet20(seed=0)
+    probe = torch.randn(4, 3, 32, 32)
+    with ov.watch(model, plain(model), quantities=["dead_units"], probe=probe) as monitor:
+        pass
+    layers = set(monitor.frame().query("quantity == 'dead_units'").layer)
+    convolutions = {name for name, p in model.named_parameters() if p.ndim == 4}
+    assert layers == convolutions
+
+
+def test_a_layer_that_runs_twice_has_the_mean_of_both():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(5, 5)
+
+        def forward(self, x):
+            return torch.relu(self.layer(torch.relu(self.layer(x))))
+
+    model = Twice()
+    probe = torch.randn(3, 5)
+    once = torch.relu(model.layer(probe))
+    both = torch.stack([(h.amax(0) == 0).float() for h in (once, torch.relu(model.layer(once)))]).mean(0)
+    with ov.watch(model, plain(model), quantities=["dead_units"], probe=probe) as monitor:
+        pass
+    assert value(monitor.frame(), "dead_units", "activation", 0, "layer.weight").tolist() == both.tolist()
+
+
+@pytest.mark.parametrize("kind", ["tuple", "dict"])
+def test_a_probe_may_be_arguments(kind):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 4)
+
+        def forward(self, x, scale):
+            return self.layer(x * scale).relu()
+
+    model = Two()
+    probe = {"tuple": (torch.ones(2, 3), 2.0), "dict": {"x": torch.ones(2, 3), "scale": 2.0}}[kind]
+    with ov.watch(model, plain(model), quantities=["dead_units"], probe=probe) as monitor:
+        pass
+    assert len(value(monitor.frame(), "dead_units", "activation", 0, "layer.weight")) == 4
+
+
+# Training is the same to the last bit
+
+
+def state_after(make, train, watch, **options):
+    """Everything that training leaves, watched or not."""
+    model = network(dropout=0.3)
+    model.train(train)
+    optimizer = make(model)
+    torch.manual_seed(5)
+    if watch:
+        monitor = ov.watch(model, optimizer, quantities="everything", probe=batch(9)[0], **options).start()
+    for step in range(5):
+        one_step(model, optimizer, step)
+    if watch:
+        monitor.collect()
+        monitor.stop()
+        assert monitor.step == 5
+    assert all(module.training == train for module in model.modules())
+    buffers = [b for state in optimizer.state.values() for b in state.values() if isinstance(b, torch.Tensor)]
+    gradients = [p.grad for p in model.parameters()]
+    return [*model.state_dict().values(), *buffers, *gradients, torch.get_rng_state()]
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize(
+    "make",
+    [plain, orthogonal_sgd, wrapped, lambda model: torch.optim.AdamW(model.parameters()),
+     lambda model: orthogonal_sgd(model, order="both", weight_decay=0.1), swan],
+    ids=["plain", "orthogonal_sgd", "wrapped", "adamw", "both", "swan"],
+)  # fmt: skip
+def test_watching_changes_no_bit(make, train):
+    for one, other in zip(
+        state_after(make, train, watch=False), state_after(make, train, watch=True, every=2), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_a_probe_leaves_statistics_that_a_model_keeps_even_in_eval_mode():
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 4)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return self.layer(x + 0.1 * torch.rand_like(x)).relu()
+
+    model = Counts()
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    with ov.watch(model, plain(model), quantities=["dead_units"], probe=torch.ones(2, 3)):
+        pass
+    assert model.calls == 0
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def hooks(model, optimizer):
+    found = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()]
+    stages = optimizer._stages.hooks if hasattr(optimizer, "_stages") else {}
+    return (
+        sum(found)
+        + len(optimizer._optimizer_step_pre_hooks)
+        + len(optimizer._optimizer_step_post_hooks)
+        + len(stages)
+    )
+
+
+@pytest.mark.parametrize(
+    "how", ["stop", "leave", "exception in the block", "exception in the step", "failing probe"]
+)
+def test_nothing_is_left_hanging(how):
+    model = network()
+    optimizer = orthogonal_sgd(model)
+    probe = batch()[0]
+    if how == "stop":
+        monitor = ov.watch(model, optimizer, quantities="research", probe=probe).start()
+        one_step(model, optimizer)
+        assert hooks(model, optimizer) > 0
+        monitor.stop()
+        monitor.stop()
+    elif how == "leave":
+        with ov.watch(model, optimizer, quantities="research", probe=probe):
+            one_step(model, optimizer)
+    elif how == "exception in the block":
+        with pytest.raises(ZeroDivisionError), ov.watch(model, optimizer, quantities="research", probe=probe):
+            1 / 0  # noqa: B018
+    elif how == "exception in the step":
+        model[5].weight.grad = torch.zeros_like(model[5].weight).to_sparse()
+        with pytest.raises(TypeError, match="sparse"), ov.watch(model, optimizer):
+            optimizer.step()
+    else:
+        with pytest.raises(ValueError, match="does not take the probe"):
+            ov.watch(model, optimizer, quantities="research", probe=torch.ones(2, 3)).start()
+    assert hooks(model, optimizer) == 0
+    assert all(module.training for module in model.modules())
+
+
+def test_a_step_that_raised_is_measured_when_it_is_repeated():
+    model = network()
+    optimizer = orthogonal_sgd(model, error_if_nonfinite=True)
+    with ov.watch(model, optimizer, quantities=["raw.singular_values"]) as monitor:
+        images, labels = batch()
+        nn.functional.cross_entropy(model(images), labels).backward()
+        good = model[0].weight.grad.clone()
+        model[0].weight.grad = torch.full_like(good, torch.nan)
+        with pytest.raises(RuntimeError, match="NaN"):
+            optimizer.step()
+        model[0].weight.grad = good
+        optimizer.step()
+    assert monitor.step == 1
+    s = np.linalg.svd(good.flatten(1).double().numpy(), compute_uv=False)
+    np.testing.assert_allclose(value(monitor.frame(), "singular_values", "raw"), s, rtol=1e-4)
+
+
+def test_a_measurement_that_fails_ends_the_watching_and_not_the_training():
+    class Moody(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 4)
+            self.calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            if not self.training and self.calls > 2:
+                raise RuntimeError("not today")
+            return self.layer(x).relu()
+
+    def train():
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.ones(2, 3)).sum().backward()
+            optimizer.step()
+
+    model = Moody()
+    optimizer = plain(model)
+    monitor = ov.watch(model, optimizer, quantities=["dead_units"], probe=torch.ones(2, 3)).start()
+    with pytest.warns(UserWarning, match=r"stopped watching at step 0: .*not today"):
+        train()
+    assert model.training
+    assert not optimizer._optimizer_step_post_hooks
+    assert monitor.frame().empty
+
+
+# Models and loops of many kinds
+
+
+@pytest.mark.parametrize("how", ["whole", "in place"])
+def test_a_compiled_model_is_watched_like_the_model(how):
+    model, twin = network(), network()
+    optimizer, other = orthogonal_sgd(model), orthogonal_sgd(twin)
+    if how == "whole":
+        compiled = torch.compile(model, backend="eager")
+    else:
+        model.compile(backend="eager")
+        compiled = model
+    frames = []
+    for network_, optimizer_ in ((compiled, optimizer), (twin, other)):
+        with ov.watch(network_, optimizer_, quantities="research", probe=batch(3)[0]) as monitor:
+            for step in range(3):
+                one_step(network_, optimizer_, step)
+        frames.append(monitor.frame())
+    pd.testing.assert_frame_equal(*frames)
+
+
+def test_a_compiled_step_is_watched_too():
+    model = network()
+    optimizer = orthogonal_sgd(model, method="newton_schulz")
+    compiled = torch.compile(lambda: one_step(model, optimizer), backend="eager")
+    with ov.watch(model, optimizer, quantities=["raw.singular_values"]) as monitor:
+        for _ in range(3):
+            compiled()
+    assert monitor.step == 3
+    assert sorted(set(monitor.frame().query("stage == 'raw'").step)) == [0, 1, 2]
+
+
+def test_shared_skipped_and_frozen_layers():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shared = nn.Linear(4, 4)
+            self.again = self.shared
+            self.skipped = nn.Linear(4, 4)
+            self.frozen = nn.Linear(4, 4).requires_grad_(False)
+
+        def forward(self, x):
+            return self.frozen(self.again(self.shared(x).relu()))
+
+    model = Odd()
+    optimizer = plain(model)
+    with ov.watch(model, optimizer, quantities=["stable_rank"]) as monitor:
+        optimizer.zero_grad()
+        model(torch.randn(3, 4)).square().sum().backward()
+        optimizer.step()
+    frame = monitor.frame().query("quantity == 'stable_rank' and step == 0")
+    assert set(frame[frame.stage == "weight"].layer) == {"shared.weight", "skipped.weight", "frozen.weight"}
+    assert (
+        set(frame[frame.stage == "raw"].layer)
+        == set(frame[frame.stage == "applied"].layer)
+        == {"shared.weight"}
+    )
+
+
+def test_without_an_optimiser_one_asks():
+    model = network()
+    images, labels = batch()
+    monitor = ov.watch(model, quantities=["raw.stable_rank", "weight.stable_rank"])
+    monitor.collect()
+    nn.functional.cross_entropy(model(images), labels).backward()
+    monitor.step, monitor.epoch = 10, 2
+    monitor.collect()
+    frame = monitor.frame().query("quantity == 'stable_rank'")
+    assert set(frame[frame.step == 0].stage) == {"weight"}
+    assert set(frame[frame.step == 10].stage) == {"weight", "raw"}
+    assert set(frame[frame.step == 10].epoch) == {2}
+
+
+def test_only_the_layers_asked_for():
+    model = network()
+    monitor = ov.watch(model, plain(model), layers=["5", "7.w*"])
+    assert [layer.name for layer in monitor._layers] == ["5.weight", "7.weight"]
+
+
+def test_numbers_that_are_not_finite_are_kept_as_they_are():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with ov.watch(model, optimizer, quantities=["raw.stable_rank"]) as monitor:
+        for p in model.parameters():
+            p.grad = torch.full_like(p, torch.nan)
+        monitor.log(loss=torch.inf)
+        optimizer.step()
+    frame = monitor.frame()
+    assert value(frame, "stable_rank", "raw").item() != value(frame, "stable_rank", "raw").item()
+    assert frame[frame.quantity == "loss"].value.item() == np.inf
+
+
+def test_fit_tells_the_monitor_loss_and_epoch():
+    data = ov.datasets.load("digits").subset(120, 40)
+    model = ov.models.digits_cnn(seed=0)
+    optimizer = orthogonal_sgd(model)
+    with ov.watch(model, optimizer, every=2) as monitor:
+        run = ov.training.fit(
+            model, optimizer, data, epochs=2, batch_size=60, monitor=monitor, progress=False
+        )
+    frame = monitor.frame()
+    losses = frame[frame.quantity == "loss"]
+    assert losses.step.tolist() == [0, 1, 2, 3]
+    assert losses.epoch.tolist() == [0, 0, 1, 1]
+    means = losses.groupby("epoch").value.mean()
+    np.testing.assert_allclose(means, run.history.train_loss[1:], rtol=1e-6)
+    weights = frame[(frame.quantity == "mean_abs_cosine") & (frame.layer == "0.weight")]
+    assert list(zip(weights.step, weights.epoch, strict=True)) == [(0, 0), (2, 1), (4, 2)]
+
+
+def test_labels_say_which_optimiser():
+    model = network()
+    names = [ov.watch(model, make(model), run="a", seed=3).frame for make in (plain, orthogonal_sgd, wrapped)]
+    del names
+    labels = [ov.watch(model, make(model))._labels.optimizer for make in (plain, orthogonal_sgd, wrapped)]
+    assert labels == ["SGD", "orthogonal SGD", "orthogonal SGD"]
+
+
+TEN = {
+    "torchvision vgg11": lambda: (tv("vgg11"), torch.randn(2, 3, 32, 32)),
+    "torchvision resnet18": lambda: (tv("resnet18"), torch.randn(2, 3, 32, 32)),
+    "torchvision densenet121": lambda: (tv("densenet121"), torch.randn(2, 3, 32, 32)),
+    "torchvision regnet_x_400mf": lambda: (tv("regnet_x_400mf"), torch.randn(2, 3, 32, 32)),
+    "torchvision mobilenet_v2": lambda: (tv("mobilenet_v2"), torch.randn(2, 3, 32, 32)),
+    "timm vit_tiny": lambda: (timm("vit_tiny_patch16_224"), torch.randn(2, 3, 224, 224)),
+    "timm mixer": lambda: (timm("mixer_s32_224"), torch.randn(2, 3, 224, 224)),
+    "U-Net with transposed convolutions": lambda: (UNet(), torch.randn(2, 3, 16, 16)),
+    "LSTM": lambda: (Reader(), torch.randn(2, 7, 5)),
+    "shared layers": lambda: (Shared(), torch.randn(2, 6)),
+}
+
+
+def tv(name):
+    return getattr(pytest.importorskip("torchvision").models, name)(num_classes=10)
+
+
+def timm(name):
+    return pytest.importorskip("timm").create_model(name, num_classes=10)
+
+
+class UNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down, self.deep = (
+            nn.Conv2d(3, 8, 3, stride=2, padding=1),
+            nn.Conv2d(8, 12, 3, stride=2, padding=1),
+        )
+        self.up, self.out = nn.ConvTranspose2d(12, 8, 2, stride=2), nn.ConvTranspose2d(8, 3, 2, stride=2)
+
+    def forward(self, x):
+        h = self.down(x).relu()
+        return self.out((self.up(self.deep(h).relu()) + h).relu()).mean((2, 3))
+
+
+class Reader(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(5, 6, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+class Shared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.norm, self.head = nn.Linear(6, 6), nn.LayerNorm(6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        for _ in range(3):
+            x = self.norm(x + torch.tanh(self.layer(x)))
+        return self.head(x)
+
+
+@pytest.mark.parametrize("name", TEN)
+@pytest.mark.slow
+def test_a_step_of_models_of_many_kinds(name):
+    torch.manual_seed(0)
+    model, inputs = TEN[name]()
+    groups = ov.param_groups(model, overrides={"classifier.*": "skip"} if "vgg" in name else None)
+    optimizer = ov.OrthogonalSGD(groups, lr=0.01, momentum=0.9, method="fast")
+    matrices = [d.name for d in groups.decisions if d.layout]
+    with (
+        ov.watch(model, optimizer, quantities="research", probe=inputs, layers=matrices) as monitor,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("error")
+        model(inputs).square().mean().backward()
+        optimizer.step()
+    frame = monitor.frame()
+    for stage in ("raw", "orthogonal", "momentum", "applied"):
+        rows = frame[(frame.stage == stage) & (frame.quantity == "singular_values") & (frame.step == 0)]
+        trained = [name for name in matrices if model.get_parameter(name).grad is not None]
+        assert list(dict.fromkeys(rows.layer)) == trained
+        assert rows.value.notna().all()
+    units = frame[(frame.quantity == "dead_units") & (frame.step == 0)]
+    assert len(units) or name in ("LSTM",)
+
+
+# Frames and files
+
+
+@pytest.fixture
+def monitored():
+    model = network()
+    optimizer = orthogonal_sgd(model)
+    with ov.watch(
+        model, optimizer, quantities="research", probe=batch()[0], run='a, "b"\nNA', seed=4
+    ) as monitor:
+        for step in range(3):
+            monitor.log(loss=[0.1, float("nan"), float("-inf")][step])
+            one_step(model, optimizer, step)
+            monitor.epoch = step
+    return monitor
+
+
+def test_the_frame_is_tidy(monitored):
+    frame = monitored.frame()
+    assert tuple(frame.columns) == ov.monitor.COLUMNS
+    for key in ("run", "optimizer", "layer", "stage", "quantity"):
+        assert isinstance(frame[key].dtype, pd.CategoricalDtype)
+    assert frame.step.is_monotonic_increasing
+    assert frame.epoch.isna().sum() == (frame.step == 0).sum()
+    assert set(frame.seed) == {4}
+    keys = ["step", "layer", "stage", "quantity", "index"]
+    assert not frame.duplicated(keys).any()
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet"])
+def test_files_give_the_frame_back_without_loss(monitored, kind, tmp_path):
+    path = tmp_path / f"run.{kind}"
+    (monitored.to_parquet if kind == "parquet" else monitored.to_csv)(path)
+    pd.testing.assert_frame_equal(ov.monitor.read(path), monitored.frame(), check_exact=True)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_several_runs_are_joined_with_their_labels(tmp_path):
+    for name in ("one", "two"):
+        model = network()
+        with ov.watch(model, plain(model), run="named" if name == "two" else "") as monitor:
+            one_step(model, plain(model))
+        monitor.to_csv(tmp_path / f"{name}.csv")
+    frame = ov.monitor.read(tmp_path / "one.csv", tmp_path / "two.csv")
+    assert set(frame.run) == {"one", "named"}
+    assert isinstance(frame.layer.dtype, pd.CategoricalDtype)
+    assert len(frame) == sum(len(ov.monitor.read(tmp_path / f"{name}.csv")) for name in ("one", "two"))
+
+
+def test_a_killed_run_keeps_what_it_had(tmp_path):
+    script = textwrap.dedent("""
+        import os, sys, signal, torch, orthoviz as ov
+        model = torch.nn.Linear(5, 4)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with ov.watch(model, optimizer, every=2, stream=sys.argv[1], run="killed") as monitor:
+            for step in range(100):
+                optimizer.zero_grad()
+                monitor.log(loss=float(step))
+                model(torch.ones(2, 5)).square().sum().backward()
+                optimizer.step()
+                if step == 8:
+                    os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "run")], capture_output=True, text=True
+    )
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    frame = ov.monitor.read(tmp_path / "run")
+    assert sorted(set(frame[frame.stage == "raw"].step)) == [0, 2, 4, 6, 8]
+    assert frame[frame.quantity == "loss"].value.tolist() == [float(i) for i in range(9)]
+    assert set(frame.run) == {"killed"}
+    model = network()
+    with pytest.raises(ValueError, match="is not empty"):
+        ov.watch(model, plain(model), stream=tmp_path / "run").start()
+
+
+def test_a_stream_is_the_frame_and_does_not_stay_in_memory(tmp_path):
+    frames = []
+    for stream in (None, tmp_path / "run"):
+        model = network()
+        optimizer = plain(model)
+        with ov.watch(model, optimizer, stream=stream) as monitor:
+            for step in range(3):
+                monitor.log(loss=one_step(model, optimizer, step))
+        frames.append(monitor.frame())
+    pd.testing.assert_frame_equal(*frames)
+    assert not monitor._records
+
+
+def test_a_folder_that_goes_away_ends_the_stream_and_not_the_training(tmp_path):
+    model = network()
+    optimizer = plain(model)
+    with ov.watch(model, optimizer, stream=tmp_path / "run"):
+        one_step(model, optimizer)
+        (tmp_path / "run").rename(tmp_path / "elsewhere")  # no chmod would stop root
+        with pytest.warns(UserWarning, match="stopped watching at step 1"):
+            one_step(model, optimizer)
+        one_step(model, optimizer)
+    assert set(ov.monitor.read(tmp_path / "elsewhere").step) == {0}
+
+
+def test_tensorboard_reads_what_was_written(monitored, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    monitored.to_tensorboard(tmp_path)
+    events = accumulator.EventAccumulator(str(tmp_path), {"histograms": 0}).Reload()
+    frame = monitored.frame()
+    scalars = events.Scalars("update_ratio/applied/0.weight")
+    right = frame.query("quantity == 'update_ratio' and layer == '0.weight'")
+    assert [event.step for event in scalars] == right.step.tolist()
+    np.testing.assert_allclose([event.value for event in scalars], right.value, rtol=1e-6)
+    assert len(events.Histograms("singular_values/raw/5.weight")) == 3
+
+
+# What cannot be
+
+
+def test_what_cannot_be_watched_is_refused(tmp_path):
+    model = network()
+    optimizer = plain(model)
+    with pytest.raises(ValueError, match="every must be at least 1, got 0"):
+        ov.watch(model, optimizer, every=0)
+    with pytest.raises(ValueError, match="'lecture', 'research', 'everything'"):
+        ov.watch(model, optimizer, quantities="all")
+    with pytest.raises(ValueError, match=r"no quantity 'stable_ranks'; there is: stable_rank"):
+        ov.watch(model, optimizer, quantities=["stable_ranks"])
+    with pytest.raises(ValueError, match=r"no quantity 'raw\.dead_units'"):
+        ov.watch(model, optimizer, quantities=["raw.dead_units"])
+    with pytest.raises(ValueError, match=r"'conv\*' fits no matrix; there is, for example"):
+        ov.watch(model, optimizer, layers="conv*")
+    with pytest.raises(ValueError, match="none of the model's parameters"):
+        ov.watch(model, plain(network()))
+    with pytest.raises(ValueError, match="no weight matrix"):
+        ov.watch(nn.LayerNorm(3))
+    with pytest.warns(UserWarning, match="without a probe there is no dead_units, feature_cosine"):
+        monitor = ov.watch(model, optimizer, quantities="research")
+    with monitor, pytest.raises(RuntimeError, match="watching already"):
+        monitor.start()
+    with pytest.raises(ValueError, match=r"loss must be a single number, got shape \(2,\)"):
+        monitor.log(loss=torch.ones(2))
+    with pytest.raises(ValueError, match="stable_rank is measured by the monitor"):
+        monitor.log(stable_rank=1)
+    with pytest.raises(FileNotFoundError):
+        ov.monitor.read(tmp_path)
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="got a, b"):
+        ov.monitor.read(tmp_path / "other.csv")
