@@ -9,7 +9,7 @@ BIN := .venv/bin
 TORCH ?= $(patsubst .venv/.ready-%,%,$(wildcard .venv/.ready-*))
 READY := .venv/.ready$(if $(TORCH),-$(TORCH))
 
-.PHONY: lab test check lint lock pairs bench-loop bench-optim bench-polar bench-ranks
+.PHONY: lab test check lint lock pairs bench-loop bench-monitor bench-optim bench-polar bench-ranks
 
 lab: $(READY)
 	@$(BIN)/orthoviz lab
@@ -31,6 +31,9 @@ lock: $(READY)
 
 bench-loop: $(READY)
 	$(BIN)/python -m benchmarks.loop
+
+bench-monitor: $(READY)
+	$(BIN)/python -m benchmarks.monitor
 
 bench-optim: $(READY)
 	$(BIN)/python -m benchmarks.optim

@@ -4,6 +4,10 @@ Colours are from Okabe & Ito's palette, which colour-blind readers can tell apar
 line style of its own, for print in black and white.
 """
 
+from collections.abc import Iterable
+from itertools import cycle
+from typing import Any
+
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -21,8 +25,22 @@ MODES = {10.0: ("#CC79A7", "-"), 3.0: (ORTHOGONAL, "--"), 1.0: ("#009E73", "-.")
 
 COLOURS = {"SGD": SGD, "orthogonal SGD": ORTHOGONAL, "control": RANDOM}
 """Palette by optimiser's name, for seaborn's ``palette=``."""
-DASHES = {"SGD": (4, 1.5), "orthogonal SGD": "", "control": (1, 1)}
+DASHES: dict[str, Any] = {"SGD": (4, 1.5), "orthogonal SGD": "", "control": (1, 1)}
 """Line style by optimiser's name, for seaborn's ``dashes=``."""
+
+_OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
+_PATTERNS: tuple[Any, ...] = ((6, 1.5, 1, 1.5), (2, 1.5), (8, 2), (3, 1, 1, 1, 1, 1), "")
+
+
+def look(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour and line style for each name, as ``palette=`` and ``dashes=``: known names keep theirs."""
+    names = list(dict.fromkeys(names))
+    others = cycle(zip(_OTHERS, _PATTERNS, strict=True))
+    new = {name: next(others) for name in names if name not in COLOURS}
+    return {
+        "palette": {name: COLOURS.get(name) or new[name][0] for name in names},
+        "dashes": {name: DASHES[name] if name in DASHES else new[name][1] for name in names},
+    }
 
 
 def new_figure(width: float, height: float, columns: tuple[float, ...] = (1,)) -> tuple[Figure, list[Axes]]:

@@ -1,0 +1,57 @@
+"""The paper's figures, from one's own runs."""
+
+from collections.abc import Callable
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from orthoviz.plots.frames import finals, need, told
+from orthoviz.plots.steps import compare, feature_cosine, filter_cosine, over_steps, training_curves
+
+
+def _batch_size(data: pd.DataFrame, ax: Axes | None) -> Figure:
+    need(data, "optimizer", "batch_size", "test_accuracy")
+    figure, panel = finals(data, "batch_size", hue="optimizer", chance=0.1, ax=ax)
+    last = data[data["epoch"] == data["epoch"].max()] if "epoch" in data else data
+    smallest = last[last["batch_size"] == last["batch_size"].min()]
+    means = smallest.groupby("optimizer", observed=True)["test_accuracy"].mean()
+    panel.set_title(f"At batch size {smallest['batch_size'].iloc[0]}: {told(dict(means))}", fontsize=11)
+    return figure
+
+
+_FIGURES: dict[str, Callable[[pd.DataFrame, Axes | None], Figure]] = {
+    "speedup": lambda data, ax: compare(data, "test_accuracy", ax=ax),
+    "imagenet": lambda data, ax: training_curves(data, chance=1e-3, ax=ax),
+    "barlow": lambda data, ax: compare(data, "train_loss", ax=ax),
+    "batch_size": _batch_size,
+    "filter_cosine": lambda data, ax: filter_cosine(data, ax=ax),
+    "feature_cosine": lambda data, ax: feature_cosine(data, ax=ax),
+    "dead_parameters": lambda data, ax: over_steps(data, "dead_parameters", stage="raw", ax=ax),
+}
+
+
+def paper_figure(name: str, data: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
+    """One of the paper's figures, from your own runs.
+
+    =================  ==========================================================  =======================
+    name               shows                                                       data
+    =================  ==========================================================  =======================
+    "speedup"          accuracy by epoch, its Figure 1                             histories of fit
+    "imagenet"         accuracy and loss by epoch                                  histories of fit
+    "barlow"           loss by epoch                                               histories
+    "batch_size"       final accuracy by batch size                                histories, ``batch_size``
+    "filter_cosine"    mean absolute cosine of filters, its Figure 6               a monitor's frame
+    "feature_cosine"   mean absolute cosine of feature maps, its Figure 7          a monitor's frame
+    "dead_parameters"  share of gradients up to 1e-4                               a monitor's frame
+    =================  ==========================================================  =======================
+
+    Several runs stand below one another, told apart by the column ``optimizer``. What chance would give is
+    drawn too.
+
+    Raises:
+        ValueError: there is no such figure; the data lacks what it needs.
+    """
+    if name not in _FIGURES:
+        raise ValueError(f"name must be one of {', '.join(_FIGURES)}, got {name!r}")
+    return _FIGURES[name](data, ax)

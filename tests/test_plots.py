@@ -1,0 +1,287 @@
+"""The plots: what stands in a figure against numbers computed directly, and what is refused."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from torch import nn
+
+import orthoviz as ov
+from tests.test_monitor import batch, one_step, orthogonal_sgd, plain
+
+P = ov.plots
+
+
+@pytest.fixture(scope="module")
+def frame():
+    """Two optimisers, two seeds each, everything."""
+    frames = []
+    for seed in (0, 1):
+        for make in (plain, orthogonal_sgd):
+            torch.manual_seed(seed)
+            model = nn.Sequential(nn.Conv2d(2, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(54, 4))
+            optimizer = make(model)
+            options = {"quantities": "everything", "probe": batch(9)[0], "seed": seed}
+            with ov.watch(model, optimizer, **options) as monitor:
+                for step in range(4):
+                    monitor.log(loss=one_step(model, optimizer, step))
+            frames.append(monitor.frame())
+    return ov.monitor.join(*frames)
+
+
+@pytest.fixture(scope="module")
+def history():
+    rows = [
+        {"optimizer": name, "lr": lr, "seed": seed, "epoch": epoch, "batch_size": 64 if lr < 0.05 else 256,
+         "train_loss": 2 - epoch * lr, "test_loss": 2 - epoch * lr + 0.01 * seed,
+         "test_accuracy": 0.2 + epoch * lr + 0.01 * seed + (0.2 if "orth" in name else 0)}
+        for name in ("SGD", "orthogonal SGD") for lr in (0.01, 0.1) for seed in (0, 1) for epoch in range(3)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def drawn(figure, panel=0):
+    """The lines of a panel that are data, by label or colour."""
+    return [line for line in figure.axes[panel].get_lines() if len(line.get_xdata()) > 2]
+
+
+def title(figure):
+    return figure.get_suptitle() or figure.axes[0].get_title()
+
+
+STEPS = {
+    "filter_cosine": ("mean_abs_cosine", "weight"),
+    "feature_cosine": ("feature_cosine", "activation"),
+    "dead_units": ("dead_units", "activation"),
+    "rank": ("effective_rank", "raw"),
+    "update_ratio": ("update_ratio", "applied"),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_lines_are_means_over_seeds_beside_a_grey_baseline(frame, name):
+    quantity, stage = STEPS[name]
+    figure = getattr(P, name)(frame, layer="0.weight")
+    rows = frame[(frame.quantity == quantity) & (frame.stage == stage) & (frame.layer == "0.weight")]
+    right = rows.groupby(["optimizer", "step"], observed=True).value.mean()
+    for line, optimizer in zip(drawn(figure), ("SGD", "orthogonal SGD"), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), right[optimizer], rtol=1e-9)
+        assert line.get_color() == P.COLOURS[optimizer]
+    grey = [line for line in figure.axes[0].get_lines() if line.get_color() == P.RANDOM]
+    assert grey
+    assert "SGD" in title(figure)
+    assert figure.axes[0].get_xlabel() == "step"
+    assert figure.axes[0].get_ylabel()
+
+
+def test_filters_are_drawn_over_the_band_of_random_ones(frame):
+    figure = P.filter_cosine(frame, layer="0.weight")
+    chance = ov.measures.random_cosine(6, 18)
+    (band,) = [p for p in figure.axes[0].patches if p.get_alpha() == 0.3]
+    low, high = band.get_extents().transformed(figure.axes[0].transData.inverted()).get_points()[:, 1]
+    assert (low, high) == pytest.approx(
+        (chance.mean - 2 * chance.deviation, chance.mean + 2 * chance.deviation)
+    )
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert "random" in texts
+    assert "Welch's floor" not in texts
+
+
+def test_welchs_floor_is_drawn_with_the_rms_alone():
+    model = nn.Linear(3, 8)
+    with ov.watch(model, plain(model), quantities=["weight.rms_cosine", "weight.mean_abs_cosine"]) as monitor:
+        pass
+    texts = [text.get_text() for text in P.filter_cosine(monitor.frame(), rms=True).axes[0].texts]
+    assert "Welch's floor" in texts
+    texts = [text.get_text() for text in P.filter_cosine(monitor.frame()).axes[0].texts]
+    assert "Welch's floor" not in texts
+
+
+def test_every_layer_gets_a_panel_and_of_many_six_evenly_spaced(frame):
+    assert len(P.filter_cosine(frame).axes) == 2
+    model = nn.Sequential(*(nn.Linear(3, 3) for _ in range(11)))
+    with ov.watch(model, plain(model)) as monitor:
+        pass
+    figure = P.filter_cosine(monitor.frame())
+    assert [ax.get_title() for ax in figure.axes] == [f"{i}.weight" for i in (0, 2, 4, 6, 8, 10)]
+    assert "6 of 11 layers" in title(figure)
+
+
+def test_any_quantity_over_steps_or_epochs(frame):
+    loss = frame[frame.quantity == "loss"]
+    figure = P.over_steps(loss)
+    right = loss.groupby(["optimizer", "step"], observed=True).value.mean()
+    np.testing.assert_allclose(drawn(figure)[0].get_ydata(), right["SGD"], rtol=1e-9)
+    assert title(figure).startswith("loss (nats) at the end: SGD")
+
+
+def test_a_figure_can_be_drawn_on_given_axes(frame, history):
+    calls = [
+        lambda ax: P.filter_cosine(frame, layer="0.weight", ax=ax),
+        lambda ax: P.over_steps(frame, "loss", ax=ax),
+        lambda ax: P.training_curves(history, ax=ax),
+        lambda ax: P.lr_flatness(history, ax=ax),
+        lambda ax: P.compare(history, ax=ax),
+        lambda ax: P.spectra(one(frame), ax=ax),
+        lambda ax: P.stage_spectra(one(frame), ax=ax),
+        lambda ax: P.cosine_matrix(torch.randn(5, 9), ax=ax),
+        lambda ax: P.filters(torch.randn(5, 3, 3, 3), ax=ax),
+        lambda ax: P.gain_per_direction(torch.eye(4), torch.randn(4, 4), ax=ax),
+        lambda ax: P.cka_matrix({"a": torch.randn(9, 4)}, ax=ax),
+        lambda ax: P.paper_figure("batch_size", history, ax=ax),
+    ]
+    for call in calls:
+        figure, (left, right) = P.new_figure(8, 3, (1, 1))
+        assert call(left) is figure
+        assert left.has_data()
+        assert left.get_title()
+        assert not right.has_data()
+
+
+def one(frame):
+    return frame[(frame.optimizer == "orthogonal SGD") & (frame.seed == 0)]
+
+
+def test_a_waterfall_is_the_spectrum_relative_to_its_largest(frame):
+    figure = P.spectra(one(frame), layer="0.weight")
+    rows = one(frame).query("quantity == 'singular_values' and stage == 'raw' and layer == '0.weight'")
+    first = rows[rows.step == 0].sort_values("index").value.to_numpy()
+    np.testing.assert_allclose(drawn(figure)[0].get_ydata(), first / first[0], rtol=1e-9)
+    image = figure.axes[1].get_images()[0].get_array()
+    np.testing.assert_allclose(image[:, 0], np.log10(first / first[0]), atol=1e-6)
+    gaussian = [line for line in figure.axes[0].get_lines() if line.get_label() == "random matrix"]
+    assert gaussian[0].get_color() == P.RANDOM
+    energy = np.cumsum(first**2) / (first**2).sum()
+    assert f"half of the energy in {int((energy < 0.5).sum()) + 1} of 6" in title(figure)
+
+
+def test_the_marks_of_the_momentum_meter(frame):
+    figure = P.stage_spectra(one(frame), layer="0.weight", step=2, momentum=0.9)
+    heights = sorted(
+        line.get_ydata()[0] for line in figure.axes[0].get_lines() if line.get_color() == P.RANDOM
+    )
+    np.testing.assert_allclose(heights, [1, 1 / math.sqrt(1 - 0.81), 10], rtol=1e-9)
+    rows = one(frame).query("quantity == 'singular_values' and stage == 'momentum' and layer == '0.weight'")
+    right = rows[rows.step == 2].sort_values("index").value.to_numpy()
+    (line,) = [line for line in figure.axes[0].get_lines() if line.get_label() == "momentum"]
+    np.testing.assert_allclose(line.get_ydata(), right, rtol=1e-9)
+
+
+def test_clustering_puts_alike_rows_side_by_side():
+    a, b = torch.randn(2, 30)
+    noise = 0.01 * torch.randn(4, 30)
+    W = torch.stack([a, b, a, -b]) + noise
+    image = P.cosine_matrix(W, cluster=True).axes[0].get_images()[0].get_array()
+    assert abs(image[0, 1]) > 0.9
+    assert abs(image[2, 3]) > 0.9
+    plain_order = P.cosine_matrix(W).axes[0].get_images()[0].get_array()
+    np.testing.assert_allclose(plain_order, ov.measures.cosine_matrix(W), atol=1e-6)
+
+
+def test_likeness_of_layers_stands_beside_chance():
+    X, Y = torch.randn(60, 5), torch.randn(60, 8)
+    figure = P.cka_matrix({"x": X, "y": Y}, {"x": X, "z": Y + 0.1})
+    own, chance = (ax.get_images()[0].get_array() for ax in figure.axes[:2])
+    assert own[0, 0] == pytest.approx(1)
+    assert own[1, 1] == pytest.approx(1)
+    assert own[0, 1] == pytest.approx(ov.measures.minibatch_cka([(X, Y + 0.1)]).item())
+    assert np.abs(chance).max() < 0.2
+
+
+def test_the_gain_of_each_direction_beside_the_stretched_gradient():
+    G = torch.diag(torch.tensor([4.0, 2.0, 1.0]))
+    figure = P.gain_per_direction({"exact": ov.polar_factor(G), "half": ov.polar_factor(G) / 2}, G)
+    by_label = {line.get_label(): line for line in figure.axes[0].get_lines()}
+    np.testing.assert_allclose(by_label["exact"].get_ydata(), 1, rtol=1e-6)
+    np.testing.assert_allclose(by_label["half"].get_ydata(), 0.5, rtol=1e-6)
+    stretched = np.array([4, 2, 1]) * math.sqrt(3 / 21)
+    np.testing.assert_allclose(by_label["gradient, stretched"].get_ydata(), stretched, rtol=1e-6)
+
+
+def test_a_gallery_shows_every_filter_once():
+    weight = torch.randn(7, 3, 2, 2)
+    sheet = P.filters(weight).axes[0].get_images()[0].get_array()
+    shown = sheet.shape[0] * sheet.shape[1] - (np.asarray(sheet) == 1).all(-1).sum()
+    assert shown == 7 * 4
+    with pytest.raises(ValueError, match=r"got shape \(3, 4\)"):
+        P.filters(torch.ones(3, 4))
+
+
+def test_better_is_said_only_where_seeds_do_not_overlap(history):
+    small = history[history.lr == 0.01]
+    assert title(P.compare(small)).startswith("orthogonal SGD better: orthogonal SGD 0.425, SGD 0.225")
+    mixed = small.assign(test_accuracy=small.test_accuracy.where(small.seed == 0, 0.9 - small.test_accuracy))
+    assert title(P.compare(mixed)).startswith("not separated")
+    assert "one run each" in title(P.compare(small[small.seed == 0]))
+    better = title(
+        P.compare(history[history.seed == 0].rename(columns={"lr": "hue"}), "test_loss", hue="hue")
+    )
+    assert better.startswith("0.1 better")
+
+
+def test_flatness_and_curves_name_their_best(history):
+    assert "SGD 0.405 (lr 0.1), orthogonal SGD 0.605 (lr 0.1)" in title(P.lr_flatness(history))
+    figure = P.training_curves(history[history.lr == 0.1])
+    assert len(figure.axes) == 2
+    assert "SGD 0.405" in title(figure)
+
+
+@pytest.mark.parametrize("name", ["speedup", "imagenet", "barlow", "batch_size"])
+def test_the_papers_figures_from_histories(history, name):
+    assert (
+        P.paper_figure(name, history[history.lr == 0.1] if name != "batch_size" else history)
+        .axes[0]
+        .has_data()
+    )
+
+
+@pytest.mark.parametrize("name", ["filter_cosine", "feature_cosine", "dead_parameters"])
+def test_the_papers_figures_from_a_monitor(frame, name):
+    assert P.paper_figure(name, frame).axes[0].has_data()
+
+
+def test_names_keep_their_look_and_others_differ():
+    look = P.look(["SGD", "orthogonal SGD", "Adam", "SGD, lr 0.1"])
+    assert look["palette"]["SGD"] == P.SGD
+    assert len({str(v) for v in look["palette"].values()}) == 4
+    assert len({str(v) for v in look["dashes"].values()}) == 4
+    assert len(P.look([f"run {i}" for i in range(9)])["palette"]) == 9
+
+
+def test_what_cannot_be_drawn_is_refused(frame, history):
+    with pytest.raises(ValueError, match=r"there is no nonsense in the frame; there is: .*mean_abs_cosine"):
+        P.over_steps(frame, "nonsense")
+    with pytest.raises(ValueError, match=r"layer 'conv' in the frame; there is: 0.weight, 3.weight"):
+        P.filter_cosine(frame, layer="conv")
+    with pytest.raises(ValueError, match=r"5 stages, .*: choose one with stage="):
+        P.over_steps(frame, "stable_rank")
+    with pytest.raises(ValueError, match="choose one with quantity="):
+        P.over_steps(frame)
+    with pytest.raises(ValueError, match="ax takes one layer"):
+        P.filter_cosine(frame, ax=P.new_figure(3, 3)[1][0])
+    with pytest.raises(ValueError, match="several runs"):
+        P.spectra(frame)
+    with pytest.raises(ValueError, match="step must be one of 0, 1, 2, 3, got 99"):
+        P.stage_spectra(one(frame), step=99)
+    with pytest.raises(ValueError, match="name must be one of speedup"):
+        P.paper_figure("figure 1", history)
+    with pytest.raises(ValueError, match="needs a column batch_size"):
+        P.paper_figure("batch_size", history.drop(columns="batch_size"))
+    with pytest.raises(ValueError, match="needs a column optimizer"):
+        P.filter_cosine(frame.drop(columns="optimizer"))
+    with pytest.raises(ValueError, match="needs a column quantity, value, layer, stage"):
+        P.filter_cosine(history)
+
+
+def test_figures_stay_out_of_pyplots_memory(frame):
+    import matplotlib.pyplot as plt
+
+    before = plt.get_fignums()
+    figure = P.filter_cosine(frame)
+    assert isinstance(figure, Figure)
+    assert not isinstance(figure.axes[0], AxesImage)
+    assert plt.get_fignums() == before
