@@ -3,9 +3,9 @@
     make bench-monitor
 
 BasicCNN at batch 256 and resnet18 at batch 128 (its ImageNet stem unchanged), 32 x 32 images, on a batch
-that is ready in memory; twenty steps a loop, measured at steps 0 and 10. Each figure is a median over rounds
-of the ratio to the same loop unwatched in the same round; a round takes all contenders in turn. Cockpit
-watches SGD with its economy preset; it is left out where it is not installed (pip install
+that is ready in memory; twenty and ten steps a loop, measured every ten. Each figure is a median over
+rounds of the ratio to the same loop unwatched in the same round; a round takes all contenders in turn.
+Cockpit watches SGD with its economy preset; it is left out where it is not installed (pip install
 cockpit-for-pytorch).
 
 Also how long a frame of a million values takes, as a share of a second.
@@ -33,19 +33,22 @@ import orthoviz as ov
 from benchmarks.common import provenance, seconds, store
 from orthoviz.monitor.frames import Labels, Record, frame_of
 
-STEPS = 20
-MODELS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
-    "BasicCNN": (lambda: ov.models.basic_cnn(seed=0), 256, 25),
-    "resnet18": (lambda: torchvision.models.resnet18(num_classes=10), 128, 3),
+MODELS: dict[str, tuple[Callable[[], nn.Module], int, int, int]] = {
+    "BasicCNN": (lambda: ov.models.basic_cnn(seed=0), 256, 20, 25),
+    "resnet18": (lambda: torchvision.models.resnet18(num_classes=10), 128, 10, 3),
 }
+"""What makes a model, its batch size, steps a loop, and rounds."""
+
 OPTIONS: dict[str, float] = dict(lr=1e-3, momentum=0.9)
 
 
-def loop(make: Callable[..., Any], model: nn.Module, images: Tensor, labels: Tensor, **watched: Any) -> None:
-    """Twenty steps, watched where there is something to watch."""
+def loop(
+    make: Callable[..., Any], steps: int, model: nn.Module, images: Tensor, labels: Tensor, **watched: Any
+) -> None:
+    """Some steps, watched where there is something to watch."""
     optimizer = make(ov.param_groups(model), **OPTIONS)
     monitor = ov.watch(model, optimizer, **watched).start() if watched else None
-    for _ in range(STEPS):
+    for _ in range(steps):
         optimizer.zero_grad()
         loss = cross_entropy(model(images), labels)
         loss.backward()
@@ -61,7 +64,7 @@ def streamed(*arguments: Any, **watched: Any) -> None:
         loop(*arguments, **watched, stream=Path(folder) / "run")
 
 
-def cockpit_loop(every: int, model: nn.Module, images: Tensor, labels: Tensor) -> None:
+def cockpit_loop(every: int, steps: int, model: nn.Module, images: Tensor, labels: Tensor) -> None:
     """The same steps of SGD under Cockpit's economy preset."""
     from backpack import extend
     from cockpit import Cockpit
@@ -73,7 +76,7 @@ def cockpit_loop(every: int, model: nn.Module, images: Tensor, labels: Tensor) -
     optimizer = torch.optim.SGD(model.parameters(), **OPTIONS)  # type: ignore[arg-type]
     schedule = schedules.linear(interval=every)
     cockpit = Cockpit(model.parameters(), quantities=configuration("economy", track_schedule=schedule))
-    for step in range(STEPS):
+    for step in range(steps):
         optimizer.zero_grad()
         outputs = extended(images)
         loss = mean(outputs, labels)
@@ -85,20 +88,20 @@ def cockpit_loop(every: int, model: nn.Module, images: Tensor, labels: Tensor) -
 
 def contenders(name: str) -> tuple[dict[str, Callable[[], None]], dict[str, str]]:
     """Loops by name, and with which unwatched loop each is compared."""
-    make, batch, _ = MODELS[name]
+    make, batch, steps, _ = MODELS[name]
     images = torch.randn(batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(10, (batch,))
     loops: dict[str, Callable[[], None]] = {}
     against = {}
     for label, optimizer in (("SGD", torch.optim.SGD), ("OrthogonalSGD", ov.OrthogonalSGD)):
-        start = partial(partial, loop, optimizer)
+        start = partial(partial, loop, optimizer, steps)
         network = [make().to(memory_format=torch.channels_last) for _ in range(5)]
         loops[label] = start(network[0], images, labels)
         for preset, model in zip(("lecture", "research"), network[1:], strict=False):
             more = {"probe": images[:64]} if preset == "research" else {}
             loops[f"{label}, {preset}"] = start(model, images, labels, every=10, quantities=preset, **more)
         loops[f"{label}, lecture, streamed"] = partial(
-            streamed, optimizer, network[3], images, labels, every=10, quantities="lecture"
+            streamed, optimizer, steps, network[3], images, labels, every=10, quantities="lecture"
         )
         against |= {key: label for key in loops if key.startswith(label)}
     if name == "BasicCNN":
@@ -110,7 +113,7 @@ def contenders(name: str) -> tuple[dict[str, Callable[[], None]], dict[str, str]
             for every in (5, 10):
                 model = make().to(memory_format=torch.channels_last)
                 loops[f"SGD, Cockpit economy every {every}"] = partial(
-                    cockpit_loop, every, model, images, labels
+                    cockpit_loop, every, steps, model, images, labels
                 )
                 against[f"SGD, Cockpit economy every {every}"] = "SGD"
     return loops, against
@@ -122,13 +125,15 @@ def costs(name: str) -> list[dict[str, object]]:
     loops, against = contenders(name)
     for work in loops.values():
         work()
-    rounds = [{key: seconds(work) for key, work in loops.items()} for _ in range(MODELS[name][2])]
+    rounds = [{key: seconds(work) for key, work in loops.items()} for _ in range(MODELS[name][3])]
     return [
         {
             "model": name,
             "batch": MODELS[name][1],
             "loop": key,
-            "milliseconds_a_step": round(1000 * statistics.median(r[key] for r in rounds) / STEPS, 2),
+            "milliseconds_a_step": round(
+                1000 * statistics.median(r[key] for r in rounds) / MODELS[name][2], 2
+            ),
             "to_unwatched": round(statistics.median(r[key] / r[against[key]] for r in rounds), 4),
         }
         for key in loops
@@ -146,7 +151,7 @@ def main() -> None:
     warnings.simplefilter("ignore")  # Cockpit's
     table = pd.DataFrame([row for name in MODELS for row in costs(name)])
     about = provenance(
-        what="training loops of twenty steps, 32 x 32 random images, measured every ten steps",
+        what="training loops, 32 x 32 random images, measured every ten steps",
         data="random images and labels",
         command="python -m benchmarks.monitor",
         frame_of_a_million_values=f"{frame_seconds():.2f} s",

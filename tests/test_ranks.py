@@ -67,6 +67,22 @@ def test_ranks_share_the_work_hold_the_same_bits_and_do_what_one_does(case, rank
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_one_rank_watches_and_sees_what_one_process_sees(tmp_path):
+    launch("watched", 2, tmp_path / "values.pt")
+    model = cases.network()
+    optimizer = ov.OrthogonalSGD(ov.param_groups(model), lr=0.02, momentum=0.9)
+    probe = cases.batch(9, 0, 1)[0]
+    with ov.watch(model, optimizer, quantities="research", probe=probe) as monitor:
+        cases.train(model, optimizer, 0, 1, steps=2)
+    torch.testing.assert_close(
+        torch.tensor(torch.load(tmp_path / "values.pt")),
+        torch.tensor(monitor.frame().value.tolist()),
+        rtol=1e-3,
+        atol=1e-4,
+        equal_nan=True,
+    )
+
+
 def test_a_layer_without_a_gradient_hangs_nobody():
     launch("none", 2)
 

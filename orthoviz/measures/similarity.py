@@ -152,7 +152,9 @@ def feature_cosine(maps: Tensor, *, centred: bool = False) -> Tensor:
         mean = flat.mean(-1, keepdim=True)
         # What is left of a constant map is rounding; it has no direction
         flat = torch.where((flat - mean).abs() > 1e-6 * mean.abs(), flat - mean, 0.0)
-    return mean_abs_cosine(flat).nanmean()
+    # A few inputs at a time, whose cosines fit a cache
+    at_once = max(1, 2**20 // flat.shape[1] ** 2)
+    return torch.cat([mean_abs_cosine(part) for part in flat.split(at_once)]).nanmean()
 
 
 def linear_cka(X: Tensor, Y: Tensor) -> Tensor:
@@ -252,12 +254,13 @@ def _same_samples(X: Tensor, Y: Tensor) -> None:
 
 
 def _over_pairs(matrix: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:
-    """Mean of a measure of the cosines over pairs of different rows that count."""
-    cosine = cosine_matrix(matrix).double()
-    pairs = ~cosine.isnan() & ~torch.eye(cosine.shape[-1], dtype=torch.bool, device=cosine.device)
-    total = measure(cosine.where(pairs, 0.0)).sum((-2, -1))
-    mean: Tensor = total / pairs.sum((-2, -1))
-    return mean.to(matrix.dtype)
+    """Mean of a measure of the cosines over pairs of different rows that count; a measure of 0 is 0."""
+    unit, present = _unit_rows(checked(matrix))
+    itself = torch.eye(unit.shape[-2], dtype=torch.bool, device=unit.device)
+    cosine = (unit @ unit.mT).clamp(-1, 1).masked_fill(itself, 0.0)
+    count = present.sum((-2, -1))
+    mean: Tensor = measure(cosine).sum((-2, -1)) / (count * (count - 1))
+    return mean.where(count > 1, torch.nan).to(matrix.dtype)
 
 
 def _unit_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:

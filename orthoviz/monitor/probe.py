@@ -99,8 +99,9 @@ class _Watcher(TorchFunctionMode):
             where = _channels(module)
             if result.ndim > 1 and result.shape[where] == channels:
                 maps = result.movedim(where, 1)
+                is_map = maps[0, 0].numel() > 1  # a single number has no direction
                 for name in self._measures:
-                    if name != INCOMING and (maps.ndim > 2 or "feature" not in name):
+                    if name != INCOMING and (is_map or "feature" not in name):
                         self._keep(module, name, maps)
         self._waiting = {}
 

@@ -20,7 +20,19 @@ from orthoviz.plots.steps import (
     training_curves,
     update_ratio,
 )
-from orthoviz.plots.style import COLOURS, DASHES, INK, MODES, ORTHOGONAL, PALE, RANDOM, SGD, look, new_figure
+from orthoviz.plots.style import (
+    COLOURS,
+    DASHES,
+    INK,
+    MODES,
+    ORTHOGONAL,
+    PALE,
+    RANDOM,
+    SGD,
+    STAGES,
+    look,
+    new_figure,
+)
 
 __all__ = [
     "COLOURS",
@@ -31,6 +43,7 @@ __all__ = [
     "PALE",
     "RANDOM",
     "SGD",
+    "STAGES",
     "cka_matrix",
     "compare",
     "cosine_matrix",

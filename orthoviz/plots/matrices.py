@@ -13,15 +13,7 @@ from torch import Tensor
 
 from orthoviz import measures
 from orthoviz.plots.frames import figure_of, mark, select, shape_of
-from orthoviz.plots.style import INK, ORTHOGONAL, RANDOM, look, new_figure
-
-_STAGES: dict[str, tuple[str, Any]] = {
-    "raw": ("#CC79A7", (0, (1, 1))),
-    "orthogonal": (ORTHOGONAL, "-"),
-    "momentum": ("#009E73", (0, (5, 2))),
-    "applied": ("#E69F00", (0, (6, 1.5, 1, 1.5))),
-    "weight": (INK, (0, (2, 1.5))),
-}
+from orthoviz.plots.style import INK, RANDOM, STAGES, look, new_figure
 
 
 def spectra(data: pd.DataFrame, *, stage: str = "raw", layer: Any = None, ax: Axes | None = None) -> Figure:
@@ -114,7 +106,7 @@ def stage_spectra(
         mark(panel, (1 - momentum**2) ** -0.5, "steps unrelated")
         mark(panel, 1 / (1 - momentum), "steps agree")
     says = []
-    for stage, (colour, style) in _STAGES.items():
+    for stage, (colour, style) in STAGES.items():
         values = now[now["stage"] == stage].sort_values("index")["value"].to_numpy()
         if not len(values):
             continue

@@ -23,6 +23,15 @@ PALE = "#BBBBBB"
 MODES = {10.0: ("#CC79A7", "-"), 3.0: (ORTHOGONAL, "--"), 1.0: ("#009E73", "-."), 0.3: ("#E69F00", ":")}
 """The course's four modes, with the colour and line style that each has everywhere."""
 
+STAGES: dict[str, tuple[str, Any]] = {
+    "raw": ("#CC79A7", (0, (1, 1))),
+    "orthogonal": (ORTHOGONAL, "-"),
+    "momentum": ("#009E73", (0, (5, 2))),
+    "applied": ("#E69F00", (0, (6, 1.5, 1, 1.5))),
+    "weight": (INK, (0, (2, 1.5))),
+}
+"""Colour and line style of what a gradient becomes, stage by stage."""
+
 COLOURS = {"SGD": SGD, "orthogonal SGD": ORTHOGONAL, "control": RANDOM}
 """Palette by optimiser's name, for seaborn's ``palette=``."""
 DASHES: dict[str, Any] = {"SGD": (4, 1.5), "orthogonal SGD": "", "control": (1, 1)}

@@ -7,18 +7,28 @@ import pandas as pd
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
+def folder(name: str) -> Path:
+    """Where a stored table and what else its command made lie, in the repository or in the installed package.
+
+    Raises:
+        ValueError: there is no such table.
+    """
+    root = _PACKAGE.parent / "results"
+    if not (root.parent / "pyproject.toml").is_file():
+        root = _PACKAGE / "_results"
+    names = sorted(path.parent.name for path in root.glob("*/table.csv"))
+    if name not in names:
+        raise ValueError(f"there is no stored table {name!r}; there is: {', '.join(names)}")
+    return root / name
+
+
 def results(name: str) -> pd.DataFrame:
     """A stored table, such as ``"lr_sweep"``; how it was made stands in ``.attrs["provenance"]``.
 
     Raises:
         ValueError: there is no such table.
     """
-    folder = _PACKAGE.parent / "results"
-    if not (folder.parent / "pyproject.toml").is_file():
-        folder = _PACKAGE / "_results"
-    names = sorted(path.parent.name for path in folder.glob("*/table.csv"))
-    if name not in names:
-        raise ValueError(f"there is no stored table {name!r}; there is: {', '.join(names)}")
-    table = pd.read_csv(folder / name / "table.csv")
-    table.attrs["provenance"] = (folder / name / "provenance.json").read_text(encoding="utf-8")
+    path = folder(name)
+    table = pd.read_csv(path / "table.csv")
+    table.attrs["provenance"] = (path / "provenance.json").read_text(encoding="utf-8")
     return table

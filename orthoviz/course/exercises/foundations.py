@@ -1,74 +1,38 @@
-"""The exercises of all lessons: how each is judged, and its hints.
-
-The stubs stand in the notebooks, worked solutions and typical wrong answers in ``notebooks/solutions``.
-"""
+"""The exercises of lessons 00 to 03: the step itself, toy problems, and doing without the SVD."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from orthoviz.course.check import Exercise, Slip
+from orthoviz.course.exercises.tools import Function, call, close, random
 from orthoviz.polar import polar_factor
-
-Function = Callable[..., Any]
-
-
-def _call(function: Function, *arguments: Any, shape: tuple[int, ...] | None = None) -> Tensor:
-    """What the learner's function returns, as float64; its arguments must come back unchanged."""
-    before = [a.clone() for a in arguments if isinstance(a, Tensor)]
-    result = function(*arguments)
-    for old, new in zip(before, (a for a in arguments if isinstance(a, Tensor)), strict=True):
-        if not torch.equal(old, new):
-            raise Slip("your function changes the tensor that it is given: work on a copy")
-    if result is None:
-        raise Slip("your function returns nothing: is there a return?")
-    try:
-        result = torch.as_tensor(result).double()
-    except (TypeError, ValueError, RuntimeError):
-        raise Slip(
-            f"your function returns a {type(result).__name__}, a tensor or number was expected"
-        ) from None
-    if shape is not None and result.shape != shape:
-        if result.shape == shape[::-1]:
-            raise Slip("rows and columns are swapped: the result has the shape of the transpose")
-        raise Slip(f"the result has shape {tuple(result.shape)}, expected {shape}")
-    return result
-
-
-def _random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def _close(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> bool:
-    return a.shape == b.shape and bool((a - b).norm() <= tolerance * (1 + b.norm()))
-
 
 # 00_start_here
 
 
 def _judge_matched(answer: Function) -> str:
-    lacking = _random(6, 10, seed=1)
+    lacking = random(6, 10, seed=1)
     lacking = lacking - lacking.mean(0)  # a softmax head's rows add up to zero
-    for gradient in (_random(4, 9), 50 * _random(10, 6, seed=1), lacking):
+    for gradient in (random(4, 9), 50 * random(10, 6, seed=1), lacking):
         factor = polar_factor(gradient)
-        result = _call(answer, gradient, shape=tuple(gradient.shape))
+        result = call(answer, gradient, shape=tuple(gradient.shape))
         right = factor * gradient.norm() / factor.norm()
-        if _close(result, right):
+        if close(result, right):
             continue
-        if _close(result, factor):
+        if close(result, factor):
             raise Slip("the result has length sqrt(rank): multiply by ||gradient||_F / ||polar factor||_F")
-        if _close(result, gradient):
+        if close(result, gradient):
             raise Slip("this is the gradient itself: orthogonalise it first")
-        if _close(result, factor * gradient.norm()):
+        if close(result, factor * gradient.norm()):
             raise Slip("too long: divide by the polar factor's own length, sqrt(rank), too")
-        if _close(result, factor * torch.linalg.matrix_norm(gradient, 2)):
+        if close(result, factor * torch.linalg.matrix_norm(gradient, 2)):
             raise Slip("this has the gradient's largest singular value; its length is the Frobenius norm")
-        if _close(result, factor * gradient.norm() / min(gradient.shape) ** 0.5):
+        if close(result, factor * gradient.norm() / min(gradient.shape) ** 0.5):
             raise Slip("the rank can be less than min(m, n): divide by the length that the factor has")
-        if _close(result.norm(), gradient.norm()):
+        if close(result.norm(), gradient.norm()):
             raise Slip("the length is right, the direction is not: scale the whole factor by one number")
         raise Slip(f"the result has length {result.norm():.3g}, the gradient {gradient.norm():.3g}")
     return "the polar factor's direction, the gradient's length: only the shape of the step differs now."
@@ -76,15 +40,15 @@ def _judge_matched(answer: Function) -> str:
 
 def _judge_longer(answer: Function) -> str:
     for rank, norm in ((10, 0.5), (32, 0.1), (4, 8.0)):
-        result = _call(answer, rank, norm, shape=())
+        result = call(answer, rank, norm, shape=())
         right = torch.tensor(rank**0.5 / norm, dtype=torch.float64)
-        if _close(result, 1 / right):
+        if close(result, 1 / right):
             raise Slip("upside down: how many times longer is the orthogonal step, not SGD's")
-        if _close(result, torch.tensor(rank / norm, dtype=torch.float64)):
+        if close(result, torch.tensor(rank / norm, dtype=torch.float64)):
             raise Slip("the length is the root of the sum of the squares: sqrt(rank), not rank")
-        if _close(result, torch.tensor(rank**0.5, dtype=torch.float64)):
+        if close(result, torch.tensor(rank**0.5, dtype=torch.float64)):
             raise Slip("that is the length of the orthogonal step: now compare it with the gradient's")
-        if not _close(result, right):
+        if not close(result, right):
             raise Slip(
                 f"for rank {rank} and a gradient of length {norm} this gives {result:.3g}, not {right:.3g}"
             )
@@ -97,27 +61,27 @@ def _judge_longer(answer: Function) -> str:
 
 
 def _judge_polar(answer: Function) -> str:
-    for gradient in (_random(4, 4), _random(3, 5), _random(5, 3, seed=1)):
+    for gradient in (random(4, 4), random(3, 5), random(5, 3, seed=1)):
         U, _, Vh = torch.linalg.svd(gradient, full_matrices=False)
         try:
-            result = _call(answer, gradient, shape=tuple(gradient.shape))
+            result = call(answer, gradient, shape=tuple(gradient.shape))
         except NotImplementedError:  # a RuntimeError too
             raise
         except RuntimeError as error:
             raise Slip(f"the shapes do not fit; did you pass full_matrices=False? ({error})") from None
-        if _close(result, U @ Vh):
+        if close(result, U @ Vh):
             continue
-        if _close(result, gradient):
+        if close(result, gradient):
             raise Slip("this is the gradient: U diag(s) Vh multiplies it back together. Leave s out")
-        if _close(result, (U @ Vh).T):
+        if close(result, (U @ Vh).T):
             raise Slip("rows and columns are swapped: this is the transpose")
-        if gradient.shape[0] == gradient.shape[1] and _close(result, U @ Vh.T):
+        if gradient.shape[0] == gradient.shape[1] and close(result, U @ Vh.T):
             raise Slip("torch's third result is V transposed already: use Vh as it is")
-        if _close(result, gradient / gradient.norm()):
+        if close(result, gradient / gradient.norm()):
             raise Slip(
                 "this makes the matrix short, not its rows orthogonal: divide s by itself, not by the norm"
             )
-        if _close(result, gradient / gradient.norm(dim=1, keepdim=True)):
+        if close(result, gradient / gradient.norm(dim=1, keepdim=True)):
             raise Slip("this gives every row length 1, and leaves the angles between them as they were")
         distance = (result - U @ Vh).norm() / (U @ Vh).norm()
         raise Slip(f"off by {distance:.2g} (relative) from U Vh for a {tuple(gradient.shape)} matrix")
@@ -125,11 +89,11 @@ def _judge_polar(answer: Function) -> str:
 
 
 def _judge_zero_safe(answer: Function) -> str:
-    rank_one = torch.outer(_random(4), _random(6, seed=1))
-    for gradient in (_random(4, 6), 1e-20 * _random(4, 6), rank_one, torch.zeros(4, 6).double()):
+    rank_one = torch.outer(random(4), random(6, seed=1))
+    for gradient in (random(4, 6), 1e-20 * random(4, 6), rank_one, torch.zeros(4, 6).double()):
         divided = Slip("a zero matrix breaks it: compare s with tol * s[0], and do not divide by a size")
         try:
-            result = _call(answer, gradient, shape=tuple(gradient.shape))
+            result = call(answer, gradient, shape=tuple(gradient.shape))
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             raise divided from None
         right = polar_factor(gradient)
@@ -139,30 +103,30 @@ def _judge_zero_safe(answer: Function) -> str:
             raise Slip("a zero gradient takes a full-size step: no direction of it counts")
         if gradient is rank_one and result.norm() > 1.5:
             raise Slip("a gradient with one direction gets four: directions at the level of rounding must go")
-        if _close(result, torch.zeros(4, 6).double()) and right.norm() > 0:
+        if close(result, torch.zeros(4, 6).double()) and right.norm() > 0:
             raise Slip(
                 "a small gradient lost its directions: compare s with tol times its largest, not with tol"
             )
-        if not _close(result, right):
+        if not close(result, right):
             raise Slip(f"off by {(result - right).norm():.2g} for a matrix with norm {gradient.norm():.2g}")
-    coarse = _call(lambda G: answer(G, tol=0.5), _random(4, 6), shape=(4, 6))
-    if not _close(coarse, polar_factor(_random(4, 6), tol=0.5)):
+    coarse = call(lambda G: answer(G, tol=0.5), random(4, 6), shape=(4, 6))
+    if not close(coarse, polar_factor(random(4, 6), tol=0.5)):
         raise Slip("tol is not used: with tol=0.5 every direction under half of the largest must go")
     return "directions are kept by their size relative to the largest, so scale never matters."
 
 
 def _judge_nearest(answer: Function) -> str:
-    for gradient in (_random(3, 5), _random(4, 4, seed=2)):
+    for gradient in (random(3, 5), random(4, 4, seed=2)):
         s = torch.linalg.svdvals(gradient)
-        result = _call(answer, gradient, shape=())
+        result = call(answer, gradient, shape=())
         right = (s - 1).norm()
-        if _close(result, right**2):
+        if close(result, right**2):
             raise Slip("this is the squared distance: take the root")
-        if _close(result, s.norm()):
+        if close(result, s.norm()):
             raise Slip("this is the distance from zero: the polar factor has singular values 1, not 0")
-        if _close(result, (s - 1).sum()) or _close(result, (s - 1).abs().sum()):
+        if close(result, (s - 1).sum()) or close(result, (s - 1).abs().sum()):
             raise Slip("the Frobenius norm adds squares: root of the sum of (s - 1)^2")
-        if not _close(result, right):
+        if not close(result, right):
             raise Slip(f"this gives {result:.4g}, the distance is {right:.4g}")
     return "U and V turn without changing lengths, so only the singular values' distance from 1 is left."
 
@@ -172,9 +136,9 @@ def _judge_nearest(answer: Function) -> str:
 
 def _judge_law(answer: Function) -> str:
     for s, lr in ((10.0, 0.03), (0.3, 0.03), (1.0, 0.003)):
-        result = _call(answer, s, lr, shape=())
+        result = call(answer, s, lr, shape=())
         right = torch.tensor((0.9 * s) ** (1 / 3) / lr, dtype=torch.float64)
-        if _close(result, right):
+        if close(result, right):
             continue
         for value, words in (
             (s ** (1 / 3) / lr, "this is when the mode is learnt in full; at nine tenths of s it counts"),
@@ -184,7 +148,7 @@ def _judge_law(answer: Function) -> str:
             ((0.9 * s / lr) ** (1 / 3), "lr stands outside of the root: each layer grows by lr a step"),
             ((0.9 * s) ** (1 / 3) * lr, "divide by lr: smaller steps take longer"),
         ):
-            if _close(result, torch.tensor(value, dtype=torch.float64)):
+            if close(result, torch.tensor(value, dtype=torch.float64)):
                 raise Slip(words)
         raise Slip(f"for s = {s:g} at lr {lr:g} this gives {result:.4g} steps, the law {right:.4g}")
     return "the cube root: a mode a thousand times weaker is learnt only ten times sooner."
@@ -192,9 +156,9 @@ def _judge_law(answer: Function) -> str:
 
 def _judge_descent(answer: Function) -> str:
     for curvature, lr in ((1.0, 0.5), (1e-2, 1.9), (1e-4, 1.9)):
-        result = _call(answer, curvature, lr, shape=())
+        result = call(answer, curvature, lr, shape=())
         right = torch.tensor(math.log(0.1) / math.log(1 - lr * curvature), dtype=torch.float64)
-        if _close(result, right) or _close(result, right.ceil()):
+        if close(result, right) or close(result, right.ceil()):
             continue
         for value, words in (
             (-right, "the sign: both logarithms are negative, their quotient is not"),
@@ -203,7 +167,7 @@ def _judge_descent(answer: Function) -> str:
             (0.9 / (lr * curvature), "the step shrinks with what is left: it is geometric, not linear"),
             (0.9 / lr, "that is the orthogonal step, which does not know the curvature"),
         ):
-            if _close(result, torch.as_tensor(value, dtype=torch.float64)):
+            if close(result, torch.as_tensor(value, dtype=torch.float64)):
                 raise Slip(words)
         raise Slip(f"for curvature {curvature:g} at lr {lr:g} this gives {result:.4g}, not {right:.4g}")
     return "the curvature stands below: a mode ten thousand times flatter takes ten thousand times longer."
@@ -211,7 +175,7 @@ def _judge_descent(answer: Function) -> str:
 
 def _judge_rate(answer: Function) -> str:
     for steps, lr in ((100, 0.03), (7, 1.0)):
-        found = [_call(answer, step, steps, lr, shape=()).item() for step in range(steps)]
+        found = [call(answer, step, steps, lr, shape=()).item() for step in range(steps)]
         right = [lr * (1 - step / steps) for step in range(steps)]
         if all(abs(a - b) < 1e-6 for a, b in zip(found, right, strict=True)):
             continue
@@ -233,9 +197,9 @@ def _judge_rate(answer: Function) -> str:
 
 
 def _judge_step(answer: Function) -> str:
-    for X in (_random(3, 5) / 4, _random(5, 3, seed=1) / 4, _random(4, 4, seed=2) / 4):
+    for X in (random(3, 5) / 4, random(5, 3, seed=1) / 4, random(4, 4, seed=2) / 4):
         try:
-            result = _call(answer, X, shape=tuple(X.shape))
+            result = call(answer, X, shape=tuple(X.shape))
         except NotImplementedError:
             raise
         except RuntimeError as error:
@@ -243,15 +207,15 @@ def _judge_step(answer: Function) -> str:
                 f"the shapes do not fit for a {tuple(X.shape)} matrix: the product is X @ X.T @ X ({error})"
             ) from None
         right = 1.5 * X - 0.5 * X @ X.T @ X
-        if _close(result, right):
+        if close(result, right):
             continue
-        if _close(result, 1.5 * X - 0.5 * X**3):
+        if close(result, 1.5 * X - 0.5 * X**3):
             raise Slip("X**3 cubes every entry; the matrix product X @ X.T @ X cubes the singular values")
-        if _close(result, 1.5 * X - X @ X.T @ X):
+        if close(result, 1.5 * X - X @ X.T @ X):
             raise Slip("the second term needs its factor 0.5: without it, 1 does not stay at 1")
-        if _close(result, 1.5 * X + 0.5 * X @ X.T @ X):
+        if close(result, 1.5 * X + 0.5 * X @ X.T @ X):
             raise Slip("the sign: the cubic term is subtracted, or large values grow for ever")
-        if X.shape[0] == X.shape[1] and _close(result, 1.5 * X - 0.5 * X @ X @ X):
+        if X.shape[0] == X.shape[1] and close(result, 1.5 * X - 0.5 * X @ X @ X):
             raise Slip(
                 "X @ X @ X mixes the directions: the middle X must be transposed, so that U and V cancel"
             )
@@ -270,40 +234,40 @@ def _judge_gain_after(answer: Function) -> str:
         return torch.stack([c * y ** (2 * i + 1) for i, c in enumerate(p)]).sum(0)
 
     right = evaluated(table[1], evaluated(table[0], x))
-    result = _call(answer, table, x, shape=(4,))
-    if _close(result, x):
+    result = call(answer, table, x, shape=(4,))
+    if close(result, x):
         raise Slip("x comes back unchanged: is the new value put back into x at each step?")
-    if _close(result, evaluated(table[0], x)):
+    if close(result, evaluated(table[0], x)):
         raise Slip("only the first step was taken: return after the loop, not inside it")
-    if _close(result, evaluated(table[1], x)):
+    if close(result, evaluated(table[1], x)):
         raise Slip("each step starts from the first x: feed it with what the step before made")
-    if _close(result, evaluated(table[0], x) + evaluated(table[1], x)):
+    if close(result, evaluated(table[0], x) + evaluated(table[1], x)):
         raise Slip("the steps follow one another, they are not added")
     even = x
     for p in table:
         even = torch.stack([c * even**i for i, c in enumerate(p, 1)]).sum(0)
-    if _close(result, even):
+    if close(result, even):
         raise Slip("the powers are odd: x, x^3, x^5, not x, x^2, x^3")
-    if _close(result, evaluated(table[0], evaluated(table[1], x))):
+    if close(result, evaluated(table[0], evaluated(table[1], x))):
         raise Slip("the steps run backwards: the table's first comes first")
-    if not _close(result, right):
+    if not close(result, right):
         raise Slip(f"for x = 0.5 this gives {result[2]:.4g}, the two steps make {right[2]:.4g}")
     try:
-        general = _call(answer, longer, x, shape=(4,))
+        general = call(answer, longer, x, shape=(4,))
     except ValueError:  # for a, b, c in table
         general = x
-    if not _close(general, evaluated(longer[1], evaluated(longer[0], x))):
+    if not close(general, evaluated(longer[1], evaluated(longer[0], x))):
         raise Slip("a step may have two coefficients, or four: go through them with enumerate")
     return "the picture's curve: read where it is 1 before you trust a table."
 
 
 def _judge_gains(answer: Function) -> str:
-    for G in (_random(4, 6), _random(6, 4, seed=1), _random(4, 4, seed=2)):
+    for G in (random(4, 6), random(6, 4, seed=1), random(4, 4, seed=2)):
         U, s, Vh = torch.linalg.svd(G, full_matrices=False)
         flips = torch.tensor([1.0, -0.5, 0.9, 0.1], dtype=torch.float64)
-        O = (U * flips) @ Vh + 0.1 * _random(*G.shape, seed=3)
+        O = (U * flips) @ Vh + 0.1 * random(*G.shape, seed=3)
         try:
-            result = _call(answer, O, G)
+            result = call(answer, O, G)
         except NotImplementedError:
             raise
         except RuntimeError as error:
@@ -312,23 +276,23 @@ def _judge_gains(answer: Function) -> str:
                 f"has the v_i as columns. And full_matrices=False keeps U and Vh small ({error})"
             ) from None
         right = (U.T @ O @ Vh.T).diagonal()
-        if _close(result, U.T @ O @ Vh.T):
+        if close(result, U.T @ O @ Vh.T):
             raise Slip("this is the whole matrix u_i^T O v_j: the gains are its diagonal")
-        if _close(result, right):
+        if close(result, right):
             continue
-        if _close(result, right.abs()):
+        if close(result, right.abs()):
             raise Slip("without the absolute value: a direction that was turned round has gain -1")
-        if _close(result, (U.T @ O).norm(dim=1)):
+        if close(result, (U.T @ O).norm(dim=1)):
             raise Slip("this is the length of u_i^T O: multiply with v_i, which also sees the direction")
-        if _close(result, torch.linalg.svdvals(O)):
+        if close(result, torch.linalg.svdvals(O)):
             raise Slip(
                 "these are O's own singular values: they ask nothing about G, and are 1 for the suspect"
             )
-        if _close(result, torch.linalg.svdvals(O) / s):
+        if close(result, torch.linalg.svdvals(O) / s):
             raise Slip("dividing singular values compares sizes, not directions: use G's u_i and v_i")
-        if _close(result, (U.T @ G @ Vh.T).diagonal()):
+        if close(result, (U.T @ G @ Vh.T).diagonal()):
             raise Slip("these are G's singular values: put O between u_i and v_i")
-        if _close(result, right * s):
+        if close(result, right * s):
             raise Slip("leave the sizes s out: only the directions of G are asked")
         raise Slip(
             f"this gives {[round(x, 3) for x in result.flatten().tolist()][:4]}, expected {right.tolist()}"

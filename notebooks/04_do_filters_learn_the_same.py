@@ -1,0 +1,329 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 04 · Do filters learn the same?
+#
+# After this lesson you will be able to
+#
+# - say how alike a layer's filters or feature maps are, beside what chance alone would give;
+# - watch any network while it trains, in two lines;
+# - meet a hypothesis with evidence that could refute it, and name the learning rate first.
+#
+# Time: 45 minutes to read and play, under a minute to run.
+
+# %%
+import pandas as pd
+import torch
+
+import orthoviz as ov
+
+ov.course.header()
+
+# %% [markdown]
+# ## The hypothesis
+#
+# The paper starts from a suspicion: a layer's filters see the same input and are pushed by the same loss,
+# so they **learn alike**, and a layer of 32 filters does the work of fewer. Orthogonal steps push them in
+# different directions, so the filters should end up less alike. It sounds right. Is it?
+#
+# First a number for "alike". Take two filters as vectors: the cosine of the angle between them is 1 where
+# they are the same up to scale, 0 where they have nothing in common, -1 where one is the other's negative.
+# A layer of 32 has 496 pairs. The paper takes the mean of $|\cos|$ over them.
+
+# %%
+W = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, -2.0]])
+print(ov.measures.cosine_matrix(W))
+print("mean |cos| of the three pairs:", ov.measures.mean_abs_cosine(W).item())
+
+# %% [markdown]
+# ## What chance gives
+#
+# A number needs something to compare with. The first layer of the paper's BasicCNN has 32 filters of 3 x 3
+# pixels in 3 colours: 27 numbers each. Draw all of them at random: they have nothing to do with one
+# another. What is their mean $|\cos|$?
+
+# %%
+guess = ov.course.predict("mean |cos| of 32 random filters of 27 numbers", low=0, high=1)
+guess
+
+# %%
+torch.manual_seed(0)
+guess.reveal(ov.measures.mean_abs_cosine(torch.randn(32, 27)).item())
+
+# %% [markdown]
+# Not 0. In 27 dimensions two random arrows are never quite perpendicular. In more dimensions they come
+# closer to it: the cosine of random filters with $n$ numbers is roughly normal, with mean 0 and standard
+# deviation $1/\sqrt n$.
+#
+# ### Exercise 1: what chance gives
+#
+# So what is the mean of its absolute value? (The mean absolute value of a normal number with standard
+# deviation $\sigma$ is $\sigma\sqrt{2/\pi}$.)
+
+
+# %% tags=["exercise"]
+def chance(n):
+    """About the mean |cos| of random filters with n numbers each. You may import math."""
+    raise NotImplementedError
+
+
+# %% tags=["check"]
+ov.course.check("04.chance", chance)
+
+# %%
+figure, (ax,) = ov.plots.new_figure(8, 3.2)
+sizes = [9, 27, 64, 288, 1152]
+means = [ov.measures.mean_abs_cosine(torch.randn(32, n)).item() for n in sizes]
+ax.plot(sizes, means, "o", color=ov.plots.INK, label="32 random filters")
+ax.plot(sizes, [ov.measures.random_cosine(32, n).mean for n in sizes], ":", color=ov.plots.RANDOM)
+ax.set(xscale="log", yscale="log", xlabel="numbers in a filter", ylabel="mean |cos|")
+ax.set_xticks(sizes, sizes)
+ax.set_title("The larger a filter, the less alike are random ones")
+ov.course.picture(figure, f"Mean |cos| of random filters: {[round(m, 3) for m in means]} for sizes {sizes}.")
+
+# %% [markdown]
+# Now take the polar factor of such a matrix, whose rows are as orthogonal as they can be. With 27
+# dimensions there is no room for 32 perpendicular arrows: what is left?
+
+# %%
+factor = ov.polar_factor(torch.randn(32, 27))
+print(f"mean |cos| {ov.measures.mean_abs_cosine(factor):.3f}, rms {ov.measures.rms_cosine(factor):.3f}")
+print(f"Welch's floor for the rms of 32 arrows in 27 dimensions: {ov.measures.welch_floor(32, 27):.3f}")
+
+# %% [markdown]
+# The **rms** cosine has a floor that no 32 arrows can get under (Welch, 1974), and the polar factor lies on
+# it. The mean absolute cosine may lie below that line, so the floor is drawn with the rms only.
+#
+# ## Two lines to watch a network
+#
+# `ov.watch` measures while a network trains and changes nothing about the training, not even a random
+# number. `monitor.frame()` is a table with one value a row.
+
+# %%
+data = ov.datasets.load("digits")
+frames = []
+for make in (torch.optim.SGD, ov.OrthogonalSGD):
+    model = ov.models.digits_cnn(seed=0)
+    optimizer = make(ov.param_groups(model), lr=0.01, momentum=0.9)
+    with ov.watch(model, optimizer, every=2) as monitor:
+        ov.training.fit(model, optimizer, data, epochs=8, monitor=monitor)
+    frames.append(monitor.frame())
+frame = ov.monitor.join(*frames)
+frame.sample(5, random_state=1)
+
+# %%
+figure = ov.plots.filter_cosine(frame)
+ov.course.picture(figure, figure.get_suptitle() + ". Grey: the band of random filters.")
+
+# %% [markdown]
+# The grey band holds 95 % of random layers of that shape. Where do the filters start, and where do they go?
+# Digits are small and soon learnt, so do not conclude yet. For that there is a longer run on photographs.
+#
+# ## The evidence
+#
+# BasicCNN on CIFAR-10, five epochs, three seeds. Both optimisers at learning rate **0.01**, as in the
+# paper. By the hypothesis orthogonal SGD's filters are less alike. In the second convolution (32 filters of
+# 288 numbers, chance 0.047), what is the ratio of its mean $|\cos|$ to SGD's at the end?
+
+# %%
+guess = ov.course.predict("mean |cos| in conv 2, orthogonal SGD / SGD", low=0.3, high=3, scale="log")
+guess
+
+# %%
+runs = ov.training.results("filters")
+
+
+def final(quantity):
+    """Mean over three seeds at the last look, a row a run, a column a layer."""
+    rows = runs[runs.quantity == quantity]
+    rows = rows[rows.step == rows.step.max()]
+    return rows.pivot_table(index=["optimizer", "lr"], columns="layer", values="value").round(3)
+
+
+filters = final("mean_abs_cosine")
+guess.reveal(filters.loc[("orthogonal SGD", 0.01), "conv 2"] / filters.loc[("SGD", 0.01), "conv 2"])
+filters
+
+# %% [markdown]
+# The other way round. At equal learning rate the filters of orthogonal SGD are **more** alike, in every
+# layer, and the paper's own Figure 6 says the same of resnet20: against its own hypothesis.
+#
+# Or is it the ruler again? An orthogonal step at 0.01 is several times longer than SGD's (lesson 00). A
+# network that has moved further from its random start has had more time to become alike. So give SGD its
+# best learning rate, 0.1, and orthogonal SGD its best, 0.03. What is the ratio now?
+
+# %%
+guess = ov.course.predict("the same ratio, each at its best rate", low=0.3, high=3, scale="log")
+guess
+
+# %%
+guess.reveal(filters.loc[("orthogonal SGD", 0.03), "conv 2"] / filters.loc[("SGD", 0.1), "conv 2"])
+best = runs.query("quantity == 'test_accuracy' and epoch == 5").groupby(["optimizer", "lr"]).value.mean()
+print(best.round(3).to_string())
+
+# %% [markdown]
+# It has changed sides. **Name the learning rate first**: with this one choice the same runs support the
+# hypothesis or refute it. Look at every layer over time; the view asks you which comparison you mean.
+
+# %%
+ov.widgets.cosine_film()
+
+# %% [markdown]
+# ## Why orthogonal steps need not make orthogonal weights
+#
+# Each step has orthogonal rows. The weights are a *sum* of steps. Is a sum of matrices with orthogonal rows
+# one with orthogonal rows?
+#
+# ### Exercise 2: two orthogonal steps
+#
+# Find two 2 x 2 matrices, each with orthonormal rows, whose sum has **parallel** rows.
+
+
+# %% tags=["exercise"]
+def two_steps():
+    """Two tensors, (2, 2) each, with orthonormal rows; the rows of their sum are parallel, and not zero."""
+    raise NotImplementedError
+
+
+# %% tags=["check"]
+ov.course.check("04.two_steps", two_steps)
+
+# %% [markdown]
+# So orthogonal steps promise nothing about the weights. What does a long walk of them do? Three walks from
+# the same start, 500 steps of length 0.01 each: the same orthogonal step every time; a new random one every
+# time; and a random one that always has one common row direction in it, as a gradient has that moves all
+# filters towards what they have in common.
+
+# %%
+common = torch.nn.functional.normalize(torch.randn(32, 1), dim=0) @ torch.randn(1, 288)
+walks = {
+    "the same step": lambda first: first,
+    "unrelated steps": lambda first: ov.polar_factor(torch.randn(32, 288)),
+    "steps with one direction in common": lambda first: ov.polar_factor(torch.randn(32, 288) + 3 * common),
+}
+start, first = torch.randn(32, 288) / 288**0.5, ov.polar_factor(torch.randn(32, 288))
+
+# %%
+for name, step in walks.items():
+    weight = start.clone()
+    for _ in range(500):
+        weight += 0.01 * step(first)
+    print(f"{name:36} mean |cos| {ov.measures.mean_abs_cosine(weight):.3f}")
+print(f"{'at the start':36} mean |cos| {ov.measures.mean_abs_cosine(start):.3f}")
+
+# %% [markdown]
+# The same step over and over would indeed make the rows orthogonal. Unrelated steps leave chance as it is.
+# But what the steps *agree* on adds up while the rest averages out, and if they agree on one direction, all
+# filters get a part of it. `05_gradient_spectra` measures how much steps agree.
+#
+# ## Alike, or just random?
+#
+# Look at filters, too. The most alike pair of a layer always looks like a find. The most alike of the 496
+# pairs of *random* filters has a cosine of about 0.58. Switch to the random twin before you believe one.
+
+# %%
+ov.widgets.filter_gallery()
+
+# %% [markdown]
+# ## Feature maps
+#
+# The paper's second measure looks at what filters *do*: the feature maps of one input, compared pair by
+# pair, then averaged over inputs. They are taken after the ReLU, so they have no negative numbers. Two maps
+# that have nothing to do with one another: what is their cosine?
+
+# %%
+guess = ov.course.predict("cosine of two unrelated maps after ReLU", low=0, high=1)
+guess
+
+# %%
+maps = torch.randn(8, 32, 16, 16).relu()
+guess.reveal(ov.measures.feature_cosine(maps).item())
+print("one over pi:", round(1 / torch.pi, 3))
+
+# %% [markdown]
+# Positive vectors cannot be far from one another: $1/\pi = 0.318$ is the chance of this measure, and a
+# paper's 0.33 is next to it. Subtract each map's mean first, and unrelated maps come back to nearly 0.
+#
+# ### Exercise 3: the cosine of feature maps
+#
+# For maps of shape `(inputs, channels, height, width)`: the mean $|\cos|$ over pairs of different channels
+# of one input, then the mean over inputs.
+
+
+# %% tags=["exercise"]
+def map_cosine(maps):
+    """Mean |cos| between the maps of an input, (N, C, H, W), averaged over inputs."""
+    raise NotImplementedError
+
+
+# %% tags=["check"]
+ov.course.check("04.maps", map_cosine)
+
+# %%
+raw, centred = final("feature_cosine"), final("centred_feature_cosine")
+pd.concat({"raw (chance .318)": raw, "centred (chance near 0)": centred}, axis=1)
+
+# %% [markdown]
+# Raw, as the paper measures, the comparison depends on layer and learning rate again, and everything stays
+# near chance. **Centred**, the maps of orthogonal SGD are less alike in all three layers, at equal rates and
+# at the best. So there is something in the hypothesis: it is the *maps* that differ more, when what all
+# positive maps share is taken away, and not the filters. That is three seeds of one network; your own will
+# have its own answer.
+#
+# ## Dead or asleep?
+#
+# Last, two counts. A **dead unit** never fires on any of 512 test images. A **dead parameter**, in the
+# paper's code, has a gradient of at most 0.0001. The paper finds more of the latter with orthogonal SGD.
+
+# %%
+print("dead units, at most:", final("dead_units").max().max())
+final("dead_parameters")
+
+# %% [markdown]
+# More, here too: but dead? The threshold does not know how large the loss is. Multiply the loss by ten, and
+# nothing about the network changes. How many of the "dead" come back to life?
+
+# %%
+guess = ov.course.predict("share of dead parameters left at ten times the loss", low=0, high=100, unit="%")
+guess
+
+# %%
+images, labels = next(iter(ov.datasets.batches(data, 256, seed=0, epoch=1)))
+model.zero_grad()
+torch.nn.functional.cross_entropy(model(images), labels).backward()
+gradient = model[3].weight.grad.flatten(1)
+once, ten = (ov.measures.dead_parameters(scale * gradient).share.item() for scale in (1, 10))
+guess.reveal(100 * ten / once)
+print(f"share with |gradient| <= 1e-4: {once:.3f}, at ten times the loss {ten:.3f}")
+
+# %% [markdown]
+# "Dead" by a fixed threshold means "the gradient is small", and a network that has learnt more has smaller
+# gradients. Rows of the gradient that are exactly zero would be another matter: `zero_rows` counts them.
+#
+# ## Where this fails
+#
+# - **One number for 496 pairs.** A mean hides a few pairs that are nearly the same. Look at the matrix, and
+#   at the largest.
+# - **Five epochs, one small network.** The paper trains 100, and resnet20's layers are larger. `results/`
+#   says what was run; longer runs may differ.
+# - **Best of two rates** was picked by test accuracy, for both alike.
+# - **Probe.** Maps and dead units are about 512 images; another set gives other numbers. Keep it fixed.
+# - **Cosines of weights see no permutation and no batch-norm**, which rescales each filter's output.
+#
+# **Open question.** Do filters start to be alike because of their *common mean* over the batch? Subtract
+# the mean filter from each before the cosine (`W - W.mean(0)`), in a network of your own, and look at
+# whether the two optimisers still differ.
+#
+# **Next:** `05_gradient_spectra` follows a gradient through the optimiser, and finds out why Muon changed
+# the order.

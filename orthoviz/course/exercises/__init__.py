@@ -1,0 +1,8 @@
+"""The exercises of all lessons: how each is judged, and its hints.
+
+The stubs stand in the notebooks, worked solutions and typical wrong answers in ``notebooks/solutions``.
+"""
+
+from orthoviz.course.exercises import diagnostics, foundations
+
+EXERCISES = {**foundations.EXERCISES, **diagnostics.EXERCISES}
