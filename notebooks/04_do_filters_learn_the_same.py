@@ -230,7 +230,7 @@ print(f"{'at the start':36} mean |cos| {ov.measures.mean_abs_cosine(start):.3f}"
 # ## Alike, or just random?
 #
 # Look at filters, too. The most alike pair of a layer always looks like a find. The most alike of the 496
-# pairs of *random* filters has a cosine of about 0.58. Switch to the random twin before you believe one.
+# pairs of *random* filters has a $|\cos|$ of about 0.58. Switch to the random twin before you believe one.
 
 # %%
 ov.widgets.filter_gallery()
@@ -252,8 +252,8 @@ guess.reveal(ov.measures.feature_cosine(maps).item())
 print("one over pi:", round(1 / torch.pi, 3))
 
 # %% [markdown]
-# Positive vectors cannot be far from one another: $1/\pi = 0.318$ is the chance of this measure, and a
-# paper's 0.33 is next to it. Subtract each map's mean first, and unrelated maps come back to nearly 0.
+# Positive vectors cannot be far from one another: $1/\pi = 0.318$ is what chance gives here, so a measured
+# 0.33 says next to nothing. Subtract each map's mean first, and unrelated maps come back to nearly 0.
 #
 # ### Exercise 3: the cosine of feature maps
 #

@@ -116,7 +116,7 @@ def test_any_quantity_over_steps_or_epochs(frame):
     figure = P.over_steps(loss)
     right = loss.groupby(["optimizer", "step"], observed=True).value.mean()
     np.testing.assert_allclose(drawn(figure)[0].get_ydata(), right["SGD"], rtol=1e-9)
-    assert title(figure).startswith("loss (nats) at the end: SGD")
+    assert title(figure).startswith("Loss (nats) at the end: SGD")
 
 
 def test_a_figure_can_be_drawn_on_given_axes(frame, history):

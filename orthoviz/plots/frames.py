@@ -130,6 +130,11 @@ def label(quantity: str) -> str:
     return LABELS.get(quantity, quantity.replace("_", " "))
 
 
+def sentence(text: str) -> str:
+    """With a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
 def plain_legend(ax: Axes, shown: bool = True) -> None:
     """The legend that seaborn made, without frame and title, or away with it."""
     if legend := ax.get_legend():

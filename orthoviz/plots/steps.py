@@ -20,6 +20,7 @@ from orthoviz.plots.frames import (
     panels,
     plain_legend,
     select,
+    sentence,
     shape_of,
     told,
 )
@@ -70,7 +71,9 @@ def over_steps(
         if quantity in SHARES:
             panel.set_ylim(0, max(0.05, panel.get_ylim()[1]))
 
-    return panels(rows, ax, draw, title or f"{label(quantity)} at the end: {told(ends(rows, hue, x))}")
+    return panels(
+        rows, ax, draw, title or f"{sentence(label(quantity))} at the end: {told(ends(rows, hue, x))}"
+    )
 
 
 def training_curves(
