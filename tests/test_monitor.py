@@ -486,8 +486,37 @@ def test_a_measurement_that_fails_ends_the_watching_and_not_the_training():
     with pytest.warns(UserWarning, match=r"stopped watching at step 0: .*not today"):
         train()
     assert model.training
-    assert not optimizer._optimizer_step_post_hooks
+    monitor.stop()
+    assert hooks(model, optimizer) == 0
     assert monitor.frame().empty
+
+
+def test_a_failure_disturbs_no_other_hook(tmp_path, monkeypatch):
+    model = network()
+    optimizer = plain(model)
+    calls = []
+    with ov.watch(model, optimizer) as monitor:
+        optimizer.register_step_post_hook(lambda *_: calls.append(1))
+        monkeypatch.setattr(monitor, "_measure", lambda: 1 / 0)
+        with pytest.warns(UserWarning, match="stopped watching at step 0: division"):
+            one_step(model, optimizer)
+        one_step(model, optimizer)
+    assert len(calls) == 2
+
+
+def test_a_closure_may_return_what_it_likes():
+    model = network()
+    optimizer = plain(model)
+    images, labels = batch()
+
+    def closure():
+        losses = nn.functional.cross_entropy(model(images), labels, reduction="none")
+        losses.mean().backward()
+        return losses
+
+    with ov.watch(model, optimizer) as monitor:
+        assert optimizer.step(closure).shape == (12,)
+    assert "loss" not in set(monitor.frame()["quantity"])
 
 
 # Models and loops of many kinds
@@ -580,6 +609,54 @@ def test_numbers_that_are_not_finite_are_kept_as_they_are():
     frame = monitor.frame()
     assert value(frame, "stable_rank", "raw").item() != value(frame, "stable_rank", "raw").item()
     assert frame[frame.quantity == "loss"].value.item() == np.inf
+
+
+def test_logged_numbers_are_kept_as_they_were():
+    model = network()
+    optimizer = plain(model)
+    counter = torch.zeros(())
+    with ov.watch(model, optimizer) as monitor:
+        for step in range(3):
+            monitor.log(counter=counter, exact=0.1, large=2**24 + 1)
+            counter += 1
+            one_step(model, optimizer, step)
+    frame = monitor.frame()
+    assert frame[frame["quantity"] == "counter"].value.tolist() == [0, 1, 2]
+    assert set(frame[frame["quantity"] == "exact"].value) == {0.1}
+    assert set(frame[frame["quantity"] == "large"].value) == {2**24 + 1}
+
+
+def test_activations_are_those_before_the_step():
+    model = network()
+    optimizer = plain(model)
+    probe = batch(7)[0]
+    right = []
+
+    def seen():
+        model.eval()
+        right.append(ov.measures.feature_cosine(model[:3](probe).detach()).item())
+        model.train()
+
+    with ov.watch(model, optimizer, quantities=["feature_cosine"], probe=probe) as monitor:
+        for step in range(3):
+            images, labels = batch(step)
+            nn.functional.cross_entropy(model(images), labels).backward()
+            seen()
+            optimizer.step()
+        seen()
+    found = [value(monitor.frame(), "feature_cosine", "activation", step).item() for step in range(4)]
+    assert found == pytest.approx(right, rel=1e-6)
+    assert len(set(found)) == 4
+
+
+def test_sizes_are_recorded_although_a_frame_was_made_before():
+    model = network()
+    optimizer = plain(model)
+    with ov.watch(model, optimizer) as monitor:
+        monitor.log(loss=1.0)
+        monitor.frame()
+        one_step(model, optimizer)
+    assert value(monitor.frame(), "rows", "weight").tolist() == [6]
 
 
 def test_fit_tells_the_monitor_loss_and_epoch():

@@ -223,8 +223,35 @@ def test_better_is_said_only_where_seeds_do_not_overlap(history):
     assert better.startswith("0.1 better")
 
 
+def test_steps_of_one_run_are_no_seeds(frame):
+    loss = frame[(frame["quantity"] == "loss") & (frame.seed == 0)].assign(epoch=0)
+    assert "one run each" in title(P.compare(loss, "loss"))
+    with pytest.raises(ValueError, match="stages"):
+        P.compare(frame, "stable_rank", x="step")
+
+
+def test_by_seconds_every_run_ends_at_its_own_time(history):
+    small = history[history.lr == 0.01]
+    timed = small.assign(seconds=small.epoch * (1 + 0.1 * small.seed))
+    assert title(P.compare(timed, x="seconds")) == title(P.compare(small))
+
+
+def test_a_rate_that_diverged_early_is_still_drawn(history):
+    diverged = history[(history.lr == 0.1) & (history.epoch < 2)].assign(lr=10.0, test_accuracy=0.1)
+    figure = P.lr_flatness(pd.concat([history, diverged]))
+    assert drawn(figure)[0].get_xdata().tolist() == [0.01, 0.1, 10]
+
+
+def test_the_stretched_gradient_has_the_factors_length_at_any_rank():
+    G = torch.randn(8, 2) @ torch.randn(2, 8)
+    figure = P.gain_per_direction(ov.polar_factor(G), G)
+    (grey,) = [line for line in figure.axes[0].get_lines() if line.get_label() == "gradient, stretched"]
+    assert np.linalg.norm(grey.get_ydata()) == pytest.approx(math.sqrt(2), rel=1e-5)
+
+
 def test_flatness_and_curves_name_their_best(history):
     assert "SGD 0.405 (lr 0.1), orthogonal SGD 0.605 (lr 0.1)" in title(P.lr_flatness(history))
+    assert P.training_curves(history, hue="lr").axes
     figure = P.training_curves(history[history.lr == 0.1])
     assert len(figure.axes) == 2
     assert "SGD 0.405" in title(figure)

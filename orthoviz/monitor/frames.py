@@ -123,6 +123,7 @@ def join(*frames: "pd.DataFrame") -> "pd.DataFrame":
         if tuple(frame.columns) != COLUMNS:
             found = ", ".join(map(str, frame.columns))
             raise ValueError(f"a monitor's frame has the columns {', '.join(COLUMNS)}; got {found}")
+    frames = tuple(frame for frame in frames if len(frame)) or frames[:1]
     joined = pd.concat(frames, ignore_index=True)
     for key in _TEXT:
         joined[key] = union_categoricals([frame[key].astype("category") for frame in frames])

@@ -2,8 +2,9 @@
 
 import difflib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -22,6 +23,25 @@ from orthoviz.monitor.quantities import QUANTITIES, wanted_quantities
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that never breaks the training: the first error is a warning, and the end of the watching."""
+
+    @wraps(method)
+    def guarded(self: "Monitor", *args: Any) -> Any:
+        if self._failed:
+            return None
+        try:
+            with torch.no_grad():
+                return method(self, *args)
+        except Exception as error:
+            self._failed = True  # the hooks stay until stop(): torch is walking through them
+            self._forget()
+            warnings.warn(f"stopped watching at step {self.step}: {error}", stacklevel=3)
+            return None
+
+    return guarded
 
 
 class _Layer(NamedTuple):
@@ -64,7 +84,8 @@ def watch(
         layers: patterns of names to watch (``"layer1.*"``), of weights or modules. Default: all matrices.
         probe: what the model is called with to look at activations, in eval mode: a batch of inputs, or a
             tuple of arguments, or a dict of keyword arguments. The activation of a layer is the first
-            activation function after it that has as many channels; one that runs several times gets the mean.
+            activation function after it, if that has as many channels; one that runs several times gets the
+            mean.
         run, seed: labels of this run in the frame.
         stream: a new folder that gets a Parquet file at every collection, so that a killed run keeps what it
             had; ``ov.monitor.read`` reads it. What is written does not stay in memory.
@@ -144,6 +165,9 @@ class Monitor:
         self._told: set[str] = set()  # layers of whose gradient the optimiser told
         self._evaluated = False  # whether a closure has been, in this step
         self._changes: dict[str, Tensor] = {}
+        self._active: list[tuple[str, str, str, Tensor]] = []  # of the activations before the step
+        self._failed = False
+        self._sized = False  # whether rows and columns are recorded
         self._records: list[Record] = []
         self._logged: list[tuple[int, int | None, str, Tensor]] = []  # still on their device
         self._parts = 0
@@ -161,7 +185,7 @@ class Monitor:
             raise RuntimeError("this monitor is watching already: stop it first")
         if self._silent:
             return self
-        if self._probe is not None and "activation" in self._needed:
+        if self._probe is not None:
             self._activations()  # finds out now whether the model takes it
         if self._stream is not None and not self._parts:
             self._stream.mkdir(parents=True, exist_ok=True)
@@ -181,7 +205,7 @@ class Monitor:
         """Stop watching and take all hooks away. What was seen stays; ``start`` goes on."""
         for handle in self._handles:
             handle.remove()
-        self._handles = []
+        self._handles, self._changes = [], {}
         self._forget()
 
     def __enter__(self) -> Self:
@@ -190,7 +214,7 @@ class Monitor:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
             if kind is None and self._optimizer is not None and self._handles:
-                self.collect()
+                self._collect()
         finally:
             self.stop()
 
@@ -212,7 +236,11 @@ class Monitor:
             ValueError: a value is no single number, or its name is that of a measured quantity.
         """
         for name, value in values.items():
-            tensor = torch.as_tensor(value).detach()
+            tensor = (
+                value.detach().clone()
+                if isinstance(value, Tensor)
+                else torch.tensor(value, dtype=torch.float64)
+            )
             if tensor.numel() != 1:
                 raise ValueError(f"{name} must be a single number, got shape {tuple(tensor.shape)}")
             if name in QUANTITIES:
@@ -225,14 +253,20 @@ class Monitor:
         """Measure weights and activations now; without an optimiser also the gradients, as they are.
 
         Leaving a ``with`` block without an error does it, so that the last step's weights are seen too.
+        Without an optimiser nothing counts steps: set ``monitor.step`` before.
         """
-        if self._silent:
-            return
+        if not self._silent:
+            self._collect_now()
+
+    _collect = _guarded(collect)
+
+    def _collect_now(self) -> None:
         self._forget()
         for layer in self._layers:
             self._see(layer, "weight", layer.parameter)
         if self._optimizer is None:
             self._see_gradients()
+        self._active = self._activations()
         self._measure()
         self._forget()
         self._listen()
@@ -249,8 +283,9 @@ class Monitor:
         if self._stage_handle is not None:
             self._stage_handle.remove()
             self._stage_handle = None
-        self._seen, self._told, self._evaluated = {}, set(), False
+        self._seen, self._told, self._evaluated, self._active = {}, set(), False, []
 
+    @_guarded
     def _hear(self, parameter: Tensor, stage: str, matrix: Tensor) -> None:
         """A stage of an optimiser that tells them."""
         layer = self._of.get(parameter)  # type: ignore[call-overload]
@@ -262,6 +297,7 @@ class Monitor:
         if not (self._evaluated and stage in seen):  # a closure may be evaluated again, at other weights
             seen[stage] = matrix.clone()
 
+    @_guarded
     def _before(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -269,6 +305,8 @@ class Monitor:
         if self._due() or ("previous" in self._needed and self._due(ahead=1)):
             for layer in self._layers:
                 self._see(layer, "weight", layer.parameter)
+        if self._due():
+            self._active = self._activations()
         place = next((i for i, argument in enumerate(args) if callable(argument)), None)
         closure = kwargs.get("closure") if place is None else args[place]
         if closure is None:
@@ -278,41 +316,42 @@ class Monitor:
 
         def watched() -> Any:
             loss = closure()
-            if not self._evaluated:
-                self._see_gradients()
-                if isinstance(loss, float | Tensor):
-                    self.log(loss=loss)
-            self._evaluated = True
+            self._evaluate(loss)
             return loss
 
         if place is None:
             return args, {**kwargs, "closure": watched}
         return (*args[:place], watched, *args[place + 1 :]), kwargs
 
-    @torch.no_grad()
+    @_guarded
+    def _evaluate(self, loss: Any) -> None:
+        """A closure has computed a loss and gradients; the first time in a step counts."""
+        if not self._evaluated:
+            self._see_gradients()
+            if isinstance(loss, float) or (isinstance(loss, Tensor) and loss.numel() == 1):
+                self.log(loss=loss)
+        self._evaluated = True
+
+    @_guarded
     def _after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """After a step: measure, if it is time. A training run never fails because it is watched."""
-        try:
-            for layer in self._layers:
-                seen = self._seen.get(layer.name, {})
-                # Whatever was heard: ov.orthogonalise tells of it when the step is over, torch's SGD never
-                buffer = optimizer.state.get(layer.parameter, {}).get("momentum_buffer")
-                if buffer is not None:
-                    self._see(layer, "momentum", buffer)
-                if "applied" in self._needed and "weight" in seen and layer.parameter.grad is not None:
-                    seen["applied"] = as_matrix(layer.parameter, layer.layout) - seen["weight"]
-                    if layer.name in self._changes:
-                        seen["previous"] = self._changes[layer.name]
-            if "previous" in self._needed:
-                self._changes = {name: s["applied"] for name, s in self._seen.items() if "applied" in s}
-            if self._due():
-                self._measure()
-            self._forget()
-            self.step += 1
-            self._listen()
-        except Exception as error:
-            self.stop()
-            warnings.warn(f"stopped watching at step {self.step}: {error}", stacklevel=2)
+        """After a step: measure, if it is time."""
+        for layer in self._layers:
+            seen = self._seen.get(layer.name, {})
+            # Whatever was heard: ov.orthogonalise tells of it when the step is over, torch's SGD never
+            buffer = optimizer.state.get(layer.parameter, {}).get("momentum_buffer")
+            if buffer is not None and self._due():
+                self._see(layer, "momentum", buffer)
+            if "applied" in self._needed and "weight" in seen and layer.parameter.grad is not None:
+                seen["applied"] = as_matrix(layer.parameter, layer.layout) - seen["weight"]
+                if layer.name in self._changes:
+                    seen["previous"] = self._changes[layer.name]
+        if "previous" in self._needed:
+            self._changes = {name: s["applied"] for name, s in self._seen.items() if "applied" in s}
+        if self._due():
+            self._measure()
+        self._forget()
+        self.step += 1
+        self._listen()
 
     def _see_gradients(self) -> None:
         """The gradients, unscaled, of layers whose optimiser did not tell of them."""
@@ -334,13 +373,12 @@ class Monitor:
     def _measure(self) -> None:
         """Turn what was seen into one record: on the device, then one copy."""
         found: list[tuple[str, str, str, Tensor]] = []
-        if not self._records and not self._parts:
+        if not self._sized:
             found += self._sizes()
+            self._sized = True
         for name, matrices in self._seen.items():
             found += [(name, *one) for one in self._of_matrices(matrices)]
-        if self._probe is not None and "activation" in self._needed:
-            found += self._activations()
-        self._keep(found)
+        self._keep(found + self._active)
         if self._stream is not None:
             self._write(self._stream)
 
@@ -379,6 +417,8 @@ class Monitor:
     def _activations(self) -> list[tuple[str, str, str, Tensor]]:
         """The wanted quantities of the activations on the probe."""
         wanted = [name for name, stages in self._wanted.items() if "activation" in stages]
+        if self._probe is None or not wanted:
+            return []
         modules = {layer.module: layer.name for layer in reversed(self._layers)}
         found = activations(
             self._model, self._probe, modules, {name: QUANTITIES[name].measure for name in wanted}
@@ -392,7 +432,8 @@ class Monitor:
         if not tensors:
             return
         device = tensors[0].device
-        flat = torch.cat([tensor.reshape(-1).to(device) for tensor in tensors]).cpu().double().numpy()
+        exact = torch.float32 if device.type == "mps" else torch.float64  # where there is no other
+        flat = torch.cat([tensor.reshape(-1).to(device, exact) for tensor in tensors]).cpu().double().numpy()
         ours = flat[: len(flat) - len(logged)]
         if found:
             entries = tuple(

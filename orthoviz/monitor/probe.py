@@ -46,8 +46,8 @@ def activations(
 ) -> dict[tuple[str, str], Tensor]:
     """Measures of the activations of each module that has any, by the module's name and the measure's.
 
-    A module's activation is the output of the first activation function that is applied after it to as
-    many channels as it has, wherever that stands: so normalisation and the sum of a residual block are in it.
+    A module's activation is the output of the first activation function that is applied after it, if that has
+    as many channels, wherever it stands: so normalisation and the sum of a residual block are in it.
     It is measured at once, as ``(samples, channels, ...)``, because it may be overwritten later.
 
     Raises:
@@ -129,7 +129,7 @@ def _incoming(module: nn.Module, inputs: tuple[Any, ...]) -> Tensor | None:
         rows = rows if module.groups > 1 else rows[0]
     else:
         return None
-    return rows[..., :: max(1, rows.shape[-2] // _ROWS), :]
+    return rows[..., :: -(-rows.shape[-2] // _ROWS), :]
 
 
 def _call(model: nn.Module, probe: Any, device: torch.device) -> None:

@@ -141,15 +141,23 @@ def plain_legend(ax: Axes, shown: bool = True) -> None:
         legend.set(title=None, frame_on=False, visible=shown)
 
 
+def at_end(data: pd.DataFrame, x: str, *more: str) -> pd.DataFrame:
+    """The rows of each run at its own last x: runs that stopped early too."""
+    keys = [c for c in dict.fromkeys((*more, "run", "optimizer", "lr", "batch_size", "seed")) if c in data]
+    if not keys:
+        return data[data[x] == data[x].max()]
+    last = data.groupby(keys, observed=True, dropna=False)[x].transform("max")
+    rows: pd.DataFrame = data[data[x] == last]
+    return rows
+
+
 def ends(rows: pd.DataFrame, hue: str = "optimizer", x: str = "step") -> dict[str, float]:
-    """The mean value of each hue at its last step."""
+    """The mean value of each hue at its runs' last steps."""
     need(rows, hue, x)
-    found = {}
-    for name, part in rows.groupby(hue, observed=True, sort=False):
-        last = part.groupby([c for c in ("seed", "run") if c in part] or [hue], observed=True, dropna=False)
-        steps = last[x].transform("max")
-        found[str(name)] = float(part[part[x] == steps]["value"].mean())
-    return found
+    return {
+        str(name): float(v)
+        for name, v in at_end(rows, x, hue).groupby(hue, observed=True, sort=False)["value"].mean().items()
+    }
 
 
 def told(values: Mapping[Any, float]) -> str:
@@ -160,7 +168,7 @@ def told(values: Mapping[Any, float]) -> str:
 def finals(data: pd.DataFrame, x: str, *, hue: str, chance: float, ax: Axes | None) -> tuple[Figure, Axes]:
     """Test accuracy after the last epoch over x, on a log scale, a line a hue."""
     if "epoch" in data:
-        data = data[data["epoch"] == data["epoch"].max()]
+        data = at_end(data, "epoch", hue, x)
     figure, (panel, *_) = (figure_of(ax), [ax]) if ax is not None else new_figure(6.4, 4)
     several = "seed" in data and data["seed"].nunique() > 1
     names = data[hue].astype(str)

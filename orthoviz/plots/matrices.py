@@ -14,6 +14,7 @@ from torch import Tensor
 from orthoviz import measures
 from orthoviz.plots.frames import figure_of, mark, select, shape_of
 from orthoviz.plots.style import INK, RANDOM, STAGES, look, new_figure
+from orthoviz.polar import counts, default_tol
 
 
 def spectra(data: pd.DataFrame, *, stage: str = "raw", layer: Any = None, ax: Axes | None = None) -> Figure:
@@ -136,17 +137,18 @@ def gain_per_direction(
         matrix: the gradient.
     """
     factors = {"factor": factors} if isinstance(factors, Tensor) else dict(factors)
+    matrix = matrix.detach().cpu()
     s = measures.singular_values(matrix)
-    counted = s > 0
+    counted = counts(s, default_tol(matrix.dtype))
     x = (s / s[0])[counted].numpy()
     figure, (panel, *_) = (figure_of(ax), [ax]) if ax is not None else new_figure(7, 4)
-    length = len(x) ** 0.5 * s[counted] / s.norm()
+    length = len(x) ** 0.5 * s[counted] / s[counted].norm()
     panel.plot(x, length.numpy(), color=RANDOM, ls=":", lw=2, label="gradient, stretched")
     mark(panel, 1, "1")
     styles = look(factors)
     says = []
     for name, factor in factors.items():
-        gain = measures.direction_gain(factor, matrix)[counted].numpy()
+        gain = measures.direction_gain(factor.detach().cpu(), matrix)[counted].numpy()
         panel.plot(x, gain, "o", color=styles["palette"][name], ms=4, alpha=0.8, label=name)
         if np.isfinite(gain).any():
             says.append(f"{name} {np.nanmin(gain):.2g} to {np.nanmax(gain):.2g}")

@@ -6,14 +6,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from orthoviz.plots.frames import finals, need, told
+from orthoviz.plots.frames import at_end, finals, need, told
 from orthoviz.plots.steps import compare, feature_cosine, filter_cosine, over_steps, training_curves
 
 
 def _batch_size(data: pd.DataFrame, ax: Axes | None) -> Figure:
     need(data, "optimizer", "batch_size", "test_accuracy")
     figure, panel = finals(data, "batch_size", hue="optimizer", chance=0.1, ax=ax)
-    last = data[data["epoch"] == data["epoch"].max()] if "epoch" in data else data
+    last = at_end(data, "epoch") if "epoch" in data else data
     smallest = last[last["batch_size"] == last["batch_size"].min()]
     means = smallest.groupby("optimizer", observed=True)["test_accuracy"].mean()
     panel.set_title(f"At batch size {smallest['batch_size'].iloc[0]}: {told(dict(means))}", fontsize=11)

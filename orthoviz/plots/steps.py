@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from orthoviz.plots.frames import (
     SHARES,
+    at_end,
     baseline,
     ends,
     figure_of,
@@ -91,6 +92,7 @@ def training_curves(
     need(data, hue, "epoch", "train_loss", "test_loss", "test_accuracy")
     last = ends(data.assign(value=data["test_accuracy"]), hue, "epoch")
     title = f"Test accuracy after the last epoch: {told(last)}"
+    data = data.astype({hue: str})
     tall = data.melt(
         [c for c in (hue, "seed", "epoch") if c in data],
         ["train_loss", "test_loss", "test_accuracy"],
@@ -129,7 +131,7 @@ def lr_flatness(
         chance: accuracy of guessing, drawn in grey.
     """
     need(data, hue, "lr", "test_accuracy")
-    last = data[data["epoch"] == data["epoch"].max()] if "epoch" in data else data
+    last = at_end(data, "epoch", hue) if "epoch" in data else data
     means = last.groupby([hue, "lr"], observed=True)["test_accuracy"].mean()
     best = means.groupby(hue, observed=True).idxmax()
     says = ", ".join(f"{name} {means[name, lr]:.3f} (lr {lr:g})" for name, lr in best)
@@ -247,6 +249,8 @@ def compare(
     """
     if "quantity" in data:
         rows = select(data, quantity)
+        only(rows["stage"], "stage")
+        only(rows["layer"], "layer")
     else:
         need(data, hue, x, quantity)
         rows = data.assign(quantity=quantity, value=data[quantity]).dropna(subset="value")
@@ -261,12 +265,16 @@ def compare(
 
 def verdict(rows: pd.DataFrame, quantity: str, *, x: str, hue: str) -> str:
     """Which hue is better at the end, if their ranges over seeds do not overlap."""
-    last = rows[rows[x] == rows.groupby(hue, observed=True)[x].transform("max")]
-    spans = last.groupby(hue, observed=True)["value"].agg(["mean", "min", "max", "count"])
-    spans = spans.sort_values("mean", ascending="accuracy" not in quantity)
+    runs = [c for c in dict.fromkeys((hue, "run", "optimizer", "lr", "seed")) if c in rows]
+    one_each = at_end(rows, x, hue).groupby(runs, observed=True, dropna=False)["value"].mean()
+    spans = one_each.groupby(hue, observed=True).agg(["mean", "min", "max", "count"])
+    more_is_better = "accuracy" in quantity
+    spans = spans.sort_values("mean", ascending=not more_is_better)
     means = told(dict(spans["mean"]))
-    if len(spans) < 2 or spans["count"].min() < 2:
-        return f"{means} (one run each)" if len(spans) > 1 else means
+    if len(spans) < 2 or not (more_is_better or "loss" in quantity):
+        return means
+    if spans["count"].min() < 2:
+        return f"{means} (one run each)"
     first, second = spans.iloc[0], spans.iloc[1]
-    apart = first["min"] > second["max"] if "accuracy" in quantity else first["max"] < second["min"]
+    apart = first["min"] > second["max"] if more_is_better else first["max"] < second["min"]
     return f"{spans.index[0]} better: {means}" if apart else f"not separated: {means}"
