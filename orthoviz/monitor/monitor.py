@@ -214,7 +214,7 @@ class Monitor:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
             if kind is None and self._optimizer is not None and self._handles:
-                self._collect()
+                _guarded(Monitor.collect)(self)
         finally:
             self.stop()
 
@@ -255,12 +255,8 @@ class Monitor:
         Leaving a ``with`` block without an error does it, so that the last step's weights are seen too.
         Without an optimiser nothing counts steps: set ``monitor.step`` before.
         """
-        if not self._silent:
-            self._collect_now()
-
-    _collect = _guarded(collect)
-
-    def _collect_now(self) -> None:
+        if self._silent:
+            return
         self._forget()
         for layer in self._layers:
             self._see(layer, "weight", layer.parameter)
@@ -515,12 +511,7 @@ def _layers(
             raise TypeError(f"{decision.name} is sharded (DTensor): a sharded model cannot be watched")
         layout = told.get(parameter, decision.layout)
         if layout is not None and parameter.is_floating_point():
-            path = f".{decision.name}".rpartition(
-                ".parametrizations." if ".parametrizations." in decision.name else "."
-            )[0]
-            layers.append(
-                _Layer(decision.name, parameter, tuple(layout), model.get_submodule(path.removeprefix(".")))
-            )
+            layers.append(_Layer(decision.name, parameter, tuple(layout), _owner(model, decision.name)))
     if not layers:
         raise ValueError("the model has no weight matrix to watch")
     if patterns is None:

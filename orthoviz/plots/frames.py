@@ -164,9 +164,7 @@ def told(values: Mapping[Any, float]) -> str:
 
 
 def finals(data: pd.DataFrame, x: str, *, hue: str, chance: float, ax: Axes | None) -> tuple[Figure, Axes]:
-    """Test accuracy after the last epoch over x, on a log scale, a line a hue."""
-    if "epoch" in data:
-        data = at_end(data, "epoch", hue, x)
+    """Test accuracy of finished runs over x, on a log scale, a line a hue."""
     figure, (panel, *_) = (figure_of(ax), [ax]) if ax is not None else new_figure(6.4, 4)
     several = "seed" in data and data["seed"].nunique() > 1
     names = data[hue].astype(str)

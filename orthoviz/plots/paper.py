@@ -12,8 +12,8 @@ from orthoviz.plots.steps import compare, feature_cosine, filter_cosine, over_st
 
 def _batch_size(data: pd.DataFrame, ax: Axes | None) -> Figure:
     need(data, "optimizer", "batch_size", "test_accuracy")
-    figure, panel = finals(data, "batch_size", hue="optimizer", chance=0.1, ax=ax)
     last = at_end(data, "epoch") if "epoch" in data else data
+    figure, panel = finals(last, "batch_size", hue="optimizer", chance=0.1, ax=ax)
     smallest = last[last["batch_size"] == last["batch_size"].min()]
     means = smallest.groupby("optimizer", observed=True)["test_accuracy"].mean()
     panel.set_title(f"At batch size {smallest['batch_size'].iloc[0]}: {told(dict(means))}", fontsize=11)

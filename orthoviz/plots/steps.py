@@ -64,7 +64,7 @@ def over_steps(
         sizes = ("rows", "columns")
         quantity = only([q for q in data["quantity"].unique() if q not in sizes], "quantity")
     rows = select(data, quantity, stage, layer)
-    stage = only(rows["stage"].unique(), "stage")
+    only(rows["stage"], "stage")
 
     def draw(panel: Axes, part: pd.DataFrame, name: str) -> None:
         baseline(panel, quantity, shape_of(data, name))
@@ -135,7 +135,7 @@ def lr_flatness(
     means = last.groupby([hue, "lr"], observed=True)["test_accuracy"].mean()
     best = means.groupby(hue, observed=True).idxmax()
     says = ", ".join(f"{name} {means[name, lr]:.3f} (lr {lr:g})" for name, lr in best)
-    figure, panel = finals(data, "lr", hue=hue, chance=chance, ax=ax)
+    figure, panel = finals(last, "lr", hue=hue, chance=chance, ax=ax)
     panel.set_xlabel("learning rate")
     panel.set_title(f"At its best rate: {says}", fontsize=11)
     return figure
@@ -148,9 +148,7 @@ def dead_units(
 
     Args: as for :func:`over_steps`.
     """
-    rows = select(data, "dead_units", None, layer)
-    title = f"Units that never fire, at the end: {told(ends(rows, hue))}"
-    return over_steps(data, "dead_units", layer=layer, hue=hue, title=title, ax=ax)
+    return over_steps(data, "dead_units", layer=layer, hue=hue, ax=ax)
 
 
 def rank(
@@ -163,9 +161,7 @@ def rank(
         quantity: one of the ranks: "stable_rank", "effective_rank", "participation_ratio", "nuclear_rank".
         The others as for :func:`over_steps`.
     """
-    ends_ = ends(select(data, quantity, stage, layer), hue)
-    title = f"{quantity.replace('_', ' ').capitalize()} of the {stage} matrix at the end: {told(ends_)}"
-    return over_steps(data, quantity, stage=stage, layer=layer, hue=hue, title=title, ax=ax)
+    return over_steps(data, quantity, stage=stage, layer=layer, hue=hue, ax=ax)
 
 
 def update_ratio(
@@ -203,11 +199,7 @@ def filter_cosine(
     rows = select(data, quantity, "weight", layer)
     values = ends(rows, hue)
     most = max(values, key=lambda name: values[name])
-    title = (
-        f"Filters end most alike with {most}: {told(values)}"
-        if len(values) > 1
-        else f"Filters end with {told(values)}"
-    )
+    title = f"Filters end most alike with {most}: {told(values)}" if len(values) > 1 else None
     return over_steps(data, quantity, stage="weight", layer=layer, hue=hue, title=title, ax=ax)
 
 
@@ -228,9 +220,7 @@ def feature_cosine(
         The others as for :func:`over_steps`.
     """
     quantity = "centred_feature_cosine" if centred else "feature_cosine"
-    values = ends(select(data, quantity, None, layer), hue)
-    title = f"Feature maps at the end: {told(values)}"
-    return over_steps(data, quantity, layer=layer, hue=hue, title=title, ax=ax)
+    return over_steps(data, quantity, layer=layer, hue=hue, ax=ax)
 
 
 def compare(
