@@ -241,6 +241,22 @@ def test_a_scaled_loss_is_reported_unscaled(make, fused):
     np.testing.assert_allclose(value(monitor.frame(), "singular_values", "raw"), s, rtol=1e-4)
 
 
+@pytest.mark.parametrize("order", ["before_momentum", "after_momentum", "both"])
+@pytest.mark.parametrize(
+    "options", [{}, {"nesterov": True}, {"maximize": True, "weight_decay": 0.1}], ids=str
+)
+def test_an_exact_factor_is_exact_of_what_it_was_made_from(order, options):
+    model = network()
+    optimizer = orthogonal_sgd(model, order=order, **options)
+    with ov.watch(model, optimizer, quantities=["alignment", "direction_gain"]) as monitor:
+        for step in range(3):
+            one_step(model, optimizer, step)
+    frame = monitor.frame()
+    found = frame[frame["quantity"].isin(["alignment", "direction_gain"])].value.dropna()
+    assert len(found) > 40
+    np.testing.assert_allclose(found, 1, atol=1e-4)
+
+
 def test_grouped_layers_report_every_group_and_go_on_counting():
     model = nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.Flatten(), nn.Linear(6 * 9, 3))
     optimizer = orthogonal_sgd(model)

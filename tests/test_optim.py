@@ -521,16 +521,17 @@ def test_the_stages_are_what_they_are_called(order):
     train(model, optimizer, 1)
     assert set(seen) == {model[0].weight, model[4].weight}
     names = {
-        "before_momentum": ["raw", "orthogonal", "momentum", "applied"],
-        "after_momentum": ["raw", "momentum", "orthogonal", "applied"],
-        "both": ["raw", "orthogonal", "momentum", "orthogonal", "applied"],
+        "before_momentum": ["raw", "input", "orthogonal", "momentum", "applied"],
+        "after_momentum": ["raw", "momentum", "input", "orthogonal", "applied"],
+        "both": ["raw", "input", "orthogonal", "momentum", "input", "orthogonal", "applied"],
     }
     for p, stages in seen.items():
         assert [stage for stage, _ in stages] == names[order]
-        found = dict(stages[:3])
+        found = dict(reversed(stages))  # of each the first
         np.testing.assert_allclose(found["raw"], p.grad.flatten(1))
         np.testing.assert_allclose(found["momentum"], optimizer.state[p]["momentum_buffer"].flatten(1))
         into = found["momentum"] if order == "after_momentum" else found["raw"]
+        np.testing.assert_allclose(found["input"], into)
         np.testing.assert_allclose(found["orthogonal"], polar(into, tol=1e-12), atol=1e-10)
         torch.testing.assert_close(stages[-1][1], (p.detach() - before[p]).flatten(1))
     handle.remove()

@@ -78,9 +78,10 @@ def watch(
             a ``momentum_buffer``. None: nothing is measured but when ``monitor.collect()`` is called.
         every: measure at steps 0, every, 2 * every, ...
         quantities: ``"lecture"`` (filter cosine, spectra of gradient and step, step inflation, update ratio),
-            ``"research"`` (also spectra of factor and momentum, ranks, direction gain, alignment, dead units
-            and feature cosine), ``"everything"``, or names from ``ov.monitor.QUANTITIES``, each at all of its
-            stages or at one: ``"weight.stable_rank"``.
+            ``"research"`` (also spectra of factor and momentum, ranks, direction gain and alignment of the
+            factor with what it was made from, ``lr_scale`` included, dead units and feature cosine),
+            ``"everything"``, or names from ``ov.monitor.QUANTITIES``, each at all of its stages or at one:
+            ``"weight.stable_rank"``.
         layers: patterns of names to watch (``"layer1.*"``), of weights or modules. Default: all matrices.
         probe: what the model is called with to look at activations, in eval mode: a batch of inputs, or a
             tuple of arguments, or a dict of keyword arguments. The activation of a layer is the first
@@ -158,6 +159,8 @@ class Monitor:
         }
         if "applied" in self._needed:
             self._needed.add("weight")
+        if "input" in self._needed:
+            self._needed.add("raw")
         self._of = {layer.parameter: layer for layer in layers}
         self._handles: list[RemovableHandle] = []
         self._stage_handle: RemovableHandle | None = None
@@ -393,6 +396,8 @@ class Monitor:
     def _of_matrices(self, matrices: dict[str, Tensor]) -> Iterator[tuple[str, str, Tensor]]:
         """The wanted quantities of one layer."""
         spectra: dict[str, tuple[Tensor, Tensor]] = {}
+        if "raw" in matrices:
+            matrices.setdefault("input", matrices["raw"])  # ov.orthogonalise makes its factors from that
         for name, stages in self._wanted.items():
             quantity = QUANTITIES[name]
             for stage in stages:

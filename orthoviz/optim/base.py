@@ -83,7 +83,8 @@ class MatrixOptimizer(torch.optim.Optimizer):
     def register_stage_hook(self, hook: StageHook) -> RemovableHandle:
         """Call ``hook(parameter, stage, matrix)`` in every step, for every parameter that has a matrix.
 
-        Stages: ``"raw"`` the gradient, ``"orthogonal"`` its direction (polar factor or control, scaled),
+        Stages: ``"raw"`` the gradient, ``"input"`` what a direction is made from (the gradient, or the buffer
+        where momentum comes first), ``"orthogonal"`` that direction (polar factor or control, scaled),
         ``"momentum"`` the buffer, ``"applied"`` the change of the weight. They come in the order in which
         they are computed; a stage that an optimiser does not have does not come. The matrix is
         ``(m, n)`` or ``(parts, m, n)``, may share memory with the optimiser's own, and must not be changed:
@@ -204,6 +205,8 @@ class MatrixOptimizer(torch.optim.Optimizer):
     ) -> list[Tensor]:
         """The tensors, those of matrices in groups where it is asked for as directions, announced."""
         indices = [i for i, e in enumerate(entries) if e.layout is not None and where(e.group)]
+        chosen = [entries[i] for i in indices]
+        self._stages.announce("input", chosen, [tensors[i] for i in indices])
         results = list(tensors)
         found = directions(
             [tensors[i] for i in indices],
@@ -213,7 +216,7 @@ class MatrixOptimizer(torch.optim.Optimizer):
         )
         for i, direction in zip(indices, found, strict=True):
             results[i] = direction
-        self._stages.announce("orthogonal", [entries[i] for i in indices], found)
+        self._stages.announce("orthogonal", chosen, found)
         return results
 
     def _adamw(self, entries: list[Entry]) -> None:
