@@ -608,6 +608,65 @@ def test_without_an_optimiser_one_asks():
     assert set(frame[frame.step == 10].epoch) == {2}
 
 
+def test_a_step_is_collected_once():
+    model = network()
+    optimizer = plain(model)
+    wanted = ["weight.stable_rank", "update_ratio"]
+    with ov.watch(model, optimizer, quantities=wanted) as monitor:
+        monitor.collect()  # before the step that would measure the same weights
+        one_step(model, optimizer)
+        monitor.collect()
+        monitor.collect()  # and the end of the block asks once more
+    frame = monitor.frame()
+    assert not frame.duplicated(["step", "layer", "stage", "quantity", "index"]).any()
+    assert len(frame.query("quantity == 'stable_rank'")) == 2 * 3  # before and after, three matrices
+    assert len(frame.query("quantity == 'update_ratio'")) == 3
+    alone = ov.watch(model, quantities=["weight.stable_rank"])
+    alone.collect()
+    with pytest.raises(ValueError, match="step 0 is collected already"):
+        alone.collect()
+
+
+def test_gradients_are_left_out_of_a_step_that_was_orthogonalised_while_watched():
+    model = network()
+    optimizer = plain(model)
+    with ov.watch(model, optimizer, quantities=["raw.singular_values"]) as monitor:
+        one_step(model, optimizer)
+        ov.orthogonalise(optimizer, model)  # the monitor listened for no stage of step 1
+        with pytest.warns(UserWarning, match="step 1's gradients were polar factors already"):
+            one_step(model, optimizer)
+        one_step(model, optimizer)
+    frame = monitor.frame().query("quantity == 'singular_values'")
+    assert set(frame.step) == {0, 2}
+    assert frame.value.std() > 0.01  # polar factors would give ones
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": "same"},
+        {"padding": "valid"},
+        {"padding": 2, "padding_mode": "reflect"},
+        {"padding": (1, 0)},
+    ],
+    ids=str,
+)
+def test_what_enters_a_convolution_is_what_its_weight_is_multiplied_with(options):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 6, 3, bias=False, **options), nn.Flatten(), nn.LazyLinear(3))
+    images = torch.randn(4, 2, 7, 7)
+    model(images)
+    monitor = ov.watch(model, quantities=["incoming_stable_rank"], layers="0", probe=images)
+    monitor.collect()
+    # patches by another way: the response to a filter that is 1 in one place is that place's input
+    eye = copy.deepcopy(model[0])
+    with torch.no_grad():
+        eye.weight = nn.Parameter(torch.eye(18).reshape(18, 2, 3, 3))
+        patches = eye(images).movedim(1, -1).flatten(0, -2)
+    right = ov.measures.stable_rank(patches.double()).item()
+    assert value(monitor.frame(), "incoming_stable_rank", "activation") == pytest.approx(right, rel=1e-5)
+
+
 def test_only_the_layers_asked_for():
     model = network()
     monitor = ov.watch(model, plain(model), layers=["5", "7.w*"])
@@ -829,6 +888,19 @@ def test_several_runs_are_joined_with_their_labels(tmp_path):
     assert set(frame.run) == {"one", "named"}
     assert isinstance(frame.layer.dtype, pd.CategoricalDtype)
     assert len(frame) == sum(len(ov.monitor.read(tmp_path / f"{name}.csv")) for name in ("one", "two"))
+
+
+def test_runs_in_files_of_the_same_name_stay_apart(tmp_path):
+    model = network()
+    for folder, label in (("a", ""), ("b", ""), ("c", "mine"), ("d", "mine")):
+        monitor = ov.watch(model, quantities=["weight.stable_rank"], run=label)
+        monitor.collect()
+        (tmp_path / folder).mkdir()
+        monitor.to_csv(tmp_path / folder / "run.csv")
+    both = ov.monitor.read(tmp_path / "a" / "run.csv", tmp_path / "b" / "run.csv")
+    assert list(both.run.unique()) == ["a/run", "b/run"]
+    with pytest.raises(ValueError, match="both hold run 'mine' of no optimiser"):
+        ov.monitor.read(tmp_path / "c" / "run.csv", tmp_path / "d" / "run.csv")
 
 
 def test_a_killed_run_keeps_what_it_had(tmp_path):

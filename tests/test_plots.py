@@ -159,6 +159,43 @@ def test_a_waterfall_is_the_spectrum_relative_to_its_largest(frame):
     assert f"half of the energy in {int((energy < 0.5).sum()) + 1} of 6" in title(figure)
 
 
+def test_of_a_layer_with_several_matrices_the_first_is_drawn():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(54, 4))
+    optimizer = plain(model)
+    with ov.watch(model, optimizer, quantities=["singular_values"]) as monitor:
+        for step in range(3):
+            optimizer.zero_grad()
+            model(torch.randn(8, 4, 5, 5)).square().mean().backward()
+            if step == 0:
+                first = model[0].weight.grad[:3].flatten(1).double()
+            optimizer.step()
+    data = monitor.frame()
+    figure = P.spectra(data, layer="0.weight")
+    right = torch.linalg.svdvals(first).numpy()
+    assert drawn(figure)[0].get_ydata() == pytest.approx(right / right[0], rel=1e-5)
+    assert "first of 2 matrices" in title(figure)
+    figure = P.stage_spectra(data, layer="0.weight", step=0)
+    assert drawn(figure)[0].get_ydata() == pytest.approx(right / right[0], rel=1e-5)
+    assert "first of 2 matrices" in title(figure)
+
+
+def test_centred_maps_are_drawn_beside_chance(frame):
+    figure = P.feature_cosine(frame, centred=True, layer="0.weight")
+    (line,) = [line for line in figure.axes[0].get_lines() if len(set(line.get_ydata())) == 1]
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(400, 6, 9, generator=generator).relu()  # 3 x 3 positions
+    chance = ov.measures.feature_cosine(maps, centred=True).item()
+    assert line.get_ydata()[0] == pytest.approx(chance, rel=0.05)
+
+
+def test_runs_without_seeds_have_a_band_too(history):
+    rows = history[history.lr == 0.1].drop(columns="seed")
+    rows = rows.assign(run=history[history.lr == 0.1].seed.astype(str))
+    figure = P.compare(rows)
+    assert len(figure.axes[0].collections) == 2  # one a hue
+
+
 def test_the_marks_of_the_momentum_meter(frame):
     figure = P.stage_spectra(one(frame), layer="0.weight", step=2, momentum=0.9)
     heights = sorted(

@@ -88,22 +88,35 @@ def read(*paths: str | Path) -> "pd.DataFrame":
 
     Args:
         paths: of CSV or Parquet files, or folders that were streamed to. Where there are several, a run
-            without a label gets its file's name.
+            without a label gets its file's name (and its folder's, where files have the same name).
 
     Raises:
-        ValueError: no path; a file has other columns.
+        ValueError: no path; a file has other columns; two paths hold runs that no label tells apart.
         FileNotFoundError: there is no such file, or nothing in the folder.
     """
     if not paths:
         raise ValueError("read needs at least one path")
-    frames = []
-    for path in map(Path, paths):
+    places = [Path(path) for path in paths]
+    names = [path.stem for path in places]
+    if len(set(names)) < len(names):
+        names = [f"{path.resolve().parent.name}/{path.stem}" for path in places]
+    frames: list[pd.DataFrame] = []
+    known: dict[tuple[Any, ...], Path] = {}
+    for path, name in zip(places, names, strict=True):
         files = sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]
         if not files:
             raise FileNotFoundError(f"{path} holds no part of a run yet")
         frame = join(*map(_read, files))
         if len(paths) > 1:
-            frame["run"] = frame["run"].cat.rename_categories({"": path.stem})
+            frame["run"] = frame["run"].cat.rename_categories({"": name})
+        labels = frame[["run", "optimizer", "seed"]].drop_duplicates().fillna({"seed": -1})
+        for run in labels.itertuples(index=False, name=None):
+            if run in known:
+                raise ValueError(
+                    f"{known[run]} and {path} both hold run {run[0]!r} of {run[1] or 'no optimiser'}, and no "
+                    "label tells them apart: read them one by one and set frame['run'] before ov.monitor.join"
+                )
+            known[run] = path
         frames.append(frame)
     return join(*frames)
 

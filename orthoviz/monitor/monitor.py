@@ -170,7 +170,8 @@ class Monitor:
         self._changes: dict[str, Tensor] = {}
         self._active: list[tuple[str, str, str, Tensor]] = []  # of the activations before the step
         self._failed = False
-        self._sized = False  # whether rows and columns are recorded
+        self._sized = False  # whether the sizes of matrices and maps are recorded
+        self._collected: int | None = None  # the last step that collect() measured
         self._records: list[Record] = []
         self._logged: list[tuple[int, int | None, str, Tensor]] = []  # still on their device
         self._parts = 0
@@ -188,6 +189,7 @@ class Monitor:
             raise RuntimeError("this monitor is watching already: stop it first")
         if self._silent:
             return self
+        self._collected = None  # who knows what happened to the weights in between
         if self._probe is not None:
             self._activations()  # finds out now whether the model takes it
         if self._stream is not None and not self._parts:
@@ -257,8 +259,16 @@ class Monitor:
 
         Leaving a ``with`` block without an error does it, so that the last step's weights are seen too.
         Without an optimiser nothing counts steps: set ``monitor.step`` before.
+
+        Raises:
+            ValueError: without an optimiser, at a step that was collected just before. With one, the weights
+                are the same, and nothing is done.
         """
         if self._silent:
+            return
+        if self._collected == self.step:
+            if self._optimizer is None:
+                raise ValueError(f"step {self.step} is collected already: set monitor.step to the next one")
             return
         self._forget()
         for layer in self._layers:
@@ -267,6 +277,7 @@ class Monitor:
             self._see_gradients()
         self._active = self._activations()
         self._measure()
+        self._collected = self.step
         self._forget()
         self._listen()
 
@@ -306,6 +317,13 @@ class Monitor:
                 self._see(layer, "weight", layer.parameter)
         if self._due():
             self._active = self._activations()
+            if self._stage_handle is None and hasattr(optimizer, "register_stage_hook"):
+                warnings.warn(
+                    f"step {self.step}'s gradients were polar factors already and are left out: "
+                    "the optimiser was orthogonalised after ov.watch; do that before",
+                    stacklevel=4,
+                )
+                self._told = {layer.name for layer in self._layers}
         place = next((i for i, argument in enumerate(args) if callable(argument)), None)
         closure = kwargs.get("closure") if place is None else args[place]
         if closure is None:
@@ -377,7 +395,10 @@ class Monitor:
             self._sized = True
         for name, matrices in self._seen.items():
             found += [(name, *one) for one in self._of_matrices(matrices)]
-        self._keep(found + self._active)
+        found += self._active
+        if self._collected == self.step:  # of these it has this step's already
+            found = [one for one in found if one[1] not in ("weight", "activation")]
+        self._keep(found)
         if self._stream is not None:
             self._write(self._stream)
 
@@ -421,9 +442,10 @@ class Monitor:
         if self._probe is None or not wanted:
             return []
         modules = {layer.module: layer.name for layer in reversed(self._layers)}
-        found = activations(
-            self._model, self._probe, modules, {name: QUANTITIES[name].measure for name in wanted}
-        )
+        measures = {name: QUANTITIES[name].measure for name in wanted}
+        if not self._sized:
+            measures["positions"] = lambda maps: torch.tensor(float(maps[0, 0].numel()), device=maps.device)
+        found = activations(self._model, self._probe, modules, measures)
         return [(layer, "activation", name, value) for (layer, name), value in found.items()]
 
     def _keep(self, found: list[tuple[str, str, str, Tensor]]) -> None:

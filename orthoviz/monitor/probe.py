@@ -120,8 +120,10 @@ def _incoming(module: nn.Module, inputs: tuple[Any, ...]) -> Tensor | None:
     (x, *_) = inputs or (None,)
     if isinstance(module, nn.Linear) and isinstance(x, Tensor):
         rows = x.flatten(0, -2)
-    elif isinstance(module, nn.Conv2d) and isinstance(x, Tensor) and not isinstance(module.padding, str):
-        size = module.kernel_size, module.dilation, module.padding, module.stride
+    elif isinstance(module, nn.Conv2d) and isinstance(x, Tensor):
+        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+        x = functional.pad(x, module._reversed_padding_repeated_twice, mode=mode)
+        size: Any = module.kernel_size, module.dilation, 0, module.stride
         first = functional.unfold(x[:1], *size)
         enough = -(-_ROWS // first.shape[-1])
         patches = functional.unfold(x[:: max(1, len(x) // enough)], *size)

@@ -110,19 +110,23 @@ def panels(
 
 
 def lines(ax: Axes, rows: pd.DataFrame, *, x: str = "step", hue: str = "optimizer") -> None:
-    """A line for each hue; where there are several seeds their mean, and a band from least to most."""
+    """A line for each hue; of several seeds or runs the mean, and a band from least to most."""
     need(rows, hue, x)
     by = [c for c in (hue, "seed", "run", x) if c in rows]
     means = rows.groupby(list(dict.fromkeys(by)), observed=True, sort=False, dropna=False)["value"]
     tidy = means.mean().reset_index().astype({hue: str})
-    several = "seed" in tidy and tidy["seed"].nunique() > 1
-    band: Any = ("pi", 100) if several else None
+    band = _band(tidy, hue, x)
     sns.lineplot(
         tidy, x=x, y="value", hue=hue, style=hue, ax=ax, errorbar=band, lw=2, **look(tidy[hue].unique())
     )
     quantity = str(rows["quantity"].iloc[0])
     ax.set(xlabel=x, ylabel=label(quantity))
     plain_legend(ax)
+
+
+def _band(tidy: pd.DataFrame, hue: str, x: str) -> Any:
+    """From least to most, where a hue has several values at one x."""
+    return ("pi", 100) if tidy.duplicated([hue, x]).any() else None
 
 
 def label(quantity: str) -> str:
@@ -166,11 +170,10 @@ def told(values: Mapping[Any, float]) -> str:
 def finals(data: pd.DataFrame, x: str, *, hue: str, chance: float, ax: Axes | None) -> tuple[Figure, Axes]:
     """Test accuracy of finished runs over x, on a log scale, a line a hue."""
     figure, (panel, *_) = (figure_of(ax), [ax]) if ax is not None else new_figure(6.4, 4)
-    several = "seed" in data and data["seed"].nunique() > 1
     names = data[hue].astype(str)
     sns.lineplot(
         data.assign(**{hue: names}), x=x, y="test_accuracy", hue=hue, style=hue, marker="o", lw=2, ax=panel,
-        errorbar=("pi", 100) if several else None, **look(names.unique()),
+        errorbar=_band(data, hue, x), **look(names.unique()),
     )  # fmt: skip
     mark(panel, chance, "chance")
     panel.set(xscale="log", ylim=(0, 1), xlabel=x.replace("_", " "), ylabel=LABELS["test_accuracy"])
@@ -181,10 +184,16 @@ def finals(data: pd.DataFrame, x: str, *, hue: str, chance: float, ax: Axes | No
     return figure, panel
 
 
-def shape_of(data: pd.DataFrame, layer: str) -> tuple[int, int] | None:
-    """Rows and columns of a layer's matrix, where a monitor has stored them."""
+SIZES = ("rows", "columns", "positions")
+"""What a monitor stores once of each layer: its matrix's shape, and how large its feature maps are."""
+
+
+def shape_of(
+    data: pd.DataFrame, layer: str, sizes: tuple[str, str] = ("rows", "columns")
+) -> tuple[int, int] | None:
+    """Rows and columns of a layer's matrix, or two other :data:`SIZES`, where a monitor has stored them."""
     found = []
-    for name in ("rows", "columns"):
+    for name in sizes:
         rows = data[data["quantity"] == name]
         value = rows[rows["layer"].astype(str) == layer]["value"]
         if value.empty:
@@ -193,8 +202,9 @@ def shape_of(data: pd.DataFrame, layer: str) -> tuple[int, int] | None:
     return found[0], found[1]
 
 
-def baseline(ax: Axes, quantity: str, shape: tuple[int, int] | None) -> None:
+def baseline(ax: Axes, quantity: str, data: pd.DataFrame, layer: str) -> None:
     """What chance, or no change at all, would give, in grey."""
+    shape, maps = shape_of(data, layer), shape_of(data, layer, ("rows", "positions"))
     if quantity == "mean_abs_cosine" and shape:
         chance = measures.random_cosine(*shape)
         ax.axhspan(
@@ -214,6 +224,8 @@ def baseline(ax: Axes, quantity: str, shape: tuple[int, int] | None) -> None:
         mark(ax, getattr(measures, quantity)(gaussian).item(), "random")
     elif quantity == "feature_cosine":
         mark(ax, 0.3183, "unrelated, 1/π")
+    elif quantity == "centred_feature_cosine" and maps:
+        mark(ax, measures.random_cosine(maps[0], maps[1] - 1).mean, "unrelated")  # centring takes one
     elif quantity == "update_ratio":
         mark(ax, 1e-3, "a thousandth")
     elif quantity in _ONE:

@@ -20,7 +20,8 @@ from orthoviz.polar import counts, default_tol
 def spectra(data: pd.DataFrame, *, stage: str = "raw", layer: Any = None, ax: Axes | None = None) -> Figure:
     """A layer's singular values over the steps: as a waterfall and as a heat map.
 
-    Both are relative to the step's largest. Grey: a Gaussian matrix of the same shape.
+    Both are relative to the step's largest. Grey: a Gaussian matrix of the same shape. Of a layer with
+    several matrices (a grouped convolution, fused gates) the first is drawn.
 
     Args:
         data: a monitor's frame of one run, with "singular_values".
@@ -31,20 +32,15 @@ def spectra(data: pd.DataFrame, *, stage: str = "raw", layer: Any = None, ax: Ax
     Raises:
         ValueError: the frame has no such rows, or those of several runs.
     """
-    rows = select(data, "singular_values", stage, layer)
-    rows = rows[rows["layer"] == rows["layer"].iloc[0]]
-    name = rows["layer"].iloc[0]
-    table = rows.pivot_table(index="step", columns="index", values="value", observed=True, aggfunc=list)
-    if table.map(len).to_numpy().max() > 1:
-        raise ValueError("the frame holds several runs: draw one, as data[data.run == ...]")
-    table = table.map(lambda cell: cell[0])
+    rows, name = _one_matrix(data, stage, layer)
+    table = rows.pivot(index="step", columns="index", values="value")
     relative = table.to_numpy() / table.to_numpy()[:, :1]
     steps = table.index.to_numpy()
     half = [int((np.cumsum(r**2) < 0.5 * (r**2).sum()).sum() + 1) for r in relative[[0, -1]]]
     count = relative.shape[1]
     title = f"{name}: half of the energy in {half[0]} of {count} directions at first, in {half[1]} at the end"
     figure, axes = (figure_of(ax), [ax]) if ax is not None else new_figure(10, 4, (1, 1.15))
-    _waterfall(axes[0], relative, steps, shape_of(data, name))
+    _waterfall(axes[0], relative, steps, shape_of(data, rows["layer"].iloc[0]))
     if ax is not None:
         ax.set_title(title)
         return figure
@@ -92,11 +88,14 @@ def stage_spectra(
     Args:
         data: a monitor's frame of one run, with "singular_values" at several stages.
         step: which. Default: the last that has gradients.
-        layer: which. Default: the first.
+        layer: which. Default: the first; if it has several matrices, the first of them.
         momentum: the optimiser's, for the two marks.
+
+    Raises:
+        ValueError: the frame has no such rows, or those of several runs; ``step`` was not measured.
     """
-    rows = select(data, "singular_values", None, layer)
-    rows = rows[(rows["layer"] == rows["layer"].iloc[0]) & (rows["stage"] != "weight")]
+    rows, name = _one_matrix(data, None, layer)
+    rows = rows[rows["stage"] != "weight"]
     step = int(rows["step"].max()) if step is None else step
     now = rows[rows["step"] == step]
     if now.empty:
@@ -119,10 +118,23 @@ def stage_spectra(
             says.append(f"{stage} {values[0] / np.median(values):.3g}")
     panel.set(yscale="log", xlabel="index i", ylabel="singular value")
     panel.legend(frameon=False, fontsize=9)
-    panel.set_title(
-        f"{rows['layer'].iloc[0]}, step {step}; largest over median: {', '.join(says)}", fontsize=11
-    )
+    panel.set_title(f"{name}, step {step}; largest over median: {', '.join(says)}", fontsize=11)
     return figure
+
+
+def _one_matrix(data: pd.DataFrame, stage: str | None, layer: Any) -> tuple[pd.DataFrame, str]:
+    """The spectra of one layer in one run, and its name; of a layer with several matrices the first's."""
+    rows = select(data, "singular_values", stage, layer)
+    name = str(rows["layer"].iloc[0])
+    rows = rows[rows["layer"] == name]
+    labels = [c for c in ("run", "optimizer", "seed") if c in rows]
+    if len(rows[labels].drop_duplicates()) > 1 or rows.duplicated(["step", "stage", "index"]).any():
+        raise ValueError("the frame holds several runs: draw one, as data[data.run == ...]")
+    shape = shape_of(data, name)
+    if shape and rows["index"].max() >= min(shape):
+        parts = (rows["index"].max() + 1) // min(shape)
+        return rows[rows["index"] < min(shape)], f"{name} (first of {parts} matrices)"
+    return rows, name
 
 
 def gain_per_direction(

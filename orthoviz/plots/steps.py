@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from orthoviz.plots.frames import (
     SHARES,
+    SIZES,
     at_end,
     baseline,
     ends,
@@ -22,7 +23,6 @@ from orthoviz.plots.frames import (
     plain_legend,
     select,
     sentence,
-    shape_of,
     told,
 )
 from orthoviz.plots.style import look, new_figure
@@ -42,7 +42,7 @@ def over_steps(
     """Any quantity over the steps, a panel a layer; numbers in the title are means over the layers.
 
     Where a quantity has several values (units, directions) their mean is drawn; where there are several
-    seeds, the mean over them and a band from least to most. What chance would give is drawn in grey where it
+    seeds or runs, their mean and a band from least to most. What chance would give is drawn in grey where it
     is known.
 
     Args:
@@ -61,13 +61,12 @@ def over_steps(
         ValueError: the frame has no such rows, or several quantities or stages and none is chosen.
     """
     if quantity is None:
-        sizes = ("rows", "columns")
-        quantity = only([q for q in data["quantity"].unique() if q not in sizes], "quantity")
+        quantity = only([q for q in data["quantity"].unique() if q not in SIZES], "quantity")
     rows = select(data, quantity, stage, layer)
     only(rows["stage"], "stage")
 
     def draw(panel: Axes, part: pd.DataFrame, name: str) -> None:
-        baseline(panel, quantity, shape_of(data, name))
+        baseline(panel, quantity, data, name)
         lines(panel, part, x=x, hue=hue)
         if quantity in SHARES:
             panel.set_ylim(0, max(0.05, panel.get_ylim()[1]))
@@ -213,7 +212,8 @@ def feature_cosine(
 ) -> Figure:
     """How alike the feature maps of one input are, over the steps.
 
-    Grey: unrelated maps after a ReLU have 1/pi, not 0.
+    Grey: unrelated maps after a ReLU have 1/pi, not 0. Centred ones of d positions have about sqrt(2/(pi d)),
+    and lie above it where maps are smooth.
 
     Args:
         centred: with each map's mean subtracted.
@@ -225,7 +225,7 @@ def feature_cosine(
 
 def compare(
     data: pd.DataFrame, quantity: str = "test_accuracy", *, x: str = "epoch", hue: str = "optimizer",
-    ax: Axes | None = None,
+    chance: float = 0.1, ax: Axes | None = None,
 ) -> Figure:  # fmt: skip
     """Runs beside one another, with bands over seeds, and whether they can be told apart.
 
@@ -236,6 +236,7 @@ def compare(
             where there are several.
         quantity: what to compare. Of accuracies more is better, of losses less.
         x: "epoch", "step" or "seconds".
+        chance: accuracy of guessing, drawn in grey.
     """
     if "quantity" in data:
         rows = select(data, quantity)
@@ -248,7 +249,7 @@ def compare(
     lines(panel, rows, x=x, hue=hue)
     if quantity == "test_accuracy":
         panel.set_ylim(0, 1)
-        mark(panel, 0.1, "chance of ten")
+        mark(panel, chance, "chance")
     panel.set_title(verdict(rows, quantity, x=x, hue=hue), fontsize=11)
     return figure
 
