@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser(
         "train", help="train a network", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
+    train.add_argument("recipe", nargs="?", default=argparse.SUPPRESS, help="one of --list")
     train.add_argument("--data", default="digits", metavar="NAME", help="see 'orthoviz data list'")
     train.add_argument(
         "--model", choices=MODELS, default=argparse.SUPPRESS, help="by default the one for the images"
@@ -44,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--momentum", type=float, default=0.9, help="factor of the buffer")
     train.add_argument("--weight-decay", type=float, default=5e-4, help="coupled, as in torch's SGD")
     train.add_argument("--seed", type=int, default=0, help="of the initial weights and the batches")
+    train.add_argument("--seeds", type=int, default=argparse.SUPPRESS, help="how many runs of a recipe")
+    train.add_argument("--out", metavar="FOLDER", default="runs", help="of a recipe's runs")
     train.set_defaults(run=_train)
 
     data = commands.add_parser("data", help="fetch, add, list, show or remove data sets")
@@ -88,6 +91,10 @@ def _train(args: argparse.Namespace) -> None:
 
     import orthoviz as ov
 
+    if hasattr(args, "recipe"):
+        found = ov.training.recipes.run(args.recipe, args.out, seeds=getattr(args, "seeds", None))
+        print(found.verdict)
+        return
     data = ov.datasets.load(args.data)
     name = getattr(args, "model", None) or ("digits_cnn" if data.shape == (1, 8, 8) else "basic_cnn")
     model = getattr(ov.models, name)(len(data.classes), seed=args.seed)

@@ -1,6 +1,6 @@
+import itertools
 import os
 import signal
-import threading
 
 import numpy as np
 import pytest
@@ -69,12 +69,27 @@ def test_orthogonal_sgd_learns_digits_and_leads_at_equal_rate(digits):
     assert ours.iloc[1] > sgd.iloc[1] + 0.1
 
 
+def interrupted_at(step, number=signal.SIGINT, make=ov.OrthogonalSGD):
+    """An optimiser in whose so-manieth step a signal comes."""
+
+    def made(*args, **options):
+        optimizer = make(*args, **options)
+        count = itertools.count(1)
+
+        def kill(*_):
+            if next(count) == step:
+                os.kill(os.getpid(), number)
+
+        optimizer.register_step_pre_hook(kill)
+        return optimizer
+
+    return made
+
+
 def test_an_interrupt_keeps_what_was_done(digits, capsys):
-    threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    run = trained(digits, epochs=10_000)
-    assert run.stopped.startswith("interrupted in epoch")
-    assert 1 < len(run.history) < 10_000
-    assert run.history.epoch.tolist() == list(range(len(run.history)))
+    run = trained(digits, epochs=10_000, make=interrupted_at(15))
+    assert run.stopped == "interrupted in epoch 3, at step 3 of 6"
+    assert run.history.epoch.tolist() == [0, 1, 2]
     assert "interrupted" in capsys.readouterr().out
 
 

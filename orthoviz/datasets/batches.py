@@ -10,13 +10,15 @@ from orthoviz.datasets.dataset import Dataset, Split
 
 
 def batches(
-    data: Dataset, batch_size: int, *, seed: int, epoch: int, device: torch.device | str = "cpu"
-) -> Iterator[tuple[Tensor, Tensor]]:
+    data: Dataset, batch_size: int, *, seed: int, epoch: int, device: torch.device | str = "cpu",
+    start: int = 0, rank: int = 0, ranks: int = 1,
+) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
     """One epoch of the training images: shuffled, augmented where the data set says so, normalised.
 
     The images are cropped at random after padding by an eighth of their size (4 pixels of 32) with
     black, and mirrored half of the time. Chance comes from ``seed`` and ``epoch`` alone, drawn on the
-    CPU, so any device sees the same batches.
+    CPU, so any device sees the same batches. ``start`` batches are passed over; of each other one this gives
+    the part of process ``rank`` of ``ranks``.
 
     Yields:
         images ``(batch, C, H, W)`` float32 with mean 0 and standard deviation 1, and labels
@@ -24,18 +26,26 @@ def batches(
     """
     pixels, labels = _pixels(data.train, device), data.train.labels.to(device)
     generator = torch.Generator().manual_seed(2**20 * seed + epoch)
-    for chosen in torch.randperm(len(labels), generator=generator).split(batch_size):
-        batch = pixels[chosen.to(device)]
+    for i, chosen in enumerate(torch.randperm(len(labels), generator=generator).split(batch_size)):
+        shifts = _shifts(len(chosen), data, generator) if data.augment else ()
+        if i < start:
+            continue
+        chosen, *mine = (values[rank::ranks].to(device) for values in (chosen, *shifts))
+        batch = pixels[chosen]
         if data.augment:
-            batch = _crop_and_flip(batch, generator)
-        yield _normalised(batch, data), labels[chosen.to(device)]
+            batch = _crop_and_flip(batch, *mine)
+        yield _normalised(batch, data), labels[chosen]
 
 
 def whole(
-    data: Dataset, split: Split, batch_size: int = 1000, *, device: torch.device | str = "cpu"
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images of a split in order, normalised, none augmented. Yields like :func:`batches`."""
-    pixels, labels = _pixels(split, device), split.labels.to(device)
+    data: Dataset, split: Split, batch_size: int = 1000, *, device: torch.device | str = "cpu",
+    rank: int = 0, ranks: int = 1,
+) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+    """All images of a split in order, or each ``ranks``-th, normalised, none augmented.
+
+    Yields like :func:`batches`.
+    """
+    pixels, labels = (values[rank::ranks] for values in (_pixels(split, device), split.labels.to(device)))
     for batch, answers in zip(pixels.split(batch_size), labels.split(batch_size), strict=True):
         yield _normalised(batch, data), answers
 
@@ -48,16 +58,19 @@ def _pixels(split: Split, device: torch.device | str) -> Tensor:
     return split.images.to(device).permute(0, 2, 3, 1).contiguous()  # a copy only where stored otherwise
 
 
-def _crop_and_flip(pixels: Tensor, generator: torch.Generator) -> Tensor:
+def _shifts(count: int, data: Dataset, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Of each image: rows and columns to shift by, and whether to mirror it."""
+    _, height, width = data.shape
+    choices = (2 * (height // 8) + 1, 2 * (width // 8) + 1, 2)
+    return tuple(torch.randint(some, (count,), generator=generator) for some in choices)
+
+
+def _crop_and_flip(pixels: Tensor, rows: Tensor, columns: Tensor, mirror: Tensor) -> Tensor:
     count, height, width, _ = pixels.shape
     top, left = height // 8, width // 8
-
-    def draw(choices: int) -> Tensor:
-        return torch.randint(choices, (count,), generator=generator).to(pixels.device)
-
     padded = F.pad(pixels, (0, 0, left, left, top, top))
     windows = padded.unfold(1, height, 1).unfold(2, width, 1)  # a view: (N, shifts, shifts, C, H, W)
-    rows, columns, mirrored = draw(2 * top + 1), draw(2 * left + 1), draw(2).nonzero()[:, 0]
+    mirrored = mirror.nonzero()[:, 0]
     cropped = windows[torch.arange(count, device=pixels.device), rows, columns].permute(0, 2, 3, 1)
     cropped[mirrored] = cropped[mirrored].flip(2)
     return cropped

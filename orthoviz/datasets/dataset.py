@@ -1,5 +1,6 @@
 """What a data set is, and the one that is always there."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Two splits of labelled images, and what a loader needs to know of them."""
+    """Splits of labelled images, and what a loader needs to know of them."""
 
     name: str
     classes: tuple[str, ...]
@@ -35,6 +36,8 @@ class Dataset:
     """Whether training images are cropped at random and flipped (not for digits: a mirrored 2 is no 2)."""
     source: str
     """Where the images came from, in a line."""
+    valid: Split | None = None
+    """Images held out from training to choose by, where there are any."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -55,10 +58,31 @@ class Dataset:
 
         return replace(self, train=some(self.train, train), test=some(self.test, test))
 
+    def hold_out(self, count: int, *, seed: int = 0) -> "Dataset":
+        """The same with ``count`` training images of a seeded shuffle moved to ``valid``."""
+        total = len(self.train.labels)
+        if not 0 < count < total:
+            raise ValueError(f"hold_out takes 1 to {total - 1:,} of {total:,} training images, got {count}")
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+        held, rest = order[:count].sort().values, order[count:].sort().values
+        train, valid = (Split(self.train.images[some], self.train.labels[some]) for some in (rest, held))
+        return replace(self, train=train, valid=valid)
+
+    def checksum(self) -> str:
+        """Of all images and labels, in 16 hexadecimal digits: the same data have the same."""
+        digest = hashlib.blake2b(digest_size=8)
+        for split in (self.train, self.valid, self.test):
+            if split is not None:
+                pixels = split.images.cpu().permute(0, 2, 3, 1).contiguous()
+                digest.update(pixels.numpy().data)
+                digest.update(split.labels.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
     def to(self, device: torch.device | str) -> "Dataset":
         """The same data set with its images and labels on ``device``."""
         train, test = (Split(*(t.to(device) for t in split)) for split in (self.train, self.test))
-        return replace(self, train=train, test=test)
+        valid = None if self.valid is None else Split(*(t.to(device) for t in self.valid))
+        return replace(self, train=train, test=test, valid=valid)
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.shape))

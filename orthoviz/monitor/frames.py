@@ -1,7 +1,6 @@
 """Records of numbers as one tidy frame, in memory and in files."""
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -156,15 +155,3 @@ def _read(path: Path) -> "pd.DataFrame":
     for key in set(_TEXT) & set(frame.columns):
         frame[key] = pd.Categorical(frame[key], categories=frame[key].unique())
     return frame
-
-
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Write beside, then rename, so that a file is whole or as it was."""
-    beside = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        write(beside)
-        with open(beside, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

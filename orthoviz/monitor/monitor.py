@@ -15,9 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from orthoviz.files import replace_file
 from orthoviz.matrices import Layout, as_matrix, param_groups
 from orthoviz.measures.spectra import FORMULAS, of_values, values64
-from orthoviz.monitor.frames import Labels, Record, frame_of, read, replace_file
+from orthoviz.monitor.frames import Labels, Record, frame_of, read
 from orthoviz.monitor.probe import activations
 from orthoviz.monitor.quantities import QUANTITIES, wanted_quantities
 

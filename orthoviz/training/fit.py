@@ -1,19 +1,34 @@
 """The training loop, read from top to bottom."""
 
 import math
+import signal
+import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
 from orthoviz.datasets import Dataset, batches, whole
 from orthoviz.monitor import Monitor
+from orthoviz.training import checkpoints
+from orthoviz.training.records import Folder
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+_PRECISIONS = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_LOOK = 50  # steps between two looks at the losses: each waits for the device
+_SAVE = 300.0  # seconds between two checkpoints within an epoch
 
 
 @dataclass
@@ -22,12 +37,28 @@ class Run:
 
     history: pd.DataFrame
     """A row an epoch, the first before training: ``epoch`` and ``step`` done, ``train_loss`` and
-    ``test_loss`` (cross-entropy in nats), ``test_accuracy`` (0 to 1), ``seconds`` of training."""
+    ``test_loss`` (``test_loss``: cross-entropy in nats), ``test_accuracy`` (0 to 1), the same two with
+    ``valid_`` where images are held out, ``seconds`` of training."""
     model: nn.Module
     seconds: float
-    """Time spent training, without evaluation."""
+    """Time spent training, without evaluation and checkpoints."""
     stopped: str | None
     """Why the run ended before its last epoch, or None."""
+
+
+@dataclass
+class _Progress:
+    """Where a run is."""
+
+    epoch: int = 1
+    """The epoch that is being worked on."""
+    step: int = 0
+    """Steps done in it."""
+    losses: list[Tensor] = field(default_factory=list)
+    """Of these steps."""
+    seconds: float = 0.0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    """Of the history."""
 
 
 def fit(
@@ -37,70 +68,128 @@ def fit(
     *,
     epochs: int,
     batch_size: int = 256,
+    loss: Loss = cross_entropy,
+    scheduler: LRScheduler | None = None,
     monitor: Monitor | None = None,
+    precision: str | None = None,
+    compile: bool = False,
+    accumulate: int = 1,
+    out: str | Path | None = None,
+    resume: bool = False,
     device: torch.device | str | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Run:
-    """Train ``model`` in place with cross-entropy, and evaluate it on the test images after every epoch.
+    """Train ``model`` in place, and evaluate it on the test images after every epoch.
 
-    Ctrl-C ends the run and keeps what was done: the history of the finished epochs, and the model
-    as it is. So does a training loss that is no longer finite.
+    Ctrl-C and SIGTERM end the run after the step it is in and keep what was done; so does a training loss
+    that is no longer finite. With ``out`` a run that was stopped or killed goes on with ``resume=True``, on a
+    CPU bit for bit as if nothing had happened: checkpoints are written after every epoch, every five minutes
+    and when it is stopped.
+
+    Under ``torchrun`` (an initialised ``torch.distributed``) every process works on its part of each batch,
+    and the result is that of one process up to rounding; only batch-norm takes its statistics from a
+    process's own part.
 
     Args:
         model: takes ``(N, C, H, W)`` float images to logits ``(N, classes)``.
         optimizer: any torch optimiser over (some of) the model's parameters.
         data: see :func:`orthoviz.datasets.load`.
         epochs: passes over the training images.
-        batch_size: images a step; an epoch's last batch may be smaller.
+        batch_size: images a step, over all processes; an epoch's last batch may be smaller.
+        loss: of logits and labels, a mean over the batch. What is reported of the test images is always
+            cross-entropy.
+        scheduler: of torch; stepped after every step, so its milestones are steps.
         monitor: what :func:`orthoviz.watch` made; it gets every step's loss, and how many epochs are done.
             A ``with`` block around this call starts and stops it.
+        precision: ``"bf16"`` or ``"fp16"`` autocast, the latter with a GradScaler. None: float32.
+        compile: train through ``torch.compile``.
+        accumulate: parts that a batch is worked on in, one after the other, with less memory.
+        out: folder of the run, for ``config.json``, ``history.csv``, ``provenance.json`` and the last two
+            checkpoints.
+        resume: go on with the run in ``out``, if there is one.
         device: where to train. None: CUDA where there is one, else the CPU.
         seed: of the batches (their order, crops and flips).
         progress: show a bar.
 
     Raises:
         ValueError: the optimiser holds parameters that are not the model's; the model does not take
-            the data set's images; ``epochs`` or ``batch_size`` is below 1.
+            the data set's images; a number is below 1; the batch is larger than the data; ``out`` holds
+            another run, or this one is going on there.
+        RuntimeError: out of memory; the message says what to reduce.
+        OSError: a checkpoint could not be written. The last one is as it was.
     """
+    if precision not in _PRECISIONS:
+        raise ValueError(f"precision must be None, 'bf16' or 'fp16', got {precision!r}")
     check_fits(model, optimizer, data, epochs=epochs, batch_size=batch_size)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if accumulate < 1:
+        raise ValueError(f"accumulate must be at least 1, got {accumulate}")
+    rank, ranks = place()
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(device)
     model.to(device)
+    if device.type == "cuda":
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     data = data.to(device)
-    rows = [{"epoch": 0, "step": 0, "train_loss": math.nan, **evaluate(model, data), "seconds": 0.0}]
-    stopped = None
-    per_epoch = math.ceil(len(data.train.labels) / batch_size)
-    bar = tqdm(
-        total=epochs * per_epoch, unit="step", leave=False, delay=1, disable=None if progress else True
+    scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
+    options: dict[str, Any] = dict(
+        batch_size=batch_size, accumulate=accumulate, precision=precision, seed=seed
     )
-    if monitor is not None:
-        monitor.epoch = 0
-    try:
-        for epoch in range(1, epochs + 1):
-            started = time.perf_counter()
-            losses = []
-            run = steps(
-                model, optimizer, data, batch_size=batch_size, seed=seed, epoch=epoch, monitor=monitor
+    how = dict(loss=loss, scheduler=scheduler, scaler=scaler, monitor=monitor, **options)
+    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
+    per_epoch = math.ceil(len(data.train.labels) / batch_size)
+    at, stopped, saved = _Progress(), None, time.perf_counter()
+
+    with Folder.open(out, model, optimizer, data, options, resume=resume) as folder, _signals() as asked:
+        if restored := folder.newest():
+            _restore(restored, parts, at, device)
+            if at.epoch <= epochs and rank == 0:
+                print(f"Going on after epoch {at.epoch - 1}, step {at.step} of {per_epoch}.")
+        else:
+            at.rows.append(
+                {"epoch": 0, "step": 0, "train_loss": math.nan, **evaluate(model, data), "seconds": 0}
             )
-            for loss in run:
-                losses.append(loss)
-                bar.update()
-            train_loss = torch.stack(losses).mean().item()
-            seconds = rows[-1]["seconds"] + time.perf_counter() - started
-            if monitor is not None:
-                monitor.epoch = epoch
-            row = {"epoch": epoch, "step": epoch * per_epoch, "train_loss": train_loss}
-            rows.append({**row, **evaluate(model, data), "seconds": seconds})
-            bar.set_postfix(test_accuracy=f"{rows[-1]['test_accuracy']:.3f}")
-            if not math.isfinite(train_loss):
-                stopped = f"the training loss is {train_loss} in epoch {epoch}: try a smaller learning rate"
-                break
-    except KeyboardInterrupt:
-        stopped = f"interrupted in epoch {len(rows)}"
-    bar.close()
-    if stopped:
-        print(f"Stopped: {stopped}.")
-    return Run(pd.DataFrame(rows), model, rows[-1]["seconds"], stopped)
+        network, started = _network(model, compile, ranks), at.epoch
+        if monitor is not None:
+            monitor.epoch = at.epoch - 1
+            monitor.step = (at.epoch - 1) * per_epoch + at.step
+        with _bar(epochs, at, data, batch_size, shown=progress and rank == 0) as bar, _memory(options):
+            while at.epoch <= epochs and not stopped:
+                began = time.perf_counter()
+                for value in steps(network, optimizer, data, epoch=at.epoch, start=at.step, **how):
+                    at.losses.append(value)
+                    at.step += 1
+                    bar.update(batch_size)
+                    if at.step % _LOOK == 0 and (stopped := _diverged(at, per_epoch)):
+                        break
+                    due = folder and time.perf_counter() - saved > _SAVE
+                    word = _agreed(asked() or ("due" if due else None), ranks)
+                    if word == "due":
+                        at.seconds += time.perf_counter() - began
+                        _save(folder, parts, at, per_epoch)
+                        began = saved = time.perf_counter()
+                    elif word and at.step < per_epoch:
+                        stopped = f"{word} in epoch {at.epoch}, at step {at.step} of {per_epoch}"
+                        break
+                at.seconds += time.perf_counter() - began
+                stopped = stopped or _diverged(at, per_epoch)
+                if at.step == per_epoch or (stopped and "loss" in stopped):
+                    _finish_epoch(at, evaluate(model, data), per_epoch)
+                    bar.set_postfix(test_accuracy=f"{at.rows[-1]['test_accuracy']:.3f}")
+                    folder.write_history(at.rows)
+                    if monitor is not None:
+                        monitor.epoch = at.epoch - 1
+                    if not stopped and (word := _agreed(asked(), ranks)) and at.epoch <= epochs:
+                        stopped = f"{word} after epoch {at.epoch - 1}"
+                if folder and not (stopped and "loss" in stopped):
+                    _save(folder, parts, at, per_epoch)
+                    saved = time.perf_counter()
+        if at.epoch > started or stopped:
+            folder.close(at.rows, stopped)
+    if stopped and rank == 0:
+        print(f"Stopped: {stopped}." + (" To go on: resume=True, or --resume." if out else ""))
+    return Run(pd.DataFrame(at.rows), model, at.rows[-1]["seconds"], stopped)
 
 
 def steps(
@@ -111,32 +200,76 @@ def steps(
     batch_size: int,
     seed: int,
     epoch: int,
+    start: int = 0,
+    loss: Loss = cross_entropy,
+    scheduler: LRScheduler | None = None,
+    scaler: torch.amp.GradScaler | None = None,
+    precision: str | None = None,
+    accumulate: int = 1,
     monitor: Monitor | None = None,
 ) -> Iterator[Tensor]:
-    """Train for one epoch on the data's device, yielding every step's loss (a scalar on that device)."""
-    device = data.train.images.device
-    for images, labels in batches(data, batch_size, seed=seed, epoch=epoch, device=device):
+    """Train for one epoch on the model's device, yielding every step's loss (a scalar on that device).
+
+    Args as for :func:`fit`; ``start`` steps of the epoch are taken as done.
+    """
+    device = next(model.parameters()).device
+    rank, ranks = place()
+    left = len(data.train.labels) - start * batch_size
+    for images, labels in batches(
+        data, batch_size, seed=seed, epoch=epoch, device=device, start=start, rank=rank, ranks=ranks
+    ):
         model.train()
         optimizer.zero_grad()
-        loss = cross_entropy(model(images), labels)
-        loss.backward()
+        chunks = list(zip(images.chunk(accumulate), labels.chunk(accumulate), strict=True))
+        total = torch.zeros((), device=device)
+        for i, (some, answers) in enumerate(chunks):
+            # A mean over the whole batch: of parts with different sizes, on several processes
+            weight = len(answers) * ranks / min(batch_size, left)
+            last = i == len(chunks) - 1
+            with nullcontext() if last or ranks == 1 else model.no_sync():  # type: ignore[operator]
+                with torch.autocast(device.type, _PRECISIONS[precision], enabled=precision is not None):
+                    part = loss(model(some), answers)
+                part = part if weight == 1 else part * weight
+                (part if scaler is None else scaler.scale(part)).backward()
+            total += part.detach()
+        left -= batch_size
         if monitor is not None:
-            monitor.log(loss=loss)
-        optimizer.step()
-        yield loss.detach()
+            monitor.log(loss=total)
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer)
+            scaler.update()
+        if scheduler is not None:
+            scheduler.step()
+        yield total
 
 
 @torch.no_grad()
 def evaluate(model: nn.Module, data: Dataset) -> dict[str, float]:
-    """Mean cross-entropy (nats) and accuracy (0 to 1) on the test images; the model ends in eval mode."""
+    """Mean cross-entropy (nats) and accuracy (0 to 1) on the test images, and on those held out.
+
+    The model ends in eval mode. On several processes each looks at its share, and the means are exact.
+    """
     model.eval()
-    loss = correct = torch.zeros((), device=data.test.images.device)
-    for images, labels in whole(data, data.test, device=data.test.images.device):
-        logits = model(images)
-        loss = loss + cross_entropy(logits, labels, reduction="sum")
-        correct = correct + (logits.argmax(1) == labels).sum()
-    count = len(data.test.labels)
-    return {"test_loss": loss.item() / count, "test_accuracy": correct.item() / count}
+    rank, ranks = place()
+    device = next(model.parameters()).device
+    found: dict[str, float] = {}
+    for name, split in (("valid", data.valid), ("test", data.test)):
+        if split is None:
+            continue
+        sums = torch.zeros(2, dtype=torch.float64 if device.type != "mps" else torch.float32)
+        sums = sums.to(device)
+        for images, labels in whole(data, split, device=device, rank=rank, ranks=ranks):
+            logits = model(images)
+            right = (logits.argmax(1) == labels).sum()
+            sums += torch.stack((cross_entropy(logits, labels, reduction="sum"), right))
+        if ranks > 1:
+            dist.all_reduce(sums)
+        total, correct = sums.tolist()
+        count = len(split.labels)
+        found |= {f"{name}_loss": total / count, f"{name}_accuracy": correct / count}
+    return found
 
 
 def check_fits(
@@ -146,6 +279,15 @@ def check_fits(
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    count = len(data.train.labels)
+    if batch_size > count:
+        raise ValueError(f"batch_size {batch_size:,} is larger than {data.name}'s {count:,} training images")
+    ranks = place()[1]
+    if 0 < count % batch_size < ranks:
+        raise ValueError(
+            f"the last batch of an epoch has {count % batch_size} images, too few for {ranks} processes: "
+            "change batch_size"
+        )
     own = {id(p) for p in model.parameters()}
     held = [p for group in optimizer.param_groups for p in group["params"]]
     strangers = sum(id(p) not in own for p in held)
@@ -166,8 +308,145 @@ def check_fits(
         raise ValueError(f"the model does not take {data.name}'s images of {shape}: {error}") from error
     finally:
         model.train(was_training)
-    if logits.shape != (1, len(data.classes)):
+    if logits.ndim != 2 or logits.shape[1] < len(data.classes):  # more are allowed: ImageNet's 1,000 for ten
         raise ValueError(
             f"the model turns an image into {tuple(logits.shape[1:])} numbers, "
             f"{data.name} has {len(data.classes)} classes"
         )
+
+
+def place() -> tuple[int, int]:
+    """This process's rank, and how many processes there are."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()
+
+
+def _network(model: nn.Module, compiled: bool, ranks: int) -> nn.Module:
+    """The model as it is trained; its weights stay the model's own."""
+    network: nn.Module = DistributedDataParallel(model) if ranks > 1 else model
+    return torch.compile(network) if compiled else network  # type: ignore[return-value]
+
+
+def _diverged(at: _Progress, per_epoch: int) -> str | None:
+    """At which step the loss was no longer finite."""
+    losses = _means(at.losses).cpu()
+    bad = (~losses.isfinite()).nonzero()
+    if not len(bad):
+        return None
+    step = int(bad[0, 0])
+    return (
+        f"the training loss became {losses[step].item()} at step {(at.epoch - 1) * per_epoch + step + 1} "
+        f"(epoch {at.epoch}): try a smaller learning rate"
+    )
+
+
+def _means(losses: list[Tensor]) -> Tensor:
+    """The losses as one tensor, each a mean over all processes."""
+    stacked, ranks = torch.stack(losses), place()[1]
+    if ranks > 1:
+        dist.all_reduce(stacked)
+    return stacked / ranks
+
+
+def _finish_epoch(at: _Progress, scores: dict[str, float], per_epoch: int) -> None:
+    """Its row of the history."""
+    step, train_loss = (at.epoch - 1) * per_epoch + at.step, _means(at.losses).mean().item()
+    row = {"epoch": at.epoch, "step": step, "train_loss": train_loss}
+    at.rows.append({**row, **scores, "seconds": at.rows[-1]["seconds"] + at.seconds})
+    at.epoch, at.step, at.losses, at.seconds = at.epoch + 1, 0, [], 0.0
+
+
+def _save(folder: Folder, parts: dict[str, Any], at: _Progress, per_epoch: int) -> None:
+    """Write what :func:`_restore` needs; the first process does, the others tell it their random state."""
+    rank, ranks = place()
+    randoms: list[Any] = [checkpoints.random_state()]
+    if ranks > 1:
+        gathered: list[Any] | None = [None] * ranks if rank == 0 else None
+        dist.gather_object(randoms[0], gathered)
+        randoms = gathered or []
+    state = {name: part.state_dict() for name, part in parts.items() if part is not None}
+    losses = torch.stack(at.losses) if at.losses else torch.zeros(0)
+    where = {"epoch": at.epoch, "step": at.step, "losses": losses, "seconds": at.seconds, "rows": at.rows}
+    folder.save((at.epoch - 1) * per_epoch + at.step, {**state, "random": randoms, "at": where})
+
+
+def _restore(state: dict[str, Any], parts: dict[str, Any], at: _Progress, device: torch.device) -> None:
+    for name, part in parts.items():
+        if part is not None:
+            part.load_state_dict(state[name])
+    where = state["at"]
+    at.epoch, at.step, at.seconds, at.rows = (where[key] for key in ("epoch", "step", "seconds", "rows"))
+    at.losses = list(where["losses"].to(device))
+    rank = place()[0]
+    if rank < len(state["random"]):
+        checkpoints.restore_random_state(state["random"][rank])
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], str | None]]:
+    """A function that says whether the run was asked to end; a second Ctrl-C raises KeyboardInterrupt.
+
+    Python lets only the main thread hear of signals; elsewhere nobody is asked.
+    """
+    words = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+    came: list[str] = []
+
+    def note(number: int, frame: Any) -> None:
+        if came and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        came.append(words[signal.Signals(number)])
+
+    old = {}
+    if threading.current_thread() is threading.main_thread():
+        old = {number: signal.signal(number, note) for number in words}
+    try:
+        yield lambda: came[0] if came else None
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _agreed(word: str | None, ranks: int) -> str | None:
+    """What any process was asked, so that all do it after the same step."""
+    if ranks == 1:
+        return word
+    words = (None, "due", "interrupted", "terminated")
+    flag = torch.tensor([words.index(word)])
+    dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=_control_group())
+    return words[int(flag)]
+
+
+_control: dict[Any, Any] = {}
+
+
+def _control_group() -> Any:
+    """Messages between CPUs, so that asking does not wait for a GPU."""
+    world = dist.group.WORLD
+    if world not in _control:
+        _control[world] = dist.new_group(backend="gloo")
+    return _control[world]
+
+
+@contextmanager
+def _memory(options: dict[str, Any]) -> Iterator[None]:
+    """Out of memory, said with what to do."""
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise RuntimeError(
+            f"out of memory at batch size {options['batch_size']}, in {options['accumulate']} part(s). The "
+            f"same steps need less with accumulate={2 * options['accumulate']} (--accumulate), or with "
+            "precision='bf16' (--precision); a smaller batch size is another run"
+        ) from error
+
+
+def _bar(epochs: int, at: _Progress, data: Dataset, batch_size: int, *, shown: bool) -> Any:
+    """Images a second, and the time left."""
+    count = len(data.train.labels)
+    return tqdm(
+        total=epochs * count, initial=(at.epoch - 1) * count + at.step * batch_size, unit=" images",
+        unit_scale=True, leave=False, delay=1, disable=None if shown else True,
+    )  # fmt: skip

@@ -16,6 +16,7 @@ from torch import nn
 
 from orthoviz import training
 from orthoviz.datasets import Dataset, load
+from orthoviz.matrices import param_groups
 from orthoviz.models import basic_cnn, digits_cnn
 from orthoviz.optim import CONTROLS, OPTIMIZERS
 from orthoviz.plots import ORTHOGONAL, RANDOM, SGD, new_figure
@@ -32,7 +33,7 @@ _DEFAULTS = {
     "batch_size": 256,
     "seed": 0,
 }
-_MARKERS = dict(zip(OPTIMIZERS, "osD*Pp^vhXd<", strict=True))
+_MARKERS = dict(zip(OPTIMIZERS, "os8D*HPp^vhXd<", strict=True))
 _MOST_TEST_IMAGES = 400  # evaluated after every step
 _BEST_SGD = 0.1  # of these rates, on digits: the fair opponent
 
@@ -201,7 +202,7 @@ class _Race(View):
         """A network at its start, and its optimiser."""
         make_network = digits_cnn if self._data.shape == (1, 8, 8) else basic_cnn
         network = make_network(len(self._data.classes), seed=self._seed)
-        return network, OPTIMIZERS[name](network, lr)
+        return network, OPTIMIZERS[name](param_groups(network), lr)
 
     def _drive(self, lane: _Lane) -> Iterator[None]:
         """Train one network, and pause after every step with the lane brought up to date."""

@@ -1,0 +1,32 @@
+"""Files that are whole or as they were."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Write beside, wait for the disk, then rename.
+
+    Whoever looks, and whenever the power goes, finds the file whole or as it was.
+    """
+    beside = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        write(beside)
+        with open(beside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        _settle(path.parent)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _settle(folder: Path) -> None:
+    """Wait until a rename in this folder is on the disk; Windows opens no folders and needs no waiting."""
+    if os.name != "posix":
+        return
+    entry = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(entry)
+    finally:
+        os.close(entry)

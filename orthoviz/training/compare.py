@@ -1,0 +1,273 @@
+"""Fair comparisons: the same start, the same batches, the same grid, several seeds."""
+
+import copy
+import itertools
+import math
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from tqdm.auto import tqdm
+
+from orthoviz.datasets import Dataset
+from orthoviz.matrices import ParamGroups, param_groups
+from orthoviz.monitor import watch
+from orthoviz.optim import Make
+from orthoviz.training.fit import fit, steps
+from orthoviz.training.records import finished_epochs, segment
+
+PROTOCOLS = ("equal_lr", "equal_step", "both_tuned", "equal_seconds")
+_TIMED = 10  # steps of each optimiser in a round of timing
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found."""
+
+    frame: pd.DataFrame
+    """A row a run and epoch: ``optimizer``, ``lr``, ``seed`` and the columns of a run's history;
+    ``seconds`` are steps times ``ms_per_step``, which was measured of each optimiser alone, in turns;
+    ``chosen`` says whether the rate is the one that the verdict speaks of."""
+    verdict: str
+    """One sentence, with "better" only where no seed of one is as good as any of the other."""
+    protocol: str
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """The learning rate of each optimiser that the verdict speaks of."""
+
+
+def compare(
+    model: nn.Module | Callable[[int], nn.Module],
+    data: Dataset,
+    optimizers: Mapping[str, Make],
+    *,
+    protocol: str = "both_tuned",
+    lrs: float | Sequence[float] | Mapping[str, Sequence[float]] = (0.003, 0.01, 0.03, 0.1),
+    epochs: int | None = None,
+    minutes: float | None = None,
+    seeds: int | Iterable[int] = 3,
+    batch_size: int = 256,
+    out: str | Path | None = None,
+    groups: Callable[[nn.Module], ParamGroups] = param_groups,
+    watched: Mapping[str, Any] | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Comparison:
+    """Train the same network with several optimisers, and say which is better, if that can be said.
+
+    Every optimiser gets the same initial weights, the same batches in the same order, the same number of
+    learning rates, and the same seeds.
+
+    ===============  ==============================================================================
+    protocol         learning rates, and what is compared
+    ===============  ==============================================================================
+    "equal_lr"       the first of ``lrs``, for all, as the paper does
+    "equal_step"     the first of ``lrs`` for the first optimiser; for each other one the rate at which its
+                     steps are as long, on average over its first steps
+    "both_tuned"     each optimiser's best of ``lrs``, by the accuracy on held-out images
+    "equal_seconds"  the same, after equally much training time: slower optimisers get fewer epochs
+    ===============  ==============================================================================
+
+    Args:
+        model: a network, copied for every run; or what makes one from a seed.
+        data: see :func:`orthoviz.datasets.load`. Where rates are chosen and nothing is held out yet, a tenth
+            of the training images is.
+        optimizers: name to ``make(groups, lr)``; ``groups`` is ``ov.param_groups(model)``, and works for any
+            torch optimiser too.
+        lrs: rates to try: one, several for all, or equally many for each by name.
+        epochs: passes over the training images (of the fastest optimiser, at "equal_seconds").
+        minutes: instead of epochs: training time of one run of the slowest optimiser, or at "equal_seconds"
+            of every one. It is turned into epochs once, at the start.
+        seeds: so many, or which.
+        out: folder that keeps every run, so that a comparison that was stopped goes on where it was.
+        groups: what makes the optimisers' groups from a network.
+        watched: options for :func:`orthoviz.watch`; what it sees is kept in each run's folder in ``out``.
+        options: for :func:`fit`.
+
+    Returns:
+        A :class:`Comparison`; ``ov.plots.compare(comparison.frame)`` draws it.
+
+    Raises:
+        ValueError: an unknown protocol; not exactly one of ``epochs`` and ``minutes``; the grids differ in
+            length; what :func:`fit` refuses.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol must be {', '.join(map(repr, PROTOCOLS))}, got {protocol!r}")
+    if (epochs is None) == (minutes is None):
+        raise ValueError("give either epochs or minutes")
+    numbers = range(seeds) if isinstance(seeds, int) else list(seeds)
+    if not numbers or not optimizers:
+        raise ValueError("a comparison needs at least one seed and one optimiser")
+    grid = _grid(optimizers, lrs)
+    tuned = protocol in ("both_tuned", "equal_seconds")
+    if tuned and data.valid is None:
+        data = data.hold_out(max(1, len(data.train.labels) // 10))
+    make_model = model if not isinstance(model, nn.Module) else lambda seed: copy.deepcopy(model)
+    kinds = {name: _network_and_optimizer(make_model, groups, make) for name, make in optimizers.items()}
+    ms = _milliseconds(kinds, data, grid, batch_size)
+    how_long = _epochs(protocol, epochs, minutes, ms, data, batch_size)
+    if protocol == "equal_lr":
+        grid = {name: rates[:1] for name, rates in grid.items()}
+    elif protocol == "equal_step":
+        grid = _equal_steps(kinds, data, grid, batch_size)
+    runs = [(name, lr, seed) for seed in numbers for name in optimizers for lr in grid[name]]
+    tables = []
+    for name, lr, seed in tqdm(runs, unit=" runs", disable=None if progress else True, leave=False):
+        network, optimizer = kinds[name](lr, seed)
+        folder = None if out is None else Path(out) / run_name(name, lr, seed)
+        monitor = None
+        if watched is not None and folder is not None and finished_epochs(folder) < how_long[name]:
+            monitor = watch(network, optimizer, run=folder.name, seed=seed, stream=segment(folder), **watched)
+        with monitor or nullcontext():
+            run = fit(
+                network, optimizer, data, epochs=how_long[name], batch_size=batch_size, seed=seed,
+                monitor=monitor, out=folder, resume=folder is not None, progress=progress, **options,
+            )  # fmt: skip
+        if run.stopped and "loss" not in run.stopped:
+            raise KeyboardInterrupt(run.stopped)
+        labels = {"optimizer": name, "lr": lr, "seed": seed, "batch_size": batch_size}
+        tables.append(run.history.assign(**labels, ms_per_step=ms[name]))
+    frame = pd.concat(tables, ignore_index=True)
+    frame["seconds"] = frame["step"] * frame["ms_per_step"] / 1000
+    best = {name: _best(frame[frame["optimizer"] == name], tuned) for name in optimizers}
+    frame["chosen"] = frame["lr"] == frame["optimizer"].map(best)
+    return Comparison(frame, verdict(frame[frame["chosen"]], protocol, best), protocol, best)
+
+
+def run_name(optimizer: str, lr: float, seed: int) -> str:
+    """Of a run's folder."""
+    return f"{re.sub(r'[^a-zA-Z0-9]+', '_', optimizer).strip('_')}-lr{lr:g}-seed{seed}"
+
+
+def verdict(frame: pd.DataFrame, protocol: str, rates: Mapping[str, float]) -> str:
+    """Who ends with the better test accuracy, if the ranges over the seeds do not overlap.
+
+    Args:
+        frame: of one learning rate for each optimiser.
+    """
+    last = frame[frame["epoch"] == frame.groupby(["optimizer", "seed"])["epoch"].transform("max")]
+    spans = last.groupby("optimizer")["test_accuracy"].agg(["mean", "min", "max", "count"])
+    spans = spans.sort_values("mean", ascending=False)
+    says = ", ".join(
+        f"{name} {100 * row['mean']:.1f} % (lr {rates[str(name)]:.3g})" for name, row in spans.iterrows()
+    )
+    words = protocol.replace("_", " ")
+    if len(spans) < 2:
+        return f"{words}: {says}"
+    if spans["count"].min() < 2:
+        return f"{words}: not separated by one seed: {says}"
+    apart = spans["min"].iloc[0] > spans["max"].iloc[1:].max()
+    return f"{words}: {f'{spans.index[0]} better' if apart else 'not separated'}: {says}"
+
+
+def _grid(
+    optimizers: Mapping[str, Make], lrs: float | Sequence[float] | Mapping[str, Sequence[float]]
+) -> dict[str, list[float]]:
+    if isinstance(lrs, Mapping):
+        if missing := set(optimizers) ^ set(lrs):
+            raise ValueError(f"lrs must name the optimisers; {', '.join(sorted(missing))} stands in one only")
+        grid = {name: list(lrs[name]) for name in optimizers}
+    else:
+        grid = {name: [lrs] if isinstance(lrs, int | float) else list(lrs) for name in optimizers}
+    lengths = {name: len(rates) for name, rates in grid.items()}
+    if len(set(lengths.values())) > 1 or not min(lengths.values()):
+        raise ValueError(f"every optimiser must have the same number of learning rates, got {lengths}")
+    return grid
+
+
+def _network_and_optimizer(
+    make_model: Callable[[int], nn.Module], groups: Callable[[nn.Module], ParamGroups], make: Make
+) -> Callable[[float, int], tuple[nn.Module, Optimizer]]:
+    def fresh(lr: float, seed: int) -> tuple[nn.Module, Optimizer]:
+        network = make_model(seed)
+        return network, make(groups(network), lr)
+
+    return fresh
+
+
+_Kinds = Mapping[str, Callable[[float, int], tuple[nn.Module, Optimizer]]]
+
+
+def _milliseconds(
+    kinds: _Kinds, data: Dataset, grid: Mapping[str, Sequence[float]], batch_size: int
+) -> dict[str, float]:
+    """Of a step of each optimiser: medians over rounds in which they take turns."""
+    times: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(_ROUNDS):
+        for name, fresh in kinds.items():
+            run = steps(*fresh(grid[name][0], 0), data, batch_size=batch_size, seed=0, epoch=1)
+            next(run)  # the first step warms up
+            began = time.perf_counter()
+            losses = list(itertools.islice(run, _TIMED))
+            if losses:
+                float(losses[-1])  # waits for the device
+                done = len(losses)
+                times[name].append((time.perf_counter() - began) / done)
+    return {name: 1000 * statistics.median(values) if values else math.nan for name, values in times.items()}
+
+
+def _epochs(
+    protocol: str,
+    epochs: int | None,
+    minutes: float | None,
+    ms: Mapping[str, float],
+    data: Dataset,
+    batch_size: int,
+) -> dict[str, int]:
+    """How many for each optimiser."""
+    per_epoch = math.ceil(len(data.train.labels) / batch_size)
+    seconds = {name: per_epoch * value / 1000 for name, value in ms.items()}
+    budget = epochs * min(seconds.values()) if epochs is not None else 60 * (minutes or 0)
+    if protocol == "equal_seconds":
+        return {name: max(1, int(budget / each + 1e-9)) for name, each in seconds.items()}
+    count = epochs if epochs is not None else max(1, int(budget / max(seconds.values())))
+    return dict.fromkeys(ms, count)
+
+
+def _equal_steps(
+    kinds: _Kinds, data: Dataset, grid: Mapping[str, Sequence[float]], batch_size: int
+) -> dict[str, list[float]]:
+    """The rate of each at which its steps are as long as the first's at its own."""
+    first, *others = kinds
+    rates = dict.fromkeys(kinds, grid[first][0])
+    length = _step_length(kinds[first], rates[first], data, batch_size)
+    for name in others:
+        for _ in range(3):  # a step's length is nearly, not quite, proportional to the rate
+            rates[name] *= length / _step_length(kinds[name], rates[name], data, batch_size)
+    return {name: [lr] for name, lr in rates.items()}
+
+
+def _step_length(
+    fresh: Callable[[float, int], tuple[nn.Module, Optimizer]], lr: float, data: Dataset, batch_size: int
+) -> float:
+    """The mean length of a step, all parameters together, over the first fifty steps."""
+    network, optimizer = fresh(lr, 0)
+    before = [p.detach().clone() for p in network.parameters()]
+    lengths: list[float] = []
+    epoch = 0
+    while len(lengths) < 50:
+        epoch += 1
+        for _ in steps(network, optimizer, data, batch_size=batch_size, seed=0, epoch=epoch):
+            after = [p.detach().clone() for p in network.parameters()]
+            pieces = [(a - b).norm() for a, b in zip(after, before, strict=True)]
+            lengths.append(float(torch.stack(pieces).norm()))
+            before = after
+            if len(lengths) == 50:
+                break
+    return statistics.mean(lengths)
+
+
+def _best(runs: pd.DataFrame, tuned: bool) -> float:
+    """The rate with the best mean accuracy at the end, on held-out images where rates are chosen."""
+    last = runs[runs["epoch"] == runs.groupby(["lr", "seed"])["epoch"].transform("max")]
+    column = "valid_accuracy" if tuned else "test_accuracy"
+    return float(str(last.groupby("lr")[column].mean().idxmax()))
