@@ -250,9 +250,9 @@ def test_a_gallery_shows_every_filter_once():
 
 def test_better_is_said_only_where_seeds_do_not_overlap(history):
     small = history[history.lr == 0.01]
-    assert title(P.compare(small)).startswith("orthogonal SGD better: orthogonal SGD 0.425, SGD 0.225")
+    assert title(P.compare(small)).startswith("Orthogonal SGD better: orthogonal SGD 0.425, SGD 0.225")
     mixed = small.assign(test_accuracy=small.test_accuracy.where(small.seed == 0, 0.9 - small.test_accuracy))
-    assert title(P.compare(mixed)).startswith("not separated")
+    assert title(P.compare(mixed)).startswith("Not separated")
     assert "one run each" in title(P.compare(small[small.seed == 0]))
     better = title(
         P.compare(history[history.seed == 0].rename(columns={"lr": "hue"}), "test_loss", hue="hue")

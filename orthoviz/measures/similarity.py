@@ -38,9 +38,8 @@ def cosine_matrix(matrix: Tensor) -> Tensor:
 
     Source: Tuddenham, Prügel-Bennett & Hare 2022 (arXiv 2202.07052), section 3.1.
     """
-    unit, present = _unit_rows(checked(matrix))
-    cosine = (unit @ unit.mT).clamp(-1, 1)
-    return cosine.where(present & present.mT, torch.nan).to(matrix.dtype)
+    cosine, present = _cosines(checked(matrix))
+    return cosine.where(present.unsqueeze(-1) & present.unsqueeze(-2), torch.nan).to(matrix.dtype)
 
 
 def mean_abs_cosine(matrix: Tensor) -> Tensor:
@@ -255,17 +254,23 @@ def _same_samples(X: Tensor, Y: Tensor) -> None:
 
 def _over_pairs(matrix: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:
     """Mean of a measure of the cosines over pairs of different rows that count; a measure of 0 is 0."""
-    unit, present = _unit_rows(checked(matrix))
-    itself = torch.eye(unit.shape[-2], dtype=torch.bool, device=unit.device)
-    cosine = (unit @ unit.mT).clamp(-1, 1).masked_fill(itself, 0.0)
-    count = present.sum((-2, -1))
-    mean: Tensor = measure(cosine).sum((-2, -1)) / (count * (count - 1))
+    cosine, present = _cosines(checked(matrix))
+    itself = torch.eye(cosine.shape[-1], dtype=torch.bool, device=cosine.device)
+    count = present.sum(-1)
+    mean: Tensor = measure(cosine.masked_fill(itself, 0.0)).sum((-2, -1)) / (count * (count - 1))
     return mean.where(count > 1, torch.nan).to(matrix.dtype)
 
 
-def _unit_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of length 1 in float64 (0 without direction); which rows have one, ``(..., m, 1)``."""
+def _cosines(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines between rows in float64 (0 of one without direction); which rows have one, ``(..., m)``.
+
+    From the Gram matrix, which is small: lengths stand on its diagonal, and the rows are read once.
+    """
     rows = matrix.double()
-    length = rows.norm(dim=-1, keepdim=True)
-    present = length > 1e-12 * length.amax(-2, keepdim=True)
-    return torch.where(present, rows, 0.0) / torch.where(present, length, 1.0), present
+    if matrix.dtype == torch.float64:  # whose squares may overflow
+        rows = rows / rows.abs().amax((-2, -1), keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+    gram = rows @ rows.mT
+    squares = gram.diagonal(dim1=-2, dim2=-1)
+    present = squares > 1e-24 * squares.amax(-1, keepdim=True)
+    scale = torch.where(present, torch.where(present, squares, 1.0).rsqrt(), 0.0)
+    return (gram * scale.unsqueeze(-1) * scale.unsqueeze(-2)).clamp(-1, 1), present

@@ -9,6 +9,7 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from orthoviz import measures
 from orthoviz.plots.style import RANDOM, look, new_figure
@@ -121,6 +122,8 @@ def lines(ax: Axes, rows: pd.DataFrame, *, x: str = "step", hue: str = "optimize
     )
     quantity = str(rows["quantity"].iloc[0])
     ax.set(xlabel=x, ylabel=label(quantity))
+    if x != "seconds":
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     plain_legend(ax)
 
 
@@ -226,6 +229,9 @@ def baseline(ax: Axes, quantity: str, data: pd.DataFrame, layer: str) -> None:
         mark(ax, 0.3183, "unrelated, 1/π")
     elif quantity == "centred_feature_cosine" and maps:
         mark(ax, measures.random_cosine(maps[0], maps[1] - 1).mean, "unrelated")  # centring takes one
+    elif quantity == "loss":
+        rows = data[data["quantity"] == "loss"]
+        mark(ax, rows[rows["step"] == rows["step"].min()]["value"].mean(), "at the start")
     elif quantity == "update_ratio":
         mark(ax, 1e-3, "a thousandth")
     elif quantity in _ONE:

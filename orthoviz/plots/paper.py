@@ -23,7 +23,7 @@ def _batch_size(data: pd.DataFrame, ax: Axes | None) -> Figure:
 _FIGURES: dict[str, Callable[[pd.DataFrame, Axes | None], Figure]] = {
     "speedup": lambda data, ax: compare(data, "test_accuracy", ax=ax),
     "imagenet": lambda data, ax: training_curves(data, chance=1e-3, ax=ax),
-    "barlow": lambda data, ax: compare(data, "train_loss", ax=ax),
+    "barlow": lambda data, ax: compare(data, "train_loss", chance=None, ax=ax),
     "batch_size": _batch_size,
     "filter_cosine": lambda data, ax: filter_cosine(data, ax=ax),
     "feature_cosine": lambda data, ax: feature_cosine(data, ax=ax),

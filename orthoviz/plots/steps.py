@@ -1,5 +1,6 @@
 """Quantities over the steps of a run, and runs beside one another."""
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -225,7 +226,7 @@ def feature_cosine(
 
 def compare(
     data: pd.DataFrame, quantity: str = "test_accuracy", *, x: str = "epoch", hue: str = "optimizer",
-    chance: float = 0.1, ax: Axes | None = None,
+    chance: float | None = 0.1, ax: Axes | None = None,
 ) -> Figure:  # fmt: skip
     """Runs beside one another, with bands over seeds, and whether they can be told apart.
 
@@ -236,7 +237,7 @@ def compare(
             where there are several.
         quantity: what to compare. Of accuracies more is better, of losses less.
         x: "epoch", "step" or "seconds".
-        chance: accuracy of guessing, drawn in grey.
+        chance: accuracy of guessing, drawn in grey, or for a loss that of guessing. None where there is none.
     """
     if "quantity" in data:
         rows = select(data, quantity)
@@ -249,8 +250,11 @@ def compare(
     lines(panel, rows, x=x, hue=hue)
     if quantity == "test_accuracy":
         panel.set_ylim(0, 1)
+    if quantity == "test_accuracy" and chance:
         mark(panel, chance, "chance")
-    panel.set_title(verdict(rows, quantity, x=x, hue=hue), fontsize=11)
+    elif quantity in ("train_loss", "test_loss") and chance:
+        mark(panel, -math.log(chance), "chance")
+    panel.set_title(sentence(verdict(rows, quantity, x=x, hue=hue)), fontsize=11)
     return figure
 
 
