@@ -20,7 +20,7 @@
 # - watch any network while it trains, in two lines;
 # - meet a hypothesis with evidence that could refute it, and name the learning rate first.
 #
-# Time: 45 minutes to read and play, under a minute to run.
+# Time: 45 minutes to read and play, a minute to run.
 
 # %%
 import pandas as pd
@@ -33,13 +33,15 @@ ov.course.header()
 # %% [markdown]
 # ## The hypothesis
 #
-# The paper starts from a suspicion: a layer's filters see the same input and are pushed by the same loss,
-# so they **learn alike**, and a layer of 32 filters does the work of fewer. Orthogonal steps push them in
-# different directions, so the filters should end up less alike. It sounds right. Is it?
+# The paper (Tuddenham and others, 2022) starts from a suspicion: a layer's filters see the same input and are
+# pushed by the same loss, so they **learn alike**, and a layer of 32 filters does the work of fewer.
+# Orthogonal steps push them in different directions, so the filters should end up less alike. It sounds
+# right. Is it?
 #
 # First a number for "alike". Take two filters as vectors: the cosine of the angle between them is 1 where
 # they are the same up to scale, 0 where they have nothing in common, -1 where one is the other's negative.
-# A layer of 32 has 496 pairs. The paper takes the mean of $|\cos|$ over them.
+# A layer of 32 has 496 pairs. The paper takes the mean of $|\cos|$ over them: a filter and its negative find
+# the same pattern, light on dark or dark on light.
 
 # %%
 W = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, -2.0]])
@@ -86,15 +88,17 @@ figure, (ax,) = ov.plots.new_figure(8, 3.2)
 sizes = [9, 27, 64, 288, 1152]
 means = [ov.measures.mean_abs_cosine(torch.randn(32, n)).item() for n in sizes]
 ax.plot(sizes, means, "o", color=ov.plots.INK, label="32 random filters")
-ax.plot(sizes, [ov.measures.random_cosine(32, n).mean for n in sizes], ":", color=ov.plots.RANDOM)
-ax.set(xscale="log", yscale="log", xlabel="numbers in a filter", ylabel="mean |cos|")
+theory = [ov.measures.random_cosine(32, n).mean for n in sizes]
+ax.plot(sizes, theory, ":", color=ov.plots.RANDOM, label=r"$\sqrt{2/(\pi n)}$")
+ax.set(xscale="log", xlabel="numbers in a filter", ylabel="mean |cos|", ylim=(0, 0.3))
 ax.set_xticks(sizes, sizes)
+ax.legend(frameon=False)
 ax.set_title("The larger a filter, the less alike are random ones")
 ov.course.picture(figure, f"Mean |cos| of random filters: {[round(m, 3) for m in means]} for sizes {sizes}.")
 
 # %% [markdown]
-# Now take the polar factor of such a matrix, whose rows are as orthogonal as they can be. With 27
-# dimensions there is no room for 32 perpendicular arrows: what is left?
+# Now take the polar factor of such a matrix (lesson 01: what an orthogonal step moves along), whose rows are
+# as orthogonal as they can be. With 27 dimensions there is no room for 32 perpendicular arrows: what is left?
 
 # %%
 factor = ov.polar_factor(torch.randn(32, 27))
@@ -102,8 +106,8 @@ print(f"mean |cos| {ov.measures.mean_abs_cosine(factor):.3f}, rms {ov.measures.r
 print(f"Welch's floor for the rms of 32 arrows in 27 dimensions: {ov.measures.welch_floor(32, 27):.3f}")
 
 # %% [markdown]
-# The **rms** cosine has a floor that no 32 arrows can get under (Welch, 1974), and the polar factor lies on
-# it. The mean absolute cosine may lie below that line, so the floor is drawn with the rms only.
+# The **rms** cosine has a floor that no 32 arrows can get under (Welch, 1974), and the polar factor comes
+# close to it. The mean absolute cosine may lie below that line: do not compare it with Welch's floor.
 #
 # ## Two lines to watch a network
 #
@@ -120,15 +124,16 @@ for make in (torch.optim.SGD, ov.OrthogonalSGD):
         ov.training.fit(model, optimizer, data, epochs=8, monitor=monitor)
     frames.append(monitor.frame())
 frame = ov.monitor.join(*frames)
-frame.sample(5, random_state=1)
+frame.query("quantity == 'mean_abs_cosine' and layer == '3.weight'").iloc[::8].drop(columns=["run", "seed"])
 
 # %%
 figure = ov.plots.filter_cosine(frame)
 ov.course.picture(figure, figure.get_suptitle() + ". Grey: the band of random filters.")
 
 # %% [markdown]
-# The grey band holds 95 % of random layers of that shape. Where do the filters start, and where do they go?
-# Digits are small and soon learnt, so do not conclude yet. For that there is a longer run on photographs.
+# The grey band holds 95 % of random layers of that shape; mind that each panel has an axis of its own. All
+# start in the band, where random weights must. Digits are small and soon learnt, and this is one seed, so do
+# not conclude yet. For that there is a longer run on photographs.
 #
 # ## The evidence
 #
@@ -144,10 +149,9 @@ guess
 runs = ov.training.results("filters")
 
 
-def final(quantity):
-    """Mean over three seeds at the last look, a row a run, a column a layer."""
-    rows = runs[runs.quantity == quantity]
-    rows = rows[rows.step == rows.step.max()]
+def final(quantity, step=245):
+    """Mean over three seeds at the last step, or another: a row a run, a column a layer."""
+    rows = runs[(runs.quantity == quantity) & (runs.step == step)]
     return rows.pivot_table(index=["optimizer", "lr"], columns="layer", values="value").round(3)
 
 
@@ -159,9 +163,9 @@ filters
 # The other way round. At equal learning rate the filters of orthogonal SGD are **more** alike, in every
 # layer, and the paper's own Figure 6 says the same of resnet20: against its own hypothesis.
 #
-# Or is it the ruler again? An orthogonal step at 0.01 is several times longer than SGD's (lesson 00). A
-# network that has moved further from its random start has had more time to become alike. So give SGD its
-# best learning rate, 0.1, and orthogonal SGD its best, 0.03. What is the ratio now?
+# Or is it the ruler again? An orthogonal step at 0.01 is several times longer than SGD's at 0.01, so this
+# compares a network that has moved far from its random start with one that has not (lesson 00). So give SGD
+# the better of the two rates that were stored, 0.1, and orthogonal SGD its own, 0.03. What is the ratio now?
 
 # %%
 guess = ov.course.predict("the same ratio, each at its best rate", low=0.3, high=3, scale="log")
@@ -173,8 +177,10 @@ best = runs.query("quantity == 'test_accuracy' and epoch == 5").groupby(["optimi
 print(best.round(3).to_string())
 
 # %% [markdown]
-# It has changed sides. **Name the learning rate first**: with this one choice the same runs support the
-# hypothesis or refute it. Look at every layer over time; the view asks you which comparison you mean.
+# It has changed sides. **Name the learning rate first**: in conv 2 this one choice makes the same runs
+# support the hypothesis or refute it. It is SGD that moved: from 0.01 to 0.1 its cosines rise, orthogonal
+# SGD's hardly do. Look at every layer over time (coloured bands: three seeds; grey: random filters). The head
+# keeps its answer, and in conv 1 only SGD at 0.1 leaves the band of chance by much.
 
 # %%
 ov.widgets.cosine_film()
@@ -202,8 +208,7 @@ ov.course.check("04.two_steps", two_steps)
 # %% [markdown]
 # So orthogonal steps promise nothing about the weights. What does a long walk of them do? Three walks from
 # the same start, 500 steps of length 0.01 each: the same orthogonal step every time; a new random one every
-# time; and a random one that always has one common row direction in it, as a gradient has that moves all
-# filters towards what they have in common.
+# time; and a random one with one direction that all its rows share, some with plus, some with minus.
 
 # %%
 common = torch.nn.functional.normalize(torch.randn(32, 1), dim=0) @ torch.randn(1, 288)
@@ -225,12 +230,18 @@ print(f"{'at the start':36} mean |cos| {ov.measures.mean_abs_cosine(start):.3f}"
 # %% [markdown]
 # The same step over and over would indeed make the rows orthogonal. Unrelated steps leave chance as it is.
 # But what the steps *agree* on adds up while the rest averages out, and if they agree on one direction, all
-# filters get a part of it. `05_gradient_spectra` measures how much steps agree.
+# filters get a part of it. That they can does not mean that real ones do: `05_gradient_spectra` measures how
+# much steps agree.
+#
+# And do 32 filters then do the work of fewer? A mean $|\cos|$ of 0.1 is twice what chance gives and still
+# small: 1 would be 32 times the same filter. The hypothesis is about a tendency, and the tendency is there;
+# that it wastes filters is not shown by it.
 #
 # ## Alike, or just random?
 #
 # Look at filters, too. The most alike pair of a layer always looks like a find. The most alike of the 496
-# pairs of *random* filters has a $|\cos|$ of about 0.58. Switch to the random twin before you believe one.
+# pairs of *random* filters has a $|\cos|$ of about 0.58. Is the pair below more alike than that? And in the
+# other layers? Switch to the random twin before you believe one.
 
 # %%
 ov.widgets.filter_gallery()
@@ -252,8 +263,10 @@ guess.reveal(ov.measures.feature_cosine(maps).item())
 print("one over pi:", round(1 / torch.pi, 3))
 
 # %% [markdown]
-# Positive vectors cannot be far from one another: $1/\pi = 0.318$ is what chance gives here, so a measured
-# 0.33 says next to nothing. Subtract each map's mean first, and unrelated maps come back to nearly 0.
+# Maps without negative numbers share their sign, so chance gives $1/\pi = 0.318$ where each pixel is positive
+# half of the time (less where maps are sparser): a measured 0.33 says next to nothing. Subtract each map's
+# mean first, and unrelated maps come back to exercise 1: $\sqrt{2/(\pi n)}$ with $n$ pixels, which is 0.05
+# for the 16 x 16 maps above and 0.2 for maps of 4 x 4.
 #
 # ### Exercise 3: the cosine of feature maps
 #
@@ -271,15 +284,19 @@ def map_cosine(maps):
 ov.course.check("04.maps", map_cosine)
 
 # %%
-raw, centred = final("feature_cosine"), final("centred_feature_cosine")
-pd.concat({"raw (chance .318)": raw, "centred (chance near 0)": centred}, axis=1)
+tables = {}
+for name, quantity in {"raw (chance .318)": "feature_cosine", "centred": "centred_feature_cosine"}.items():
+    tables[name] = final(quantity)
+    tables[name].loc[("before training", ""), :] = final(quantity, step=0).mean().round(3)
+pd.concat(tables, axis=1)
 
 # %% [markdown]
-# Raw, as the paper measures, the comparison depends on layer and learning rate again, and everything stays
-# near chance. **Centred**, the maps of orthogonal SGD are less alike in all three layers, at equal rates and
-# at the best. So there is something in the hypothesis: it is the *maps* that differ more, when what all
-# positive maps share is taken away, and not the filters. That is three seeds of one network; your own will
-# have its own answer.
+# Raw, as the paper measures, the comparison depends on layer and learning rate again. **Centred**, the maps
+# of orthogonal SGD are less alike in all three layers, at equal rates and at the best. But look at the row
+# before training: untrained maps are alike too, far above 0.05 to 0.2, because neighbouring pixels of one
+# image say the same. In conv 2 and 3 SGD ends at that start or above it, orthogonal SGD a little below it. So
+# there is something in the hypothesis: it is the *maps* that end more different, and not the filters. That
+# is three seeds of one network; your own will have its own answer.
 #
 # ## Dead or asleep?
 #
@@ -287,12 +304,16 @@ pd.concat({"raw (chance .318)": raw, "centred (chance near 0)": centred}, axis=1
 # paper's code, has a gradient of at most 0.0001. The paper finds more of the latter with orthogonal SGD.
 
 # %%
-print("dead units, at most:", final("dead_units").max().max())
+print("share of dead units, at most:", final("dead_units").max().max())
+print("gradient rows that are all zero, at most:", final("zero_rows").max().max())
 final("dead_parameters")
 
 # %% [markdown]
-# More, here too: but dead? The threshold does not know how large the loss is. Multiply the loss by ten, and
-# nothing about the network changes. How many of the "dead" come back to life?
+# No unit is dead and no row of a gradient is zero. But parameters with a small gradient are more numerous
+# with orthogonal SGD, in every layer but the first at equal rates. Dead? The threshold does not know how
+# large the loss is: multiply the loss by ten, and nothing about the network changes. Take the network that
+# learnt the digits above, whose loss is small by now. How many of the "dead" in its second convolution come
+# back?
 
 # %%
 guess = ov.course.predict("share of dead parameters left at ten times the loss", low=0, high=100, unit="%")
@@ -308,8 +329,8 @@ guess.reveal(100 * ten / once)
 print(f"share with |gradient| <= 1e-4: {once:.3f}, at ten times the loss {ten:.3f}")
 
 # %% [markdown]
-# "Dead" by a fixed threshold means "the gradient is small", and a network that has learnt more has smaller
-# gradients. Rows of the gradient that are exactly zero would be another matter: `zero_rows` counts them.
+# "Dead" by a fixed threshold means "the gradient is small on this scale of the loss". Rows of the gradient
+# that are exactly zero would be another matter, and there were none.
 #
 # ## Where this fails
 #
@@ -317,13 +338,11 @@ print(f"share with |gradient| <= 1e-4: {once:.3f}, at ten times the loss {ten:.3
 #   at the largest.
 # - **Five epochs, one small network.** The paper trains 100, and resnet20's layers are larger. `results/`
 #   says what was run; longer runs may differ.
-# - **Best of two rates** was picked by test accuracy, for both alike.
-# - **Probe.** Maps and dead units are about 512 images; another set gives other numbers. Keep it fixed.
-# - **Cosines of weights see no permutation and no batch-norm**, which rescales each filter's output.
+# - **Best of two rates**, both at the edge of what was stored, picked by test accuracy, for both alike.
+# - **The images that are looked at.** Maps and dead units are about 512 of them; others give other numbers.
+# - **Cosines of weights do not see what batch-norm does**, which rescales each filter's output.
 #
-# **Open question.** Do filters start to be alike because of their *common mean* over the batch? Subtract
-# the mean filter from each before the cosine (`W - W.mean(0)`), in a network of your own, and look at
-# whether the two optimisers still differ.
+# **Open question.** Are filters alike because they share one *mean filter*? Subtract it from each before the
+# cosine (`W - W.mean(0)`), in a network of your own, and look at whether the two optimisers still differ.
 #
-# **Next:** `05_gradient_spectra` follows a gradient through the optimiser, and finds out why Muon changed
-# the order.
+# **Next:** `05_gradient_spectra` follows a gradient through the optimiser.

@@ -189,3 +189,31 @@ def muon(gradients, momentum):
 
 
 ov.course.check("05.muon", muon)
+
+# %% [markdown]
+# With the optimiser's minus:
+
+
+# %% tags=["wrong", "05.muon", "the sign"]
+def muon(gradients, momentum):
+    buffer = torch.zeros_like(gradients[0])
+    for gradient in gradients:
+        buffer = momentum * buffer + gradient
+    return -ov.polar_factor(buffer)
+
+
+ov.course.check("05.muon", muon)
+
+# %% [markdown]
+# The first gradient is worked on in place:
+
+
+# %% tags=["wrong", "05.muon", "work on a copy"]
+def muon(gradients, momentum):
+    buffer = gradients[0]
+    for gradient in gradients[1:]:
+        buffer.mul_(momentum).add_(gradient)
+    return ov.polar_factor(buffer)
+
+
+ov.course.check("05.muon", muon)

@@ -7,7 +7,7 @@
 
 from orthoviz.optim.directions import CONTROLS, SCALES
 from orthoviz.optim.lars import LARS
-from orthoviz.optim.named import OPTIMIZERS, Make
+from orthoviz.optim.named import OPTIMIZERS
 from orthoviz.optim.sgd import OrthogonalSGD
 from orthoviz.optim.swan import SWAN
 from orthoviz.optim.trust_region import TrustRegion
@@ -19,7 +19,6 @@ __all__ = [
     "OPTIMIZERS",
     "SCALES",
     "SWAN",
-    "Make",
     "OrthogonalSGD",
     "Orthogonalised",
     "TrustRegion",

@@ -45,7 +45,7 @@ def spectra(data: pd.DataFrame, *, stage: str = "raw", layer: Any = None, ax: Ax
         ax.set_title(title)
         return figure
     image = axes[1].imshow(
-        np.log10(np.maximum(relative.T, 1e-6)), aspect="auto", cmap="cividis", vmin=-3, vmax=0,
+        np.log10(np.maximum(relative.T, 1e-6)), aspect="auto", cmap="cividis", vmax=0,
         extent=(-0.5, len(steps) - 0.5, count + 0.5, 0.5), interpolation="nearest",
     )  # fmt: skip
     ticks = np.unique(np.linspace(0, len(steps) - 1, 6).astype(int))

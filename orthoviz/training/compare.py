@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from orthoviz.datasets import Dataset
 from orthoviz.matrices import ParamGroups, param_groups
 from orthoviz.monitor import watch
-from orthoviz.optim import Make
+from orthoviz.optim.named import Make
 from orthoviz.training.fit import fit, steps
 from orthoviz.training.records import finished_epochs, segment
 

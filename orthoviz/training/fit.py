@@ -448,5 +448,5 @@ def _bar(epochs: int, at: _Progress, data: Dataset, batch_size: int, *, shown: b
     count = len(data.train.labels)
     return tqdm(
         total=epochs * count, initial=(at.epoch - 1) * count + at.step * batch_size, unit=" images",
-        unit_scale=True, leave=False, delay=1, disable=None if shown else True,
+        unit_scale=True, leave=False, delay=3, disable=None if shown else True,
     )  # fmt: skip

@@ -37,7 +37,7 @@ def _judge_two_steps(answer: Function) -> str:
         raise Slip(f"your function returns {what}?")
     A, B = (call(lambda step=step: step, shape=(2, 2)) for step in steps)
     for name, step in (("first", A), ("second", B)):
-        if not close(step @ step.T, torch.eye(2, dtype=torch.float64)):
+        if not torch.allclose(step @ step.T, torch.eye(2, dtype=torch.float64), atol=1e-3):
             raise Slip(f"the {name} matrix has no orthonormal rows: its rows must have length 1 and cosine 0")
     total = A + B
     if total.norm(dim=1).min() < 1e-6:
@@ -45,9 +45,9 @@ def _judge_two_steps(answer: Function) -> str:
     cosine = cosine_matrix(total)[0, 1].abs().item()
     if close(A, B):
         raise Slip("two times the same step: the rows of the sum are as orthogonal as its own")
-    if cosine < 1 - 1e-6:
+    if cosine < 1 - 1e-3:
         raise Slip(f"the rows of the sum have a cosine of {cosine:.2g}, not 1 or -1")
-    return "two orthogonal steps, and both filters are the same: the weights stay free."
+    return "two orthogonal steps, and both filters lie on one line: the weights stay free."
 
 
 def _judge_maps(answer: Function) -> str:
@@ -73,6 +73,10 @@ def _judge_maps(answer: Function) -> str:
             across @ across.T
         ): "this compares inputs with one another: the channels of one input are asked for",
         centred: "these maps are centred; the paper's are not",
+        feature_cosine(maps.mean(0, keepdim=True)).item(): "this is the cosine of mean maps: compare within "
+        "each input, and average the cosines",
+        _pairs_of_inputs(maps.flatten(2) @ maps.flatten(2).mT): "products are no cosines: divide by the "
+        "lengths of both maps",
     }
     if math.isclose(result, right, rel_tol=1e-4):
         return "within an input first, then the mean over inputs: this is ov.measures.feature_cosine."
@@ -80,6 +84,10 @@ def _judge_maps(answer: Function) -> str:
         if math.isclose(result, value, rel_tol=1e-4):
             raise Slip(slip)
     raise Slip(f"this gives {result:.4g}, not {right:.4g}")
+
+
+def _pairs_of_inputs(products: torch.Tensor) -> float:
+    return sum(map(_pairs, products)) / len(products)
 
 
 def _pairs(cosine: torch.Tensor) -> float:
@@ -129,12 +137,21 @@ def _judge_meter(answer: Function) -> str:
             ** -0.5: "each step's weight is gamma^k, its square gamma^(2k): the sum is 1/(1 - gamma^2)",
             1 / (1 - gamma**2): "that is the square of the length: take the root",
             (1 - gamma**2) ** 0.5: "upside down: the buffer is longer than one step",
+            sum(gamma ** (2 * k) for k in range(60)) ** 0.5: "sixty steps are not the long run at momentum "
+            "0.99: what does the sum 1 + gamma^2 + gamma^4 + ... come to?",
         }
         for value, slip in named.items():
             if math.isclose(result, value, rel_tol=1e-4):
                 raise Slip(slip)
         raise Slip(f"for momentum {gamma} this gives {result:.4g}, not {right:.4g}")
-    return "2.3 at momentum 0.9: between 1 and 10, and a value above it means that steps agree."
+    return "2.3 at momentum 0.9, between 1 and 10: the middle around which noise spreads."
+
+
+def _factor_inside(gradients: list[torch.Tensor], momentum: float) -> torch.Tensor:
+    buffer = torch.zeros_like(gradients[0])
+    for G in gradients:
+        buffer = polar_factor(momentum * buffer + G)
+    return buffer
 
 
 def _judge_muon(answer: Function) -> str:
@@ -144,7 +161,10 @@ def _judge_muon(answer: Function) -> str:
     def buffer(steps: list[torch.Tensor]) -> torch.Tensor:
         return steps[0] * gamma**2 + steps[1] * gamma + steps[2]
 
-    result = call(answer, gradients, gamma, shape=(4, 6))
+    given = [G.clone() for G in gradients]
+    result = call(answer, given, gamma, shape=(4, 6))
+    if not all(map(torch.equal, given, gradients)):
+        raise Slip("this changes the gradients that it is given: start from zeros, or work on a copy")
     if close(result, polar_factor(buffer(gradients))):
         return "momentum first, then the factor. This is Muon, but for how it computes the factor."
     named = (
@@ -157,6 +177,15 @@ def _judge_muon(answer: Function) -> str:
             "all gradients count alike: earlier ones fade by momentum at every step",
         ),  # type: ignore[arg-type]
         (polar_factor(buffer(gradients[::-1])), "the oldest gradient counts most: it must fade instead"),
+        (
+            -polar_factor(buffer(gradients)),
+            "the sign: the step is the factor itself, the optimiser subtracts it",
+        ),
+        (_factor_inside(gradients, gamma), "the factor replaces the buffer at every step here: take it once"),
+        (
+            polar_factor(buffer([2 * gradients[0], *gradients[1:]])),
+            "the first gradient counts twice: start from zero, or go on with the second",
+        ),
     )
     for value, slip in named:
         if close(result, value) or close(result, (1 - gamma) * value):
