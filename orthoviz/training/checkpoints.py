@@ -25,7 +25,13 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()  # torch, writing to a file, would turn a full disk into a RuntimeError
     torch.save(state, buffer)
-    replace_file(folder / f"step-{step:09d}.pt", lambda beside: _write(beside, buffer))
+    path = folder / f"step-{step:09d}.pt"
+    try:
+        replace_file(path, lambda beside: _write(beside, buffer))
+    except OSError as error:
+        left = found(folder)
+        last = f"the last one is {left[0].name}" if left else "there is none yet"
+        raise OSError(f"checkpoint {path} could not be written ({error.strerror}); {last}") from error
     for old in found(folder)[_KEPT:]:
         old.unlink(missing_ok=True)
 

@@ -1,0 +1,312 @@
+"""Nothing lost: runs that are stopped, killed, damaged, shared, or out of room."""
+
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import warnings
+
+import pandas as pd
+import pytest
+import torch
+
+import orthoviz as ov
+from orthoviz.training import checkpoints
+from tests import a_run
+from tests.test_training import interrupted_at
+
+
+def history(folder):
+    return pd.read_csv(folder / "history.csv").drop(columns="seconds")
+
+
+def weights(folder):
+    return checkpoints.newest(folder)["model"]
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for key in a:
+        assert torch.equal(a[key], b[key]), key
+
+
+def process(folder, epochs, *how, **environment):
+    command = [sys.executable, "-m", "tests.a_run", str(folder), str(epochs), *how]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **environment}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+
+
+@pytest.fixture
+def stopping(monkeypatch):
+    """Runs that a signal stops within an epoch."""
+
+    def stopped(folder, epochs, step, number=signal.SIGINT):
+        with monkeypatch.context() as m:
+            m.setattr(ov, "OrthogonalSGD", interrupted_at(step, number))
+            return a_run.start(folder, epochs)
+
+    return stopped
+
+
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_a_stopped_run_goes_on_in_the_middle_of_an_epoch_bit_for_bit(tmp_path, stopping, number, word):
+    whole = a_run.start(tmp_path / "whole", 4)
+    run = stopping(tmp_path / "parts", 4, step=30, number=number)
+    assert run.stopped == f"{word} in epoch 2, at step 9 of 21"
+    assert run.history.epoch.tolist() == [0, 1]
+    run = stopping(tmp_path / "parts", 4, step=50 - 30)  # in the third epoch, of a run that went on
+    assert run.stopped == "interrupted in epoch 3, at step 8 of 21"
+    run = a_run.start(tmp_path / "parts", 4)
+    assert run.stopped is None
+    columns = [c for c in run.history if c != "seconds"]
+    assert run.history[columns].equals(whole.history[columns])
+    assert run.history.seconds.is_monotonic_increasing
+    assert history(tmp_path / "parts").equals(history(tmp_path / "whole"))
+    same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+    same(run.model.state_dict(), whole.model.state_dict())
+
+
+def test_a_finished_run_is_not_done_again_and_may_go_further(tmp_path):
+    first = a_run.start(tmp_path / "run", 2)
+    before = (tmp_path / "run" / "provenance.json").read_bytes()
+    again = a_run.start(tmp_path / "run", 2)
+    assert again.history.equals(first.history)
+    assert (tmp_path / "run" / "provenance.json").read_bytes() == before
+    same(again.model.state_dict(), first.model.state_dict())
+    further = a_run.start(tmp_path / "run", 3)
+    whole = a_run.start(tmp_path / "whole", 3)
+    assert further.history.test_loss.equals(whole.history.test_loss)
+
+
+@pytest.mark.slow
+def test_a_run_killed_ten_times_ends_as_one_that_was_not(tmp_path):
+    """At random moments, with a checkpoint after every step, so that many fall into writing one."""
+    a_run.start(tmp_path / "whole", 12)
+    chance, kills = random.Random(0), 0
+    while kills < 10:
+        run = process(tmp_path / "parts", 12, "every")
+        assert run.stdout.readline() == "training\n"
+        time.sleep(chance.uniform(0.1, 1.0))
+        assert run.poll() is None, "it had ended before it could be killed: " + run.stdout.read()
+        run.kill()
+        run.communicate()
+        kills += 1
+    output = process(tmp_path / "parts", 12, "every").communicate(timeout=120)[0]
+    assert output.endswith("None\n"), output
+    assert history(tmp_path / "parts").equals(history(tmp_path / "whole"))
+    same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("damage", ["cut short", "a bit", "empty"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, damage):
+    whole = a_run.start(tmp_path / "run", 3)
+    newest, before = checkpoints.found(tmp_path / "run")
+    content = bytearray(newest.read_bytes())
+    if damage == "a bit":
+        place = content.index(whole.model[0].weight.detach().numpy().tobytes()[:16])
+        content[place + 2] ^= 16  # would load, as another number
+    newest.write_bytes({"cut short": content[:-100], "a bit": content, "empty": b""}[damage])
+    with pytest.warns(UserWarning, match=re.escape(f"{newest} is damaged")):
+        run = a_run.start(tmp_path / "run", 3)
+    same(run.model.state_dict(), whole.model.state_dict())  # one epoch was trained again
+    before.write_bytes(b"")
+    newest.write_bytes(b"")
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(ValueError, match="every checkpoint in"):
+        a_run.start(tmp_path / "run", 4)
+
+
+def test_the_last_two_checkpoints_are_kept_and_load_as_data_only(tmp_path):
+    a_run.start(tmp_path / "run", 4)
+    assert [path.name for path in checkpoints.found(tmp_path / "run")] == [
+        "step-000000084.pt",
+        "step-000000063.pt",
+    ]
+    assert not list(tmp_path.rglob(".*step*"))
+    for path in checkpoints.found(tmp_path / "run"):
+        torch.load(path, weights_only=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_with_a_sentence_and_spares_the_last_checkpoint(tmp_path):
+    a_run.start(tmp_path / "run", 2)
+    (newest, *_) = checkpoints.found(tmp_path / "run")
+    content = newest.read_bytes()
+    run = process(tmp_path / "run", 4, "limit", str(len(content) // 2))  # of a file, as a full disk would be
+    output = run.communicate(timeout=120)[0]
+    assert run.returncode != 0
+    assert "could not be written" in output
+    assert newest.read_bytes() == content
+    assert checkpoints.found(tmp_path / "run")[0] == newest
+    assert a_run.start(tmp_path / "run", 3).stopped is None
+
+
+def test_a_folder_holds_one_run(tmp_path):
+    a_run.start(tmp_path / "run", 1)
+    with pytest.raises(ValueError, match="holds a run: go on with it"):
+        a_run.start(tmp_path / "run", 1, resume=False)
+    with pytest.raises(ValueError, match=r"has seed 0, not 1: it cannot go on otherwise"):
+        a_run.start(tmp_path / "run", 1, seed=1)
+
+
+@pytest.mark.slow
+def test_two_runs_into_one_folder_at_once_are_refused(tmp_path):
+    first = process(tmp_path / "run", 3, "slowly")
+    assert first.stdout.readline() == "training\n"
+    while not (tmp_path / "run" / "config.json").exists():
+        time.sleep(0.05)
+    with pytest.raises(ValueError, match="another run is going on in"):
+        a_run.start(tmp_path / "run", 3)
+    first.kill()
+    first.communicate()
+    assert a_run.start(tmp_path / "run", 1).stopped is None  # the system let go of the lock
+
+
+def test_a_run_that_diverges_names_the_step_and_keeps_the_last_good_checkpoint(tmp_path):
+    data = ov.datasets.load("digits")
+
+    def start(epochs):
+        model = ov.models.digits_cnn(seed=0)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        bad = 10
+
+        def explode(optimizer, *_):
+            nonlocal bad
+            bad -= 1
+            if bad == 0:
+                optimizer.param_groups[0]["lr"] = float("inf")
+
+        optimizer.register_step_pre_hook(explode)
+        return ov.training.fit(
+            model, optimizer, data, epochs=epochs, batch_size=256, out=tmp_path / "run", progress=False
+        )
+
+    run = start(5)
+    assert "the training loss became nan at step 11 (epoch 2)" in run.stopped
+    assert [path.name for path in checkpoints.found(tmp_path / "run")] == ["step-000000006.pt"]
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
+
+
+def test_a_run_says_what_it_was(tmp_path):
+    a_run.start(tmp_path / "run", 2)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["data"] == "digits"
+    assert config["optimizer_options"]["lr"] == 0.02
+    assert config["training_images"] == 1340
+    about = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert about["torch"] == torch.__version__
+    assert str(tmp_path) not in json.dumps(about)
+    rows = history(tmp_path / "run")
+    assert set(rows) == {
+        "epoch",
+        "step",
+        "train_loss",
+        *(f"{s}_{q}" for s in ("valid", "test") for q in ("loss", "accuracy")),
+    }
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_learns_and_goes_on_bit_for_bit(tmp_path, precision):
+    whole = a_run.start(tmp_path / "whole", 3, precision=precision)
+    a_run.start(tmp_path / "parts", 1, precision=precision)
+    parts = a_run.start(tmp_path / "parts", 3, precision=precision)
+    assert parts.history.test_loss.equals(whole.history.test_loss)
+    assert whole.history.test_accuracy.iloc[-1] > 0.5
+    other = a_run.start(None, 1, resume=False)
+    assert not torch.equal(other.model[0].weight, whole.model[0].weight)
+
+
+def test_parts_of_a_batch_give_the_step_of_the_whole(tmp_path):
+    whole = a_run.start(None, 2, dropout=False, resume=False)
+    parts = a_run.start(None, 2, dropout=False, resume=False, accumulate=3)
+    for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def ranks(count, folder, epochs, *how):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    return [
+        process(
+            folder, epochs, *how, RANK=str(rank), WORLD_SIZE=str(count), LOCAL_RANK=str(rank),
+            MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
+        )
+        for rank in range(count)
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_several_processes_train_as_one(tmp_path, count):
+    """To 1e-4: sums run in another order. 1,340 images and 360 test images, so parts are uneven."""
+    one = a_run.start(tmp_path / "one", 2, dropout=False)
+    for run in ranks(count, tmp_path / "several", 2):
+        output = run.communicate(timeout=180)[0]
+        assert run.returncode == 0, output
+    several = history(tmp_path / "several")
+    for column in several:
+        tolerance = 0 if "accuracy" in column else 1e-4
+        assert several[column].to_numpy() == pytest.approx(
+            one.history[column].to_numpy(), rel=tolerance, nan_ok=True
+        )
+    for a, b in zip(weights(tmp_path / "several").values(), weights(tmp_path / "one").values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_several_processes_stop_after_the_same_step_and_go_on(tmp_path):
+    first = ranks(2, tmp_path / "several", 2, "slowly")
+    assert first[1].stdout.readline() == "training\n"
+    while not (tmp_path / "several" / "config.json").exists():
+        time.sleep(0.05)
+    time.sleep(1.5)
+    first[1].send_signal(signal.SIGTERM)  # the second alone is asked
+    outputs = [run.communicate(timeout=60)[0] for run in first]
+    assert all("terminated in epoch 1, at step" in output for output in outputs), outputs
+    for run in ranks(2, tmp_path / "several", 2):
+        run.communicate(timeout=120)
+    whole = ranks(2, tmp_path / "whole", 2)
+    for run in whole:
+        run.communicate(timeout=120)
+    assert history(tmp_path / "several").equals(history(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_when_one_of_several_processes_is_killed_none_hangs(tmp_path):
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
+        *("-m", "tests.a_run", str(tmp_path / "run"), "50", "slowly"),
+    ]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    agent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+    while not (tmp_path / "run" / "config.json").exists():
+        assert agent.poll() is None
+        time.sleep(0.1)
+    children = subprocess.run(["pgrep", "-P", str(agent.pid)], capture_output=True, text=True).stdout.split()
+    began = time.monotonic()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    output = agent.communicate(timeout=60)[0]
+    assert agent.returncode != 0
+    assert time.monotonic() - began < 60
+    assert "SIGKILL" in output or "Signal 9" in output
+
+
+def test_a_checkpoint_with_something_unsafe_in_it_is_not_run(tmp_path):
+    a_run.start(tmp_path / "run", 1)
+    marker = tmp_path / "ran"
+
+    class Trap:
+        def __reduce__(self):
+            return (marker.touch, ())
+
+    torch.save({"model": Trap()}, tmp_path / "run" / "step-000000099.pt")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        a_run.start(tmp_path / "run", 1)
+    assert any("is damaged" in str(w.message) for w in caught)
+    assert not marker.exists()
