@@ -3,9 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
-
-MODELS = ("basic_cnn", "digits_cnn")
-OPTIMIZERS = ("orthogonal_sgd", "sgd")
+from typing import Any
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,22 +29,36 @@ def _parser() -> argparse.ArgumentParser:
     lab.set_defaults(run=_lab)
 
     train = commands.add_parser(
-        "train", help="train a network", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        "train",
+        help="train a network, or run one of the experiments",
+        description="With a recipe: run that experiment, all of its runs; what was done in --out already is "
+        "not done again. Without: one run.",
     )
-    train.add_argument("recipe", nargs="?", default=argparse.SUPPRESS, help="one of --list")
-    train.add_argument("--data", default="digits", metavar="NAME", help="see 'orthoviz data list'")
+    train.add_argument("recipe", nargs="?", metavar="RECIPE", help="an experiment of --list")
+    train.add_argument("--list", action="store_true", help="say what recipes there are, and what they cost")
     train.add_argument(
-        "--model", choices=MODELS, default=argparse.SUPPRESS, help="by default the one for the images"
+        "--estimate", action="store_true", help="measure a step here, and say how long it takes"
     )
-    train.add_argument("--optimizer", choices=OPTIMIZERS, default=OPTIMIZERS[0], help="rule")
-    train.add_argument("--epochs", type=int, default=5, help="passes over the training images")
-    train.add_argument("--batch-size", type=int, default=256, help="images a step")
-    train.add_argument("--lr", type=float, default=0.01, help="learning rate")
-    train.add_argument("--momentum", type=float, default=0.9, help="factor of the buffer")
-    train.add_argument("--weight-decay", type=float, default=5e-4, help="coupled, as in torch's SGD")
+    train.add_argument("--data", metavar="NAME", help="see 'orthoviz data list'; default: digits")
+    train.add_argument("--train", metavar="DIR", help="a folder of classes to train on, read in place")
+    train.add_argument("--val", metavar="DIR", help="one to test on, with --train")
+    train.add_argument("--size", type=int, metavar="PIXELS", help="of images from --train; default: 224")
+    train.add_argument("--model", metavar="NAME", help="default: the one for the images")
+    train.add_argument("--optimizer", default="orthogonal_sgd", metavar="NAME", help="default: %(default)s")
+    train.add_argument("--epochs", type=int, help="passes over the training images; default: 5")
+    train.add_argument("--batch-size", type=int, help="images a step, over all processes; default: 256")
+    train.add_argument("--lr", type=float, default=0.01, help="learning rate; default: %(default)s")
+    train.add_argument("--momentum", type=float, default=0.9, help="default: %(default)s")
+    train.add_argument(
+        "--weight-decay", type=float, default=5e-4, help="coupled, as in torch's SGD; default: %(default)s"
+    )
     train.add_argument("--seed", type=int, default=0, help="of the initial weights and the batches")
-    train.add_argument("--seeds", type=int, default=argparse.SUPPRESS, help="how many runs of a recipe")
-    train.add_argument("--out", metavar="FOLDER", default="runs", help="of a recipe's runs")
+    train.add_argument("--seeds", type=int, help="how many runs of a recipe")
+    train.add_argument("--precision", choices=("bf16", "fp16"), help="autocast; default: float32")
+    train.add_argument("--accumulate", type=int, default=1, help="parts that a batch is worked on in")
+    train.add_argument("--compile", action="store_true", help="train through torch.compile")
+    train.add_argument("--out", metavar="FOLDER", help="keep the run there (a recipe's: runs)")
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out")
     train.set_defaults(run=_train)
 
     data = commands.add_parser("data", help="fetch, add, list, show or remove data sets")
@@ -86,27 +98,85 @@ def _lab(args: argparse.Namespace) -> int:
     return open_lab(args.lesson, browser=not args.no_browser)
 
 
-def _train(args: argparse.Namespace) -> None:
+def _train(args: argparse.Namespace) -> int:
+    import os
+
     import torch
 
+    if "LOCAL_RANK" in os.environ:  # torchrun
+        cuda = torch.cuda.is_available()
+        if cuda:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.distributed.init_process_group("nccl" if cuda else "gloo")
+    try:
+        if args.list:
+            return _list_recipes()
+        return _recipe(args) if args.recipe else _one_run(args)
+    finally:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _list_recipes() -> int:
+    from orthoviz.training import recipes
+
+    for name, recipe in recipes.RECIPES.items():
+        print(f"{name}\n    {recipe.what}\n    {recipes.cost(recipe)}")
+        if recipe.paper:
+            print(f"    the paper: {recipe.paper}")
+    print("How long that takes here: orthoviz train RECIPE --estimate")
+    return 0
+
+
+def _recipe(args: argparse.Namespace) -> int:
+    from orthoviz.training import recipes
+
+    given = {"epochs": args.epochs, "seeds": args.seeds, "data": _data(args)}
+    if args.estimate:
+        table = recipes.estimate(args.recipe, **given)
+        print(table.to_string(index=False, float_format="{:.4g}".format))
+        print(f"{table.pflop.sum():.3g} PFLOP, {table.hours.sum():.3g} hours on this machine, measured now")
+        return 0
+    table = recipes.run(args.recipe, args.out or "runs", **given)
+    print("\n".join(table.attrs["verdicts"]))
+    return 0
+
+
+def _data(args: argparse.Namespace) -> Any:
+    from orthoviz import datasets
+
+    if args.train or args.val:
+        if not (args.train and args.val):
+            raise ValueError("--train and --val go together")
+        return datasets.folders(args.train, args.val, size=args.size or 224)
+    return datasets.load(args.data) if args.data else None
+
+
+def _one_run(args: argparse.Namespace) -> int:
     import orthoviz as ov
 
-    if hasattr(args, "recipe"):
-        found = ov.training.recipes.run(args.recipe, args.out, seeds=getattr(args, "seeds", None))
-        print(found.verdict)
-        return
-    data = ov.datasets.load(args.data)
-    name = getattr(args, "model", None) or ("digits_cnn" if data.shape == (1, 8, 8) else "basic_cnn")
-    model = getattr(ov.models, name)(len(data.classes), seed=args.seed)
-    make = {"orthogonal_sgd": ov.OrthogonalSGD, "sgd": torch.optim.SGD}[args.optimizer]
-    optimizer = make(
-        ov.param_groups(model), lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay
-    )
-    print(f"{name} on {data}\n{args.optimizer}, lr {args.lr:g}, batch size {args.batch_size}")
+    data = _data(args) or ov.datasets.load("digits")
+    name = args.model or ("digits_cnn" if data.shape == (1, 8, 8) else "basic_cnn")
+    model = ov.models.named(name, len(data.classes), seed=args.seed)
+    made = ov.optim.optimizers(momentum=args.momentum, weight_decay=args.weight_decay)
+    makes = {
+        key.replace("'", "").replace(",", "").replace(" ", "_").lower(): make for key, make in made.items()
+    }
+    if args.optimizer not in makes:
+        raise ValueError(f"there is no optimiser {args.optimizer!r}; there is: {', '.join(makes)}")
+    optimizer = makes[args.optimizer](ov.param_groups(model), args.lr)
+    batch_size = 256 if args.batch_size is None else args.batch_size
+    epochs = 5 if args.epochs is None else args.epochs
+    print(f"{name} on {data}\n{args.optimizer}, lr {args.lr:g}, batch size {batch_size}")
     run = ov.training.fit(
-        model, optimizer, data, epochs=args.epochs, batch_size=args.batch_size, seed=args.seed
-    )
+        model, optimizer, data, epochs=epochs, batch_size=batch_size, seed=args.seed,
+        precision=args.precision, accumulate=args.accumulate, compile=args.compile,
+        out=args.out, resume=args.resume,
+    )  # fmt: skip
     print(run.history.to_string(index=False, float_format="{:.4g}".format))
+    if run.stopped is None:
+        return 0
+    return {"interrupted": 130, "terminated": 143}.get(run.stopped.split()[0], 1)
 
 
 def _fetch(args: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 Under torchrun's environment variables it is one of several. Prints "training" before it starts.
 """
 
+import importlib
 import os
 import resource
 import sys
@@ -13,7 +14,7 @@ from torch import nn
 
 import orthoviz as ov
 
-loop = sys.modules["orthoviz.training.fit"]
+loop = importlib.import_module("orthoviz.training.fit")  # and not the function of that name
 
 
 def network():

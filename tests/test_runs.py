@@ -86,7 +86,7 @@ def test_a_finished_run_is_not_done_again_and_may_go_further(tmp_path):
 @pytest.mark.slow
 def test_a_run_killed_ten_times_ends_as_one_that_was_not(tmp_path):
     """At random moments, with a checkpoint after every step, so that many fall into writing one."""
-    a_run.start(tmp_path / "whole", 12)
+    whole = process(tmp_path / "whole", 12)  # with as many threads, for the last bit
     chance, kills = random.Random(0), 0
     while kills < 10:
         run = process(tmp_path / "parts", 12, "every")
@@ -96,6 +96,7 @@ def test_a_run_killed_ten_times_ends_as_one_that_was_not(tmp_path):
         run.kill()
         run.communicate()
         kills += 1
+    whole.communicate()
     output = process(tmp_path / "parts", 12, "every").communicate(timeout=120)[0]
     assert output.endswith("None\n"), output
     assert history(tmp_path / "parts").equals(history(tmp_path / "whole"))

@@ -3,12 +3,15 @@
 from orthoviz.datasets.batches import batches, whole
 from orthoviz.datasets.dataset import DataError, Dataset, Split, digits
 from orthoviz.datasets.fetch import fetch
+from orthoviz.datasets.folders import Files, Folders, folders
 from orthoviz.datasets.sheet import contact_sheet
 from orthoviz.datasets.store import add, available, load, location, remove
 
 __all__ = [
     "DataError",
     "Dataset",
+    "Files",
+    "Folders",
     "Split",
     "add",
     "available",
@@ -16,6 +19,7 @@ __all__ = [
     "contact_sheet",
     "digits",
     "fetch",
+    "folders",
     "load",
     "location",
     "remove",

@@ -7,10 +7,11 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from orthoviz.datasets.dataset import Dataset, Split
+from orthoviz.datasets.folders import Files, Folders
 
 
 def batches(
-    data: Dataset, batch_size: int, *, seed: int, epoch: int, device: torch.device | str = "cpu",
+    data: Dataset | Folders, batch_size: int, *, seed: int, epoch: int, device: torch.device | str = "cpu",
     start: int = 0, rank: int = 0, ranks: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
     """One epoch of the training images: shuffled, augmented where the data set says so, normalised.
@@ -24,6 +25,10 @@ def batches(
         images ``(batch, C, H, W)`` float32 with mean 0 and standard deviation 1, and labels
         ``(batch,)``. The last batch is smaller where the batch size does not divide the images.
     """
+    if not isinstance(data, Dataset):
+        more = {"start": start, "rank": rank, "ranks": ranks}
+        yield from data.batches(batch_size, seed=seed, epoch=epoch, device=device, **more)
+        return
     pixels, labels = _pixels(data.train, device), data.train.labels.to(device)
     generator = torch.Generator().manual_seed(2**20 * seed + epoch)
     for i, chosen in enumerate(torch.randperm(len(labels), generator=generator).split(batch_size)):
@@ -38,13 +43,18 @@ def batches(
 
 
 def whole(
-    data: Dataset, split: Split, batch_size: int = 1000, *, device: torch.device | str = "cpu",
-    rank: int = 0, ranks: int = 1,
+    data: Dataset | Folders, split: Split | Files, batch_size: int = 1000, *,
+    device: torch.device | str = "cpu", rank: int = 0, ranks: int = 1,
 ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
     """All images of a split in order, or each ``ranks``-th, normalised, none augmented.
 
     Yields like :func:`batches`.
     """
+    if isinstance(split, Files):
+        assert isinstance(data, Folders)
+        yield from data.whole(split, batch_size, device=device, rank=rank, ranks=ranks)
+        return
+    assert not isinstance(data, Folders)
     pixels, labels = (values[rank::ranks] for values in (_pixels(split, device), split.labels.to(device)))
     for batch, answers in zip(pixels.split(batch_size), labels.split(batch_size), strict=True):
         yield _normalised(batch, data), answers

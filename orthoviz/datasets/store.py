@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from orthoviz.datasets import official, pictures
 from orthoviz.datasets.dataset import DataError, Dataset, Split, channel_statistics, digits
+from orthoviz.datasets.folders import folders
 
 _SUFFIX = ".safetensors"
 _BUILT_IN = {"digits": digits}
@@ -44,13 +45,18 @@ def available() -> list[str]:
 def load(name: str) -> Dataset:
     """A data set by name: ``"digits"``, which is always there, or one that was fetched or added.
 
-    The images are memory-mapped: only what is used is read.
+    The images are memory-mapped: only what is used is read. The path of a folder that holds ``train``, and
+    ``val`` or ``test``, is read in place: see :func:`orthoviz.datasets.folders`.
 
     Raises:
         DataError: there is no such data set, or its file is damaged.
     """
     if name in _BUILT_IN:
         return _BUILT_IN[name]()
+    place = Path(name)
+    tests = [place / part for part in ("val", "test") if (place / part).is_dir()]
+    if not _path(name).is_file() and (place / "train").is_dir() and tests:
+        return folders(place / "train", tests[0])  # type: ignore[return-value]  # it stands for one
     if not _is_name(name) or (Path(name).exists() and not _path(name).is_file()):
         raise DataError(
             f"{name!r} is not the name of a data set. If it is a folder or archive of images, run "

@@ -7,7 +7,7 @@
 
 from orthoviz.optim.directions import CONTROLS, SCALES
 from orthoviz.optim.lars import LARS
-from orthoviz.optim.named import OPTIMIZERS
+from orthoviz.optim.named import OPTIMIZERS, optimizers
 from orthoviz.optim.sgd import OrthogonalSGD
 from orthoviz.optim.swan import SWAN
 from orthoviz.optim.trust_region import TrustRegion
@@ -22,5 +22,6 @@ __all__ = [
     "OrthogonalSGD",
     "Orthogonalised",
     "TrustRegion",
+    "optimizers",
     "orthogonalise",
 ]

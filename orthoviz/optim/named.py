@@ -14,9 +14,6 @@ from orthoviz.optim.wrap import orthogonalise
 
 Make = Callable[[ParamGroups, float], torch.optim.Optimizer]
 
-_PAPERS: dict[str, Any] = dict(momentum=0.9, weight_decay=5e-4)
-"""Of the paper's Table 1."""
-
 
 def _maker(kind: Callable[..., torch.optim.Optimizer], *, orthogonal: bool = False, **options: Any) -> Make:
     def make(groups: ParamGroups, lr: float) -> torch.optim.Optimizer:
@@ -28,22 +25,31 @@ def _maker(kind: Callable[..., torch.optim.Optimizer], *, orthogonal: bool = Fal
     return make
 
 
-OPTIMIZERS: dict[str, Make] = {
-    "SGD": _maker(torch.optim.SGD, **_PAPERS),
-    "orthogonal SGD": _maker(OrthogonalSGD, **_PAPERS),
-    "orthogonal SGD, null kept": _maker(OrthogonalSGD, **_PAPERS, null="keep"),
-    "Muon's order": _maker(OrthogonalSGD, **_PAPERS, order="after_momentum"),
-    "Muon's order, null kept": _maker(OrthogonalSGD, **_PAPERS, order="after_momentum", null="keep"),
-    "norm-matched": _maker(OrthogonalSGD, **_PAPERS, lr_scale="match_norm"),
-    "per tensor": _maker(OrthogonalSGD, **_PAPERS, method="per_tensor"),
-    "per filter": _maker(OrthogonalSGD, **_PAPERS, method="per_filter"),
-    "AdamW": _maker(torch.optim.AdamW),
-    "orthogonal AdamW": _maker(torch.optim.AdamW, orthogonal=True),
-    "LARS": _maker(LARS, **_PAPERS, trust_coefficient=0.1),
-    "orthogonal LARS": _maker(LARS, orthogonal=True, **_PAPERS, trust_coefficient=0.1),
-    "trust region": _maker(TrustRegion, **_PAPERS),
-    "SWAN": _maker(SWAN),
-}
-"""Name to ``make(ov.param_groups(model), lr)``. Momentum 0.9 and weight decay 5e-4 where there are such, as
-in the paper's Table 1; LARS with a trust coefficient of 0.1, so that its learning rates are of the others'
-order."""
+def optimizers(*, momentum: float = 0.9, weight_decay: float = 5e-4) -> dict[str, Make]:
+    """The optimisers and controls of the course, name to ``make(ov.param_groups(model), lr)``.
+
+    Args:
+        momentum, weight_decay: where there are such; the defaults are those of the paper's Table 1. LARS has
+            a trust coefficient of 0.1, so that its learning rates are of the others' order.
+    """
+    papers: dict[str, Any] = dict(momentum=momentum, weight_decay=weight_decay)
+    return {
+        "SGD": _maker(torch.optim.SGD, **papers),
+        "orthogonal SGD": _maker(OrthogonalSGD, **papers),
+        "orthogonal SGD, null kept": _maker(OrthogonalSGD, **papers, null="keep"),
+        "Muon's order": _maker(OrthogonalSGD, **papers, order="after_momentum"),
+        "Muon's order, null kept": _maker(OrthogonalSGD, **papers, order="after_momentum", null="keep"),
+        "norm-matched": _maker(OrthogonalSGD, **papers, lr_scale="match_norm"),
+        "per tensor": _maker(OrthogonalSGD, **papers, method="per_tensor"),
+        "per filter": _maker(OrthogonalSGD, **papers, method="per_filter"),
+        "AdamW": _maker(torch.optim.AdamW),
+        "orthogonal AdamW": _maker(torch.optim.AdamW, orthogonal=True),
+        "LARS": _maker(LARS, **papers, trust_coefficient=0.1),
+        "orthogonal LARS": _maker(LARS, orthogonal=True, **papers, trust_coefficient=0.1),
+        "trust region": _maker(TrustRegion, **papers),
+        "SWAN": _maker(SWAN),
+    }
+
+
+OPTIMIZERS = optimizers()
+"""With the settings of the paper's Table 1."""

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
 from orthoviz.datasets import Dataset
@@ -58,6 +59,7 @@ def compare(
     batch_size: int = 256,
     out: str | Path | None = None,
     groups: Callable[[nn.Module], ParamGroups] = param_groups,
+    schedule: Callable[[Optimizer, int], LRScheduler] | None = None,
     watched: Mapping[str, Any] | None = None,
     progress: bool = True,
     **options: Any,
@@ -90,6 +92,7 @@ def compare(
         seeds: so many, or which.
         out: folder that keeps every run, so that a comparison that was stopped goes on where it was.
         groups: what makes the optimisers' groups from a network.
+        schedule: makes a scheduler from an optimiser and the number of steps of its run.
         watched: options for :func:`orthoviz.watch`; what it sees is kept in each run's folder in ``out``.
         options: for :func:`fit`.
 
@@ -107,18 +110,19 @@ def compare(
     numbers = range(seeds) if isinstance(seeds, int) else list(seeds)
     if not numbers or not optimizers:
         raise ValueError("a comparison needs at least one seed and one optimiser")
-    grid = _grid(optimizers, lrs)
+    grid = rates(optimizers, lrs)
     tuned = protocol in ("both_tuned", "equal_seconds")
     if tuned and data.valid is None:
         data = data.hold_out(max(1, len(data.train.labels) // 10))
     make_model = model if not isinstance(model, nn.Module) else lambda seed: copy.deepcopy(model)
     kinds = {name: _network_and_optimizer(make_model, groups, make) for name, make in optimizers.items()}
-    ms = _milliseconds(kinds, data, grid, batch_size)
+    more = step_options(options)
+    ms = milliseconds(make_model, data, optimizers, batch_size, **more)
     how_long = _epochs(protocol, epochs, minutes, ms, data, batch_size)
     if protocol == "equal_lr":
         grid = {name: rates[:1] for name, rates in grid.items()}
     elif protocol == "equal_step":
-        grid = _equal_steps(kinds, data, grid, batch_size)
+        grid = _equal_steps(kinds, data, grid, batch_size, more)
     runs = [(name, lr, seed) for seed in numbers for name in optimizers for lr in grid[name]]
     tables = []
     for name, lr, seed in tqdm(runs, unit=" runs", disable=None if progress else True, leave=False):
@@ -127,10 +131,13 @@ def compare(
         monitor = None
         if watched is not None and folder is not None and finished_epochs(folder) < how_long[name]:
             monitor = watch(network, optimizer, run=folder.name, seed=seed, stream=segment(folder), **watched)
+        steps_each = how_long[name] * math.ceil(len(data.train.labels) / batch_size)
+        scheduler = None if schedule is None else schedule(optimizer, steps_each)
         with monitor or nullcontext():
             run = fit(
                 network, optimizer, data, epochs=how_long[name], batch_size=batch_size, seed=seed,
-                monitor=monitor, out=folder, resume=folder is not None, progress=progress, **options,
+                scheduler=scheduler, monitor=monitor, out=folder, resume=folder is not None,
+                progress=progress, **options,
             )  # fmt: skip
         if run.stopped and "loss" not in run.stopped:
             raise KeyboardInterrupt(run.stopped)
@@ -169,9 +176,14 @@ def verdict(frame: pd.DataFrame, protocol: str, rates: Mapping[str, float]) -> s
     return f"{words}: {f'{spans.index[0]} better' if apart else 'not separated'}: {says}"
 
 
-def _grid(
+def rates(
     optimizers: Mapping[str, Make], lrs: float | Sequence[float] | Mapping[str, Sequence[float]]
 ) -> dict[str, list[float]]:
+    """The learning rates of each optimiser, equally many.
+
+    Raises:
+        ValueError: they are not, or the names differ.
+    """
     if isinstance(lrs, Mapping):
         if missing := set(optimizers) ^ set(lrs):
             raise ValueError(f"lrs must name the optimisers; {', '.join(sorted(missing))} stands in one only")
@@ -197,21 +209,31 @@ def _network_and_optimizer(
 _Kinds = Mapping[str, Callable[[float, int], tuple[nn.Module, Optimizer]]]
 
 
-def _milliseconds(
-    kinds: _Kinds, data: Dataset, grid: Mapping[str, Sequence[float]], batch_size: int
+def step_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of :func:`orthoviz.training.fit`'s options that a step has too."""
+    return {key: options[key] for key in ("loss", "precision", "accumulate") if key in options}
+
+
+def milliseconds(
+    make_model: Callable[[int], nn.Module],
+    data: Dataset,
+    optimizers: Mapping[str, Make],
+    batch_size: int,
+    **more: Any,
 ) -> dict[str, float]:
-    """Of a step of each optimiser: medians over rounds in which they take turns."""
-    times: dict[str, list[float]] = {name: [] for name in kinds}
+    """Of a training step with each optimiser: medians over rounds in which they take turns."""
+    times: dict[str, list[float]] = {name: [] for name in optimizers}
     for _ in range(_ROUNDS):
-        for name, fresh in kinds.items():
-            run = steps(*fresh(grid[name][0], 0), data, batch_size=batch_size, seed=0, epoch=1)
+        for name, make in optimizers.items():
+            network = make_model(0)
+            optimizer = make(param_groups(network), 1e-3)
+            run = steps(network, optimizer, data, batch_size=batch_size, seed=0, epoch=1, **more)
             next(run)  # the first step warms up
             began = time.perf_counter()
             losses = list(itertools.islice(run, _TIMED))
             if losses:
                 float(losses[-1])  # waits for the device
-                done = len(losses)
-                times[name].append((time.perf_counter() - began) / done)
+                times[name].append((time.perf_counter() - began) / len(losses))
     return {name: 1000 * statistics.median(values) if values else math.nan for name, values in times.items()}
 
 
@@ -234,20 +256,28 @@ def _epochs(
 
 
 def _equal_steps(
-    kinds: _Kinds, data: Dataset, grid: Mapping[str, Sequence[float]], batch_size: int
+    kinds: _Kinds,
+    data: Dataset,
+    grid: Mapping[str, Sequence[float]],
+    batch_size: int,
+    more: Mapping[str, Any],
 ) -> dict[str, list[float]]:
     """The rate of each at which its steps are as long as the first's at its own."""
     first, *others = kinds
     rates = dict.fromkeys(kinds, grid[first][0])
-    length = _step_length(kinds[first], rates[first], data, batch_size)
+    length = _step_length(kinds[first], rates[first], data, batch_size, more)
     for name in others:
         for _ in range(3):  # a step's length is nearly, not quite, proportional to the rate
-            rates[name] *= length / _step_length(kinds[name], rates[name], data, batch_size)
+            rates[name] *= length / _step_length(kinds[name], rates[name], data, batch_size, more)
     return {name: [lr] for name, lr in rates.items()}
 
 
 def _step_length(
-    fresh: Callable[[float, int], tuple[nn.Module, Optimizer]], lr: float, data: Dataset, batch_size: int
+    fresh: Callable[[float, int], tuple[nn.Module, Optimizer]],
+    lr: float,
+    data: Dataset,
+    batch_size: int,
+    more: Mapping[str, Any],
 ) -> float:
     """The mean length of a step, all parameters together, over the first fifty steps."""
     network, optimizer = fresh(lr, 0)
@@ -256,7 +286,7 @@ def _step_length(
     epoch = 0
     while len(lengths) < 50:
         epoch += 1
-        for _ in steps(network, optimizer, data, batch_size=batch_size, seed=0, epoch=epoch):
+        for _ in steps(network, optimizer, data, batch_size=batch_size, seed=0, epoch=epoch, **more):
             after = [p.detach().clone() for p in network.parameters()]
             pieces = [(a - b).norm() for a, b in zip(after, before, strict=True)]
             lengths.append(float(torch.stack(pieces).norm()))

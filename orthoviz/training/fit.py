@@ -69,6 +69,7 @@ def fit(
     epochs: int,
     batch_size: int = 256,
     loss: Loss = cross_entropy,
+    evaluation: Callable[[nn.Module, Dataset], dict[str, float]] | None = None,
     scheduler: LRScheduler | None = None,
     monitor: Monitor | None = None,
     precision: str | None = None,
@@ -97,8 +98,9 @@ def fit(
         data: see :func:`orthoviz.datasets.load`.
         epochs: passes over the training images.
         batch_size: images a step, over all processes; an epoch's last batch may be smaller.
-        loss: of logits and labels, a mean over the batch. What is reported of the test images is always
-            cross-entropy.
+        loss: of logits and labels, a mean over the batch.
+        evaluation: of the model and the data, after every epoch. Default: :func:`evaluate`, whose test loss
+            is cross-entropy whatever ``loss`` is.
         scheduler: of torch; stepped after every step, so its milestones are steps.
         monitor: what :func:`orthoviz.watch` made; it gets every step's loss, and how many epochs are done.
             A ``with`` block around this call starts and stops it.
@@ -132,6 +134,7 @@ def fit(
     if device.type == "cuda":
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     data = data.to(device)
+    evaluation = evaluation or evaluate
     scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
     options: dict[str, Any] = dict(
         batch_size=batch_size, accumulate=accumulate, precision=precision, seed=seed
@@ -148,7 +151,7 @@ def fit(
                 print(f"Going on after epoch {at.epoch - 1}, step {at.step} of {per_epoch}.")
         else:
             at.rows.append(
-                {"epoch": 0, "step": 0, "train_loss": math.nan, **evaluate(model, data), "seconds": 0}
+                {"epoch": 0, "step": 0, "train_loss": math.nan, **evaluation(model, data), "seconds": 0}
             )
         network, started = _network(model, compile, ranks), at.epoch
         if monitor is not None:
@@ -175,7 +178,7 @@ def fit(
                 at.seconds += time.perf_counter() - began
                 stopped = stopped or _diverged(at, per_epoch)
                 if at.step == per_epoch or (stopped and "loss" in stopped):
-                    _finish_epoch(at, evaluate(model, data), per_epoch)
+                    _finish_epoch(at, evaluation(model, data), per_epoch)
                     bar.set_postfix(test_accuracy=f"{at.rows[-1]['test_accuracy']:.3f}")
                     folder.write_history(at.rows)
                     if monitor is not None:
@@ -366,7 +369,7 @@ def _save(folder: Folder, parts: dict[str, Any], at: _Progress, per_epoch: int) 
         dist.gather_object(randoms[0], gathered)
         randoms = gathered or []
     state = {name: part.state_dict() for name, part in parts.items() if part is not None}
-    losses = torch.stack(at.losses) if at.losses else torch.zeros(0)
+    losses = _means(at.losses) if at.losses else torch.zeros(0)
     where = {"epoch": at.epoch, "step": at.step, "losses": losses, "seconds": at.seconds, "rows": at.rows}
     folder.save((at.epoch - 1) * per_epoch + at.step, {**state, "random": randoms, "at": where})
 

@@ -7,14 +7,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
+from torch.utils.flop_counter import FlopCounterMode
 
 from orthoviz import models
-from orthoviz.datasets import Dataset, load, whole
-from orthoviz.matrices import ParamGroups, param_groups
-from orthoviz.optim import OPTIMIZERS
-from orthoviz.training.compare import Comparison, compare
+from orthoviz.datasets import load, whole
+from orthoviz.files import replace_file
+from orthoviz.matrices import param_groups
+from orthoviz.optim import optimizers
+from orthoviz.training import barlow
+from orthoviz.training.compare import Comparison, compare, milliseconds, rates, step_options
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class Recipe:
     epochs: int = 100
     batch_sizes: tuple[int, ...] = (1024,)
     seeds: int = 5
+    weight_decay: float = 5e-4
+    schedule: Callable[[Optimizer, int], LRScheduler] | None = None
     held_out: int = 0
     """Training images to choose by, and not to train on."""
     images: int | None = None
@@ -42,6 +50,8 @@ class Recipe:
     """Quantities that are measured every five epochs, activations on 512 test images."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """More of :func:`orthoviz.training.fit`."""
+    twins: bool = False
+    """Whether it is Barlow Twins: two views, a projector, probes, and dense layers left alone."""
 
 
 _PAPER_ACCURACY = {
@@ -94,9 +104,148 @@ def _table3(model: str) -> Recipe:
     )
 
 
+def _step_down(optimizer: Optimizer, steps: int) -> LRScheduler:
+    """A tenth at a half and at three quarters of the run, as He and others."""
+    return MultiStepLR(optimizer, [steps // 2, 3 * steps // 4], 0.1)
+
+
+def _triangle(optimizer: Optimizer, steps: int) -> LRScheduler:
+    """Up over the first fifth, then down to nothing."""
+    top = max(1, steps // 5)
+    return LambdaLR(optimizer, lambda i: min((i + 1) / top, max(0.0, (steps - i) / (steps - top + 1))))
+
+
+_SGD_RATES, _OUR_RATES = (0.01, 0.03, 0.1, 0.3), (0.003, 0.01, 0.03, 0.1)
+_RATES = {
+    "SGD": _SGD_RATES,
+    "orthogonal SGD": _OUR_RATES,
+    "Muon's order": _SGD_RATES,
+    "norm-matched": _SGD_RATES,
+    "per tensor": _OUR_RATES,
+    "per filter": _OUR_RATES,
+    "AdamW": (0.0003, 0.001, 0.003, 0.01),
+}
+"""Grids of four, each with the best well inside on BasicCNN."""
+
+
+def _rates(*names: str) -> dict[str, Any]:
+    return {"optimizers": names, "lrs": {name: _RATES[name] for name in names}}
+
+
+_BATCHES = Recipe(
+    "Batch sizes 4 to 1024 on 8,000 images, one epoch: null directions kept and dropped, both orders",
+    paper="resnet18: at 4 orthogonal SGD collapses, from 16 on it wins",
+    optimizers=(
+        *("SGD", "orthogonal SGD", "orthogonal SGD, null kept"),
+        *("Muon's order", "Muon's order, null kept"),
+    ),
+    epochs=1,
+    batch_sizes=(4, 16, 64, 256, 1024),
+    images=8_000,
+    seeds=2,
+)
+_CONTROLS = Recipe(
+    "Length or shape: both optimisers and their controls, each over four learning rates, three epochs",
+    **_rates("SGD", "orthogonal SGD", "norm-matched", "per tensor", "per filter", "Muon's order"),
+    protocol="both_tuned",
+    epochs=3,
+    seeds=2,
+    held_out=5_000,
+)
+_FAIR = Recipe("", epochs=10, seeds=3, held_out=5_000)
+_SPEEDRUN = Recipe(
+    "A network made for speed, to 94 % in ten epochs; SGD, AdamW, and both orders, each over four rates",
+    model="speedrun_cnn",
+    optimizers=("SGD", "AdamW", "orthogonal SGD", "Muon's order"),
+    lrs={
+        "SGD": (0.03, 0.1, 0.3, 1.0),
+        "AdamW": (0.0003, 0.001, 0.003, 0.01),
+        "orthogonal SGD": (0.003, 0.01, 0.03, 0.1),
+        "Muon's order": (0.01, 0.03, 0.1, 0.3),
+    },
+    protocol="both_tuned",
+    epochs=10,
+    seeds=1,
+    held_out=5_000,
+    schedule=_triangle,
+    options={"loss": nn.CrossEntropyLoss(label_smoothing=0.2)},
+)
+_IMAGENET = Recipe(
+    "",
+    data="imagenet",
+    epochs=100,
+    seeds=1,
+)
+
 RECIPES: dict[str, Recipe] = {
     **{f"table1/{model}": _table1(model) for model in _PAPER_ACCURACY},
+    "table2": Recipe(
+        "Table 2: resnet20 with the recipe that He and others tuned for SGD",
+        paper="SGD 91.17 ± .28 % (loss .4053), orthogonal SGD 90.18 ± .30 % (loss .4231)",
+        model="resnet20",
+        lrs=0.1,
+        batch_sizes=(128,),
+        weight_decay=1e-4,
+        epochs=200,
+        schedule=_step_down,
+        held_out=5_000,
+    ),
     **{f"table3/{model}": _table3(model) for model in _PAPER_CONVOLUTIONS},
+    "batch_size/basic_cnn": _BATCHES,
+    "batch_size/resnet18": replace(
+        _BATCHES,
+        what="Batch sizes 4 and 16 on 2,000 images: does keeping null directions make the collapse at 4?",
+        model="resnet18",
+        optimizers=("SGD", "orthogonal SGD", "orthogonal SGD, null kept"),
+        batch_sizes=(4, 16),
+        images=2_000,
+        seeds=1,
+    ),
+    "lr_sweep": replace(
+        _CONTROLS,
+        what="How much the learning rate matters: four rates each, five epochs",
+        **_rates("SGD", "orthogonal SGD"),
+        epochs=5,
+        seeds=3,
+    ),
+    "controls": _CONTROLS,
+    "fair/equal_lr": replace(
+        _FAIR, what="At the same learning rate, 0.01, as in the paper", paper="as Table 1, 100 epochs"
+    ),
+    "fair/equal_step": replace(
+        _FAIR,
+        what="SGD at its best rate, 0.1, and the others at the rate that makes their steps as long",
+        optimizers=("SGD", "orthogonal SGD", "norm-matched"),
+        protocol="equal_step",
+        lrs=0.1,
+    ),
+    "fair/both_tuned": replace(
+        _FAIR,
+        what="Each at its best of four learning rates",
+        **_rates("SGD", "orthogonal SGD", "Muon's order"),
+        protocol="both_tuned",
+        seeds=2,
+    ),
+    "imagenet/resnet34": replace(
+        _IMAGENET,
+        what="ImageNet, ResNet-34, Table 1's settings",
+        paper="SGD 61.9 % (loss 1.565), orthogonal SGD 67.5 % (loss 1.383)",
+        model="resnet34",
+    ),
+    "imagenet/resnet50": replace(_IMAGENET, what="ImageNet, ResNet-50, Table 1's settings", model="resnet50"),
+    "barlow_twins": Recipe(
+        "Barlow Twins: LARS against orthogonal LARS, whose dense layers are left alone as in the paper",
+        paper="on ImageNet at batch 1024 a lower loss with orthogonal LARS; no probe",
+        optimizers=("LARS", "orthogonal LARS"),
+        lrs=0.3,
+        epochs=10,
+        batch_sizes=(500,),
+        seeds=1,
+        convolutions_only=True,
+        options={"loss": barlow.BarlowLoss(), "evaluation": barlow.probe},
+        twins=True,
+    ),
+    "speedrun": _SPEEDRUN,
 }
 """By the name that ``orthoviz train`` takes."""
 
@@ -113,40 +262,116 @@ def recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def run(name: str, out: str | Path, **changes: Any) -> Comparison:
+def run(name: str, out: str | Path, *, data: Any = None, **changes: Any) -> pd.DataFrame:
     """Run a recipe into a folder; what was done there already is not done again.
 
     Args:
-        out: gets a folder of the recipe's name, with a folder for every run.
-        changes: other values of the recipe's fields, such as ``epochs`` or ``seeds``.
+        out: gets a folder of the recipe's name, with a folder for every run, and ``table.csv`` with all of
+            their histories.
+        data: another data set than the recipe's.
+        changes: other values of the recipe's fields, such as ``epochs`` or ``seeds``; None is no change.
+
+    Returns:
+        The frames of its comparisons, one for each batch size; ``.attrs["verdicts"]`` has their sentences.
     """
     chosen = replace(recipe(name), **{key: value for key, value in changes.items() if value is not None})
-    data = load(chosen.data)
+    folder = Path(out) / name
+    data = load(chosen.data) if data is None else data
     if chosen.images is not None:
         data = data.subset(train=chosen.images)
     if chosen.held_out:
         data = data.hold_out(chosen.held_out)
-    (batch_size,) = chosen.batch_sizes
-    groups: Callable[[nn.Module], ParamGroups] = partial(
-        param_groups, convolutions_only=chosen.convolutions_only
-    )
+    if chosen.twins:
+        data = barlow.TwoViews(data)
+    frames, verdicts = [], []
+    for batch_size in chosen.batch_sizes:
+        place = folder / f"batch{batch_size}" if len(chosen.batch_sizes) > 1 else folder
+        found = _compare(chosen, data, batch_size, place)
+        frames.append(found.frame)
+        verdicts.append(f"batch {batch_size}, {found.verdict}")
+    table = pd.concat(frames, ignore_index=True)
+    replace_file(folder / "table.csv", lambda beside: table.to_csv(beside, index=False))
+    table.attrs["verdicts"] = verdicts
+    return table
+
+
+def _compare(chosen: Recipe, data: Any, batch_size: int, out: Path) -> Comparison:
+    made = optimizers(weight_decay=chosen.weight_decay)
     return compare(
-        lambda seed: models.named(chosen.model, seed=seed),
+        lambda seed: network(chosen, data, seed),
         data,
-        {name: OPTIMIZERS[name] for name in chosen.optimizers},
+        {name: made[name] for name in chosen.optimizers},
         protocol=chosen.protocol,
         lrs=chosen.lrs,
         epochs=chosen.epochs,
         seeds=chosen.seeds,
         batch_size=batch_size,
-        groups=groups,
+        groups=partial(param_groups, convolutions_only=chosen.convolutions_only),
+        schedule=chosen.schedule,
         watched=_watch_options(chosen, data, batch_size),
-        out=Path(out) / name,
+        out=out,
         **chosen.options,
     )
 
 
-def _watch_options(chosen: Recipe, data: Dataset, batch_size: int) -> dict[str, Any] | None:
+def estimate(name: str, *, data: Any = None, **changes: Any) -> pd.DataFrame:
+    """What a recipe costs: a row an optimiser and batch size, with the time of a step measured here, now.
+
+    ``pflop`` counts the network's forward and backward passes (multiply and add are two), not the optimiser.
+    """
+    chosen = replace(recipe(name), **{key: value for key, value in changes.items() if value is not None})
+    data = load(chosen.data) if data is None else data
+    images = chosen.images or len(data.train.labels) - chosen.held_out
+    made = optimizers(weight_decay=chosen.weight_decay)
+    makes = {name: made[name] for name in chosen.optimizers}
+    flop = flop_per_image(chosen.model, data.shape)
+    rows = []
+    for batch_size in chosen.batch_sizes:
+        views: Any = barlow.TwoViews(data) if chosen.twins else data
+        ms = milliseconds(
+            lambda seed: network(chosen, data, seed), views, makes, batch_size, **step_options(chosen.options)
+        )
+        for name, grid in rates(makes, chosen.lrs).items():
+            runs = chosen.seeds * len(grid)
+            steps = chosen.epochs * -(-images // batch_size)
+            hours = runs * steps * ms[name] / 3.6e6
+            row = {"optimizer": name, "batch_size": batch_size, "runs": runs, "steps": steps}
+            cost = {"pflop": runs * chosen.epochs * images * flop / 1e15, "ms_per_step": ms[name]}
+            rows.append({**row, **cost, "hours": hours})
+    return pd.DataFrame(rows)
+
+
+def cost(recipe: Recipe) -> str:
+    """Runs and PFLOP, in words."""
+    shape = (3, 224, 224) if recipe.data == "imagenet" else (3, 32, 32)
+    count = recipe.images or (1_281_167 if recipe.data == "imagenet" else 50_000 - recipe.held_out)
+    grids = rates(dict.fromkeys(recipe.optimizers, optimizers()["SGD"]), recipe.lrs)
+    runs = sum(map(len, grids.values())) * recipe.seeds * len(recipe.batch_sizes)
+    pflop = recipe.epochs * count * flop_per_image(recipe.model, shape) / 1e15
+    return f"{runs} runs of {recipe.epochs} epochs, {pflop:.2g} PFLOP each"
+
+
+def flop_per_image(model: str, shape: tuple[int, int, int]) -> float:
+    """Forward and backward passes of one image, counted without computing them."""
+    with torch.device("meta"):
+        made = (models.speedrun_cnn() if model == "speedrun_cnn" else models.named(model)).to("meta")
+        images = torch.zeros(2, *shape)
+        with FlopCounterMode(display=False) as counter:
+            made(images).sum().backward()
+    return float(counter.get_total_flops()) / 2
+
+
+def network(chosen: Recipe, data: Any, seed: int) -> nn.Module:
+    """A recipe's network; the first layer of ``speedrun_cnn`` is made from training images."""
+    if chosen.twins:
+        return barlow.twins(chosen.model, seed=seed)
+    if chosen.model != "speedrun_cnn":
+        return models.named(chosen.model, seed=seed)
+    images = next(iter(whole(data, data.train, batch_size=5_000)))[0]
+    return models.speedrun_cnn(images, len(data.classes), seed=seed)
+
+
+def _watch_options(chosen: Recipe, data: Any, batch_size: int) -> dict[str, Any] | None:
     if not chosen.watched:
         return None
     probe: torch.Tensor = next(iter(whole(data, data.test, batch_size=512)))[0]
