@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -89,6 +90,30 @@ def _parser() -> argparse.ArgumentParser:
     remove = actions.add_parser("remove", help="delete a data set that was fetched or added")
     remove.add_argument("name")
     remove.set_defaults(run=_remove)
+
+    results = commands.add_parser("results", help="stored runs, beside the paper's figures")
+    actions = results.add_subparsers(required=True, metavar="ACTION")
+    actions.add_parser("list", help="what is stored, and what was not run").set_defaults(
+        run=_report("listing")
+    )
+    show = actions.add_parser("show", help="provenance and final accuracies")
+    show.set_defaults(run=_report("shown"))
+    compare = actions.add_parser("compare", help="who is better, if anyone")
+    compare.set_defaults(run=_report("compared"))
+    for one in (show, compare):
+        one.add_argument("name", help="of a stored table")
+    table1 = actions.add_parser("table1", help="the paper's tables 1 and 3 beside ours")
+    table1.set_defaults(run=_report("table1"))
+    draw = actions.add_parser("draw", help="a picture of every stored table of runs")
+    draw.add_argument("folder", metavar="FOLDER", help="for the pictures")
+    draw.set_defaults(run=_draw)
+    keep = actions.add_parser(
+        "store", help="make a stored table of a recipe's runs; steps are timed, so let nothing else run"
+    )
+    keep.add_argument("recipe")
+    keep.add_argument("runs", metavar="FOLDER", help="the --out of its runs")
+    keep.add_argument("copy", help="which copy of the data it was, as 'CIFAR-10, official archive'")
+    keep.set_defaults(run=_store)
     return parser
 
 
@@ -177,6 +202,35 @@ def _one_run(args: argparse.Namespace) -> int:
     if run.stopped is None:
         return 0
     return {"interrupted": 130, "terminated": 143}.get(run.stopped.split()[0], 1)
+
+
+def _report(action: str) -> Callable[[argparse.Namespace], None]:
+    """Prints what a function of :mod:`orthoviz.reports` says of a stored table, or of all."""
+
+    def told(args: argparse.Namespace) -> None:
+        from orthoviz import reports
+
+        given = [args.name] if hasattr(args, "name") else []
+        print(getattr(reports, action)(*given))
+
+    return told
+
+
+def _draw(args: argparse.Namespace) -> None:
+    from orthoviz import reports
+
+    print("\n".join(map(str, reports.draw_all(args.folder))))
+
+
+def _store(args: argparse.Namespace) -> None:
+    from orthoviz.training import recipes
+    from orthoviz.training.stored import store
+
+    ms = recipes.time_steps(args.recipe)
+    what = recipes.recipe(args.recipe).what
+    name = args.recipe.replace("/", "-")
+    folder = Path(args.runs) / args.recipe
+    print(store(folder, name, what=what, milliseconds=ms, data=args.copy))
 
 
 def _fetch(args: argparse.Namespace) -> None:

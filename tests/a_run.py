@@ -3,7 +3,6 @@
 Under torchrun's environment variables it is one of several. Prints "training" before it starts.
 """
 
-import importlib
 import os
 import resource
 import sys
@@ -13,8 +12,7 @@ import torch
 from torch import nn
 
 import orthoviz as ov
-
-loop = importlib.import_module("orthoviz.training.fit")  # and not the function of that name
+from orthoviz.training import loop
 
 
 def network():

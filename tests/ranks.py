@@ -148,6 +148,21 @@ def sharded(rank, ranks):
         torch.save(full, os.environ["RESULT"])
 
 
+def barlow(rank, ranks):
+    """The loss of a batch that is shared, and its gradient as DistributedDataParallel would average it."""
+    from orthoviz.training.barlow import barlow_loss
+    from tests.test_barlow import embeddings
+
+    torch.manual_seed(0)
+    weight = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    first, second = (view[rank::ranks] for view in embeddings(count=12, size=5))
+    loss = barlow_loss(first @ weight, second @ weight, lam=0.1)
+    loss.backward()
+    dist.all_reduce(weight.grad)
+    if rank == 0:
+        torch.save((loss.item(), weight.grad / ranks), os.environ["RESULT"])
+
+
 if __name__ == "__main__":
     dist.init_process_group("gloo")
     alive = weakref.ref(dist.group.WORLD)

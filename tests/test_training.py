@@ -202,7 +202,7 @@ def test_bad_commands_exit_2_with_one_message(capsys, command, words):
     assert "Traceback" not in message
 
 
-@pytest.mark.parametrize("command", ["train --model resnet", "train --lr fast", "fly", ""])
+@pytest.mark.parametrize("command", ["train --lr fast", "fly", ""])
 def test_commands_that_do_not_exist_exit_2(capsys, command):
     with pytest.raises(SystemExit) as stop:
         main(command.split())

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import orthoviz as ov
-from orthoviz.training.results import folder
+from orthoviz.training.stored import folder
 from orthoviz.widgets import cosine_film, filter_gallery, stage_spectra
 from tests.test_widgets import line, press, source
 

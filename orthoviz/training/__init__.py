@@ -1,9 +1,9 @@
 """Train a network on a data set and keep what happened."""
 
 from orthoviz.training import recipes
-from orthoviz.training.compare import Comparison, compare
-from orthoviz.training.fit import Run, check_fits, evaluate, fit, steps
-from orthoviz.training.results import results
+from orthoviz.training.comparison import Comparison, compare
+from orthoviz.training.loop import Run, check_fits, evaluate, fit, steps
+from orthoviz.training.stored import results
 
 __all__ = [
     "Comparison",

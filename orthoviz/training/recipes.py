@@ -20,7 +20,7 @@ from orthoviz.files import replace_file
 from orthoviz.matrices import param_groups
 from orthoviz.optim import optimizers
 from orthoviz.training import barlow
-from orthoviz.training.compare import Comparison, compare, milliseconds, rates, step_options
+from orthoviz.training.comparison import Comparison, compare, milliseconds, rates, step_options
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Recipe:
     """Whether it is Barlow Twins: two views, a projector, probes, and dense layers left alone."""
 
 
-_PAPER_ACCURACY = {
+PAPER_TABLE1 = {
     "basic_cnn": ("73.60 ± .19", "76.67 ± .10", ".7603", ".6808"),
     "resnet20": ("79.14 ± .62", "87.12 ± .12", ".6728", ".6766"),
     "resnet44": ("79.81 ± .37", "88.12 ± .20", ".7000", ".7600"),
@@ -76,7 +76,7 @@ _WATCHED = (
 
 
 def _table1(model: str) -> Recipe:
-    sgd, ours, sgd_loss, our_loss = _PAPER_ACCURACY[model]
+    sgd, ours, sgd_loss, our_loss = PAPER_TABLE1[model]
     return Recipe(
         f"Table 1, {model}: CIFAR-10 at batch 1024, learning rate 0.01 for both, constant",
         paper=f"SGD {sgd} % (loss {sgd_loss}), orthogonal SGD {ours} % (loss {our_loss})",
@@ -86,7 +86,7 @@ def _table1(model: str) -> Recipe:
     )
 
 
-_PAPER_CONVOLUTIONS = {
+PAPER_TABLE3 = {
     "basic_cnn": "76.80 ± .18 % (loss .6732)",
     "resnet34": "85.68 ± .21 % (loss .6268)",
     "resnet20": "87.70 ± .40 % (loss .4824)",
@@ -98,7 +98,7 @@ def _table3(model: str) -> Recipe:
     return replace(
         _table1(model),
         what=f"Table 3, {model}: as Table 1, with the head left alone",
-        paper=f"orthogonal SGD {_PAPER_CONVOLUTIONS[model]}",
+        paper=f"orthogonal SGD {PAPER_TABLE3[model]}",
         optimizers=("orthogonal SGD",),
         convolutions_only=True,
     )
@@ -178,7 +178,7 @@ _IMAGENET = Recipe(
 )
 
 RECIPES: dict[str, Recipe] = {
-    **{f"table1/{model}": _table1(model) for model in _PAPER_ACCURACY},
+    **{f"table1/{model}": _table1(model) for model in PAPER_TABLE1},
     "table2": Recipe(
         "Table 2: resnet20 with the recipe that He and others tuned for SGD",
         paper="SGD 91.17 ± .28 % (loss .4053), orthogonal SGD 90.18 ± .30 % (loss .4231)",
@@ -190,7 +190,7 @@ RECIPES: dict[str, Recipe] = {
         schedule=_step_down,
         held_out=5_000,
     ),
-    **{f"table3/{model}": _table3(model) for model in _PAPER_CONVOLUTIONS},
+    **{f"table3/{model}": _table3(model) for model in PAPER_TABLE3},
     "batch_size/basic_cnn": _BATCHES,
     "batch_size/resnet18": replace(
         _BATCHES,
@@ -349,6 +349,17 @@ def cost(recipe: Recipe) -> str:
     runs = sum(map(len, grids.values())) * recipe.seeds * len(recipe.batch_sizes)
     pflop = recipe.epochs * count * flop_per_image(recipe.model, shape) / 1e15
     return f"{runs} runs of {recipe.epochs} epochs, {pflop:.2g} PFLOP each"
+
+
+def time_steps(name: str, *, data: Any = None) -> dict[str, float]:
+    """Milliseconds of a step with each of a recipe's optimisers, at its first batch size, measured now."""
+    chosen = recipe(name)
+    data = load(chosen.data) if data is None else data
+    views: Any = barlow.TwoViews(data) if chosen.twins else data
+    made = optimizers(weight_decay=chosen.weight_decay)
+    makes = {key: made[key] for key in chosen.optimizers}
+    make = partial(network, chosen, data)
+    return milliseconds(make, views, makes, chosen.batch_sizes[0], **step_options(chosen.options))
 
 
 def flop_per_image(model: str, shape: tuple[int, int, int]) -> float:

@@ -123,7 +123,7 @@ class Folder:
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
         if self.path is not None:
             text = json.dumps(content, indent=1) + "\n"
-            replace_file(self.path / name, lambda beside: _write_text(beside, text))
+            replace_file(self.path / name, lambda beside: write_text(beside, text))
 
 
 def finished_epochs(path: Path) -> int:
@@ -157,7 +157,8 @@ def watched(path: Path) -> pd.DataFrame:
     return monitor.join(*kept)
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """In UTF-8."""
     path.write_text(text, encoding="utf-8")
 
 

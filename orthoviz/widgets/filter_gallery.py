@@ -18,7 +18,7 @@ from torch import Tensor
 
 from orthoviz.measures import cosine_matrix
 from orthoviz.plots import INK, ORTHOGONAL, RANDOM, SGD, new_figure
-from orthoviz.training.results import folder
+from orthoviz.training.stored import folder
 from orthoviz.widgets.core import Picture, Stage, State, View, control, one_of, replace_earlier, short
 
 _RUNS = ("SGD 0.01", "SGD 0.1", "orthogonal SGD 0.01", "orthogonal SGD 0.03")

@@ -144,7 +144,11 @@ def fit(
     per_epoch = math.ceil(len(data.train.labels) / batch_size)
     at, stopped, saved = _Progress(), None, time.perf_counter()
 
-    with Folder.open(out, model, optimizer, data, options, resume=resume) as folder, _signals() as asked:
+    with (
+        Folder.open(out, model, optimizer, data, options, resume=resume) as folder,
+        _signals() as asked,
+        _talk(ranks) as group,
+    ):
         if restored := folder.newest():
             _restore(restored, parts, at, device)
             if at.epoch <= epochs and rank == 0:
@@ -167,7 +171,7 @@ def fit(
                     if at.step % _LOOK == 0 and (stopped := _diverged(at, per_epoch)):
                         break
                     due = folder and time.perf_counter() - saved > _SAVE
-                    word = _agreed(asked() or ("due" if due else None), ranks)
+                    word = _agreed(asked() or ("due" if due else None), group)
                     if word == "due":
                         at.seconds += time.perf_counter() - began
                         _save(folder, parts, at, per_epoch)
@@ -183,7 +187,7 @@ def fit(
                     folder.write_history(at.rows)
                     if monitor is not None:
                         monitor.epoch = at.epoch - 1
-                    if not stopped and (word := _agreed(asked(), ranks)) and at.epoch <= epochs:
+                    if not stopped and (word := _agreed(asked(), group)) and at.epoch <= epochs:
                         stopped = f"{word} after epoch {at.epoch - 1}"
                 if folder and not (stopped and "loss" in stopped):
                     _save(folder, parts, at, per_epoch)
@@ -410,25 +414,25 @@ def _signals() -> Iterator[Callable[[], str | None]]:
             signal.signal(number, handler)
 
 
-def _agreed(word: str | None, ranks: int) -> str | None:
+def _agreed(word: str | None, group: Any) -> str | None:
     """What any process was asked, so that all do it after the same step."""
-    if ranks == 1:
+    if group is None:
         return word
     words = (None, "due", "interrupted", "terminated")
     flag = torch.tensor([words.index(word)])
-    dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=_control_group())
+    dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=group)
     return words[int(flag)]
 
 
-_control: dict[Any, Any] = {}
-
-
-def _control_group() -> Any:
-    """Messages between CPUs, so that asking does not wait for a GPU."""
-    world = dist.group.WORLD
-    if world not in _control:
-        _control[world] = dist.new_group(backend="gloo")
-    return _control[world]
+@contextmanager
+def _talk(ranks: int) -> Iterator[Any]:
+    """A group for messages between CPUs, so that asking does not wait for a GPU."""
+    group = dist.new_group(backend="gloo") if ranks > 1 else None
+    try:
+        yield group
+    finally:
+        if group is not None:
+            dist.destroy_process_group(group)
 
 
 @contextmanager

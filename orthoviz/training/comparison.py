@@ -23,7 +23,7 @@ from orthoviz.datasets import Dataset
 from orthoviz.matrices import ParamGroups, param_groups
 from orthoviz.monitor import watch
 from orthoviz.optim.named import Make
-from orthoviz.training.fit import fit, steps
+from orthoviz.training.loop import fit, steps
 from orthoviz.training.records import finished_epochs, segment
 
 PROTOCOLS = ("equal_lr", "equal_step", "both_tuned", "equal_seconds")

@@ -1,0 +1,114 @@
+"""Stored runs: small tables that a command of this repository made, and how runs become one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from orthoviz.files import replace_file
+from orthoviz.training.records import provenance, watched, write_text
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_COLUMNS = (
+    *("optimizer", "lr", "batch_size", "seed", "epoch", "step", "seconds", "train_loss"),
+    *("valid_loss", "valid_accuracy", "test_loss", "test_accuracy", "rank_me", "chosen"),
+)
+
+
+def root() -> Path:
+    """Where stored tables lie: in the repository, or in the installed package."""
+    place = _PACKAGE.parent / "results"
+    return place if (place.parent / "pyproject.toml").is_file() else _PACKAGE / "_results"
+
+
+def names() -> list[str]:
+    """Of all stored tables."""
+    return sorted(path.parent.name for path in root().glob("*/table.csv"))
+
+
+def folder(name: str) -> Path:
+    """Where a stored table and what else its command made lie.
+
+    Raises:
+        ValueError: there is no such table.
+    """
+    if name not in names():
+        raise ValueError(f"there is no stored table {name!r}; there is: {', '.join(names())}")
+    return root() / name
+
+
+def results(name: str) -> pd.DataFrame:
+    """A stored table, such as ``"lr_sweep"``; how it was made stands in ``.attrs["provenance"]``.
+
+    Raises:
+        ValueError: there is no such table.
+    """
+    path = folder(name)
+    table = pd.read_csv(path / "table.csv")
+    table.attrs["provenance"] = (path / "provenance.json").read_text(encoding="utf-8")
+    return table
+
+
+def store(runs: str | Path, name: str, *, what: str, milliseconds: dict[str, float], data: str) -> Path:
+    """Make a stored table of a recipe's folder of runs.
+
+    Args:
+        runs: the recipe's folder, with ``table.csv`` and a folder a run.
+        name: of the stored table.
+        what: what was run, in a sentence.
+        milliseconds: of a step with each optimiser, measured alone on a quiet machine. The table's seconds
+            are steps times these.
+        data: which copy of the data set.
+
+    Returns:
+        The folder. ``watched.csv`` holds what a monitor saw, units of a layer as their mean.
+    """
+    runs = Path(runs)
+    table = pd.read_csv(runs / "table.csv")
+    table["seconds"] = table["step"] * table["optimizer"].map(milliseconds) / 1000
+    table = table[[column for column in _COLUMNS if column in table]]
+    path = root() / name
+    path.mkdir(parents=True, exist_ok=True)
+    replace_file(path / "table.csv", lambda b: table.to_csv(b, index=False, float_format="%.5g"))
+    seen = [_summary(run.parent) for run in sorted(runs.rglob("watched"))]
+    if seen:
+        replace_file(
+            path / "watched.csv", lambda b: pd.concat(seen).to_csv(b, index=False, float_format="%.4g")
+        )
+    told = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(runs.rglob("provenance.json"))]
+    about: dict[str, Any] = {"what": what, "data": data}
+    about["command"] = f"orthoviz train {name.replace('-', '/', 1)}"
+    about["runs"] = len(told)
+    about["hours"] = round(sum(one["hours"] for one in told), 2)
+    for key in ("date", "commit", "torch", "python", "device"):
+        about[key] = ", ".join(sorted({str(one[key]) for one in told}))
+    about["milliseconds_per_step"] = {key: round(value, 2) for key, value in milliseconds.items()}
+    about["timed"] = provenance()["date"]
+    replace_file(
+        path / "provenance.json", lambda beside: write_text(beside, json.dumps(about, indent=1) + "\n")
+    )
+    return path
+
+
+def _summary(run: Path) -> pd.DataFrame:
+    frame = watched(run)
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    keys = ["seed", "step", "layer", "stage", "quantity"]
+    means = frame.groupby(keys, observed=True, sort=False)["value"].mean().reset_index()
+    label = run.name.partition("-lr")[0].replace("_", " ")
+    means.insert(0, "optimizer", label)
+    means.insert(1, "lr", config["optimizer_options"]["lr"])
+    return means
+
+
+def finals(table: pd.DataFrame) -> pd.DataFrame:
+    """A row for each optimiser, learning rate and batch size: means at the last epoch over seeds, with the
+    standard error of the accuracy (NaN of one seed) and the number of runs."""
+    keys = [key for key in ("optimizer", "lr", "batch_size") if key in table]
+    last = table[table["epoch"] == table.groupby([*keys, "seed"])["epoch"].transform("max")]
+    groups = last.groupby(keys, sort=False)
+    found = groups[["test_accuracy", "test_loss"]].mean()
+    found["error"] = groups["test_accuracy"].sem()
+    found["runs"] = groups.size()
+    return found.reset_index()

@@ -1,0 +1,133 @@
+"""Barlow Twins against its formulas written out, and two real processes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import orthoviz as ov
+from orthoviz.training import barlow
+from tests.test_ranks import launch
+
+
+def embeddings(seed=0, count=40, size=6):
+    generator = torch.Generator().manual_seed(seed)
+    first = torch.randn(count, size, generator=generator, dtype=torch.float64)
+    return first, first + 0.5 * torch.randn(count, size, generator=generator, dtype=torch.float64)
+
+
+def test_the_cross_correlation_is_numpys():
+    first, second = embeddings()
+    right = np.corrcoef(first.T.numpy(), second.T.numpy())[:6, 6:]
+    assert barlow.cross_correlation(first, second).numpy() == pytest.approx(right, abs=1e-4)
+
+
+def test_the_loss_is_the_papers_equation_1():
+    first, second = embeddings()
+    C = barlow.cross_correlation(first, second)
+    right = sum((1 - C[i, i]) ** 2 for i in range(6))
+    right += 0.01 * sum(C[i, j] ** 2 for i in range(6) for j in range(6) if i != j)
+    assert barlow.barlow_loss(first, second, lam=0.01) == pytest.approx(right.item())
+    both = torch.cat([first, second])
+    assert barlow.BarlowLoss(0.01)(both, torch.zeros(40)) == pytest.approx(right.item())
+
+
+def test_equal_views_with_independent_features_cost_nothing_and_a_constant_feature_one():
+    views = torch.linalg.qr(torch.randn(64, 6, dtype=torch.float64) - 0).Q
+    views = views - views.mean(0)
+    views = torch.linalg.qr(views).Q  # columns at right angles, and with mean 0
+    assert barlow.barlow_loss(views, views, lam=1) == pytest.approx(0, abs=0.02)  # variance has 1e-5 added
+    views = 10 * views
+    assert barlow.barlow_loss(views, views, lam=1) == pytest.approx(0, abs=1e-6)
+    views[:, 2] = 3.0
+    assert barlow.barlow_loss(views, views, lam=1) == pytest.approx(1, abs=1e-6)
+
+
+def test_gradients_are_those_of_finite_differences():
+    first, second = embeddings(count=9, size=3)
+    assert torch.autograd.gradcheck(
+        lambda a, b: barlow.barlow_loss(a, b, lam=0.1), (first.requires_grad_(), second.requires_grad_())
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_loss_and_gradient_of_one(tmp_path):
+    launch("barlow", 2, tmp_path / "gradient.pt")
+    loss, gradient = torch.load(tmp_path / "gradient.pt")
+    torch.manual_seed(0)
+    weight = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    first, second = embeddings(count=12, size=5)
+    right = barlow.barlow_loss(first @ weight, second @ weight, lam=0.1)
+    right.backward()
+    assert loss == pytest.approx(right.item(), rel=1e-9)
+    torch.testing.assert_close(gradient, weight.grad, rtol=1e-8, atol=1e-10)
+
+
+def test_two_views_of_an_image_are_views_of_it_and_differ():
+    data = ov.datasets.load("digits")
+    views = barlow.TwoViews(data)
+    (images, labels) = next(iter(views.batches(100, seed=0, epoch=1, device="cpu")))
+    plain, right = next(iter(ov.datasets.batches(data, 100, seed=0, epoch=1)))
+    assert images.shape == (200, 1, 8, 8)
+    assert torch.equal(labels, right)
+    first, second = images.chunk(2)
+    assert not torch.equal(first, second)
+
+    def likeness(a, b):
+        return nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)).mean()
+
+    assert likeness(first, plain) > likeness(first, plain.roll(1, 0)) + 0.1
+    again, _ = next(iter(views.batches(100, seed=0, epoch=1, device="cpu")))
+    assert torch.equal(images, again)
+    later = next(iter(views.batches(100, seed=0, epoch=1, device="cpu", start=2)))[0]
+    assert torch.equal(later, list(views.batches(100, seed=0, epoch=1, device="cpu"))[2][0])
+
+
+def test_without_the_second_term_features_become_the_same():
+    data = ov.datasets.load("digits")
+    found = {}
+    for lam in (0.0, 0.05):
+        model = barlow.twins("digits_cnn", width=32, seed=0)
+        optimizer = ov.optim.OPTIMIZERS["LARS"](ov.param_groups(model, convolutions_only=True), 0.1)
+        run = ov.training.fit(
+            model, optimizer, barlow.TwoViews(data), epochs=6, batch_size=256,
+            loss=barlow.BarlowLoss(lam), evaluation=barlow.probe, progress=False,
+        )  # fmt: skip
+        found[lam] = run.history.rank_me.iloc[-1]
+    assert found[0.0] < 2.5
+    assert found[0.05] > 2 * found[0.0]
+
+
+def test_the_probes_are_scikit_learns_and_chance_without_information():
+    torch.manual_seed(0)
+    known, answers = torch.randn(400, 8), torch.randint(10, (400,))
+    clear = known + 6 * nn.functional.one_hot(answers % 8, 8)
+    for probe in (barlow.knn, barlow.linear):
+        assert probe(clear, answers % 8, clear, answers % 8) > 0.95
+        assert probe(known[:300], answers[:300], known[300:], answers[300:]) < 0.3
+
+
+@pytest.mark.parametrize(("encoder", "features"), [("basic_cnn", 512), ("resnet20", 64), ("resnet18", 512)])
+def test_an_encoder_is_a_network_without_its_head(encoder, features):
+    model = barlow.twins(encoder, width=16, seed=0).eval()
+    images = torch.randn(2, 3, 32, 32)
+    assert model[0](images).flatten(1).shape == (2, features)
+    assert model(images).shape == (2, 16)
+    dense = [m for m in model[1] if isinstance(m, nn.Linear)]
+    assert len(dense) == 3
+
+
+def test_what_cannot_be_shared_evenly_is_refused():
+    views = barlow.TwoViews(ov.datasets.load("digits"))
+    with pytest.raises(ValueError, match="equally many images"):
+        next(iter(views.batches(100, seed=0, epoch=1, device="cpu", rank=0, ranks=2)))
+
+
+def test_rank_me_of_a_probe_lies_between_one_and_the_dimensions():
+    model = barlow.twins("digits_cnn", width=16, seed=0)
+    found = barlow.probe(model, ov.datasets.load("digits"))
+    assert 1 <= found["rank_me"] <= 16
+    assert 0 <= found["test_accuracy"] <= 1
+    assert not math.isnan(found["rank_me"])

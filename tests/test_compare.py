@@ -1,0 +1,279 @@
+"""Comparisons, recipes and reports: fair by construction, and no more said than the seeds allow."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import orthoviz as ov
+from orthoviz import reports
+from orthoviz.cli import main
+from orthoviz.training import recipes
+from orthoviz.training.comparison import run_name, verdict
+from orthoviz.training.records import segment, watched
+
+DATA = ov.datasets.load("digits")
+BOTH = {name: ov.optim.OPTIMIZERS[name] for name in ("SGD", "orthogonal SGD")}
+
+
+def small(seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+
+
+def compared(**options):
+    given = {"lrs": 0.01, "epochs": 1, "seeds": 2, "progress": False, **options}
+    return ov.training.compare(small, DATA, BOTH, **given)
+
+
+def test_all_start_from_the_same_weights_and_see_the_same_batches():
+    found = compared(protocol="equal_lr")
+    first = found.frame[found.frame.epoch == 0].pivot(index="seed", columns="optimizer", values="test_loss")
+    assert (first["SGD"] == first["orthogonal SGD"]).all()
+    assert first["SGD"].nunique() == 2
+    seen = []
+
+    class Spy(torch.optim.SGD):
+        def step(self, closure=None):
+            seen[-1].append(self.param_groups[0]["params"][0].grad.clone())
+            return super().step(closure)
+
+    def make(groups, lr):
+        seen.append([])
+        return Spy(groups, lr=0.0)
+
+    ov.training.compare(
+        small, DATA, {"a": make, "b": make}, protocol="equal_lr", lrs=0.0, epochs=1, seeds=1, progress=False
+    )
+    a, b = seen[-2:]
+    assert len(a) == 6
+    assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_a_run_of_a_comparison_is_a_run_of_fit():
+    found = compared(protocol="equal_lr", seeds=[3]).frame
+    model = small(3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    run = ov.training.fit(model, optimizer, DATA, epochs=1, seed=3, progress=False)
+    mine = found[found.optimizer == "SGD"]
+    assert mine.test_loss.to_numpy() == pytest.approx(run.history.test_loss.to_numpy(), rel=1e-6)
+
+
+def test_a_module_is_copied_and_stays_as_it_was():
+    model = small(0)
+    before = [p.clone() for p in model.parameters()]
+    found = ov.training.compare(
+        model, DATA, BOTH, protocol="equal_lr", lrs=0.1, epochs=1, seeds=2, progress=False
+    )
+    assert found.frame[found.frame.epoch == 0].test_loss.nunique() == 1  # one start for all seeds
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
+def test_at_equal_steps_the_first_steps_are_as_long():
+    found = compared(protocol="equal_step", lrs=0.1)
+    lengths = {}
+    for name, make in BOTH.items():
+        model = small(0)
+        optimizer = make(ov.param_groups(model), found.rates[name])
+        moved = []
+        for epoch in range(1, 10):
+            before = [p.detach().clone() for p in model.parameters()]
+            for _ in ov.training.steps(model, optimizer, DATA, batch_size=256, seed=0, epoch=epoch):
+                after = [p.detach().clone() for p in model.parameters()]
+                pieces = [(a - b).norm() for a, b in zip(after, before, strict=True)]
+                moved.append(torch.stack(pieces).norm().item())
+                before = after
+        lengths[name] = sum(moved[:50])
+    assert lengths["orthogonal SGD"] == pytest.approx(lengths["SGD"], rel=0.1)
+    assert found.rates["SGD"] == 0.1
+    assert found.rates["orthogonal SGD"] < 0.05  # its steps are longer at equal rates
+
+
+def test_rates_are_chosen_on_images_that_are_neither_trained_nor_tested_on():
+    found = compared(protocol="both_tuned", lrs=(1e-5, 0.1), epochs=2)
+    assert found.rates == {"SGD": 0.1, "orthogonal SGD": 0.1}
+    assert set(found.frame[found.frame.chosen].lr) == {0.1}
+    assert "valid_accuracy" in found.frame
+    assert len(found.frame) == 2 * 2 * 2 * 3  # as many runs for each
+    rates = found.frame.groupby("optimizer").lr.nunique()
+    assert rates.nunique() == 1
+
+
+def test_at_equal_seconds_the_slower_gets_fewer_epochs(monkeypatch):
+    times = {"SGD": 10.0, "orthogonal SGD": 25.0}
+    monkeypatch.setattr("orthoviz.training.comparison.milliseconds", lambda *_, **__: times)
+    found = compared(protocol="equal_seconds", epochs=5, seeds=1)
+    assert found.frame.groupby("optimizer").epoch.max().to_dict() == {"SGD": 5, "orthogonal SGD": 2}
+    last = found.frame.groupby("optimizer").seconds.max()
+    assert last["orthogonal SGD"] <= last["SGD"]
+    found = compared(protocol="equal_lr", epochs=None, minutes=6 * 25 * 3 / 60_000, seeds=1)
+    assert found.frame.groupby("optimizer").epoch.max().to_dict() == {"SGD": 3, "orthogonal SGD": 3}
+
+
+def runs(first, second):
+    rows = [(name, s, 1, v) for name, values in (("a", first), ("b", second)) for s, v in enumerate(values)]
+    return pd.DataFrame(rows, columns=["optimizer", "seed", "epoch", "test_accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ([0.8, 0.9], [0.6, 0.7], "x: a better: a 85.0 % (lr 1), b 65.0 % (lr 2)"),
+        ([0.6, 0.7], [0.8, 0.9], "x: b better: b 85.0 % (lr 2), a 65.0 % (lr 1)"),
+        ([0.6, 0.8], [0.7, 0.9], "x: not separated: b 80.0 % (lr 2), a 70.0 % (lr 1)"),
+        ([0.6], [0.7], "x: not separated by one seed: b 70.0 % (lr 2), a 60.0 % (lr 1)"),
+    ],
+)
+def test_better_is_said_only_where_no_seed_of_one_reaches_the_other(first, second, words):
+    assert verdict(runs(first, second), "x", {"a": 1, "b": 2}) == words
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"protocol": "fair"}, "protocol must be 'equal_lr'"),
+        ({"minutes": 1}, "either epochs or minutes"),
+        ({"epochs": None}, "either epochs or minutes"),
+        ({"seeds": 0}, "at least one seed"),
+        ({"lrs": {"SGD": [0.1], "orthogonal SGD": [0.1, 0.2]}}, "the same number of learning rates"),
+        ({"lrs": {"SGD": [0.1]}}, "orthogonal SGD stands in one only"),
+    ],
+)
+def test_what_would_not_be_a_fair_comparison_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        compared(**options)
+
+
+def test_a_comparison_in_a_folder_goes_on_where_it_was(tmp_path):
+    options = {"protocol": "equal_lr", "out": tmp_path, "watched": {"quantities": ["weight.stable_rank"]}}
+    first = compared(**options)
+    place = tmp_path / run_name("orthogonal SGD", 0.01, 1)
+    stamp = (place / "provenance.json").stat().st_mtime_ns
+    again = compared(**options)
+    assert (place / "provenance.json").stat().st_mtime_ns == stamp
+    columns = ["optimizer", "seed", "epoch", "train_loss", "test_accuracy"]
+    assert again.frame[columns].equals(first.frame[columns])
+    seen = watched(place)
+    assert sorted(seen.step.unique()) == list(range(7))
+    further = compared(**options | {"epochs": 2})
+    assert further.frame.epoch.max() == 2
+    seen = watched(place).query("quantity == 'stable_rank'")
+    assert sorted(seen.step.unique()) == list(range(13))
+    assert not seen.duplicated(["step", "layer"]).any()
+    assert segment(place).name == f"{12:09d}"
+
+
+# Recipes
+
+
+def test_every_recipe_says_what_it_is_and_can_be_made():
+    made = ov.optim.optimizers()
+    for name, recipe in recipes.RECIPES.items():
+        assert recipe.what, name
+        assert set(recipe.optimizers) <= set(made), name
+        assert recipe.twins or recipe.model in (*ov.models.OURS, *ov.models.TORCHVISION, "speedrun_cnn"), name
+    assert recipes.RECIPES["table1/basic_cnn"].epochs == 100
+    assert recipes.RECIPES["table2"].weight_decay == 1e-4
+
+
+def test_the_paper_of_a_recipe_is_the_papers():
+    assert "73.60 ± .19" in recipes.RECIPES["table1/basic_cnn"].paper
+    assert "76.80 ± .18" in recipes.RECIPES["table3/basic_cnn"].paper
+    with pytest.raises(ValueError, match=r"near it: .*table1/resnet20"):
+        recipes.recipe("tabel1/resnet20")
+
+
+@pytest.mark.parametrize(("model", "gflop"), [("resnet18", 0.222), ("basic_cnn", 0.00538)])
+def test_flops_are_those_of_torchs_counter_for_an_image(model, gflop):
+    """resnet18 has 1.814 G multiply-adds at 224 x 224 (torchvision's table), at 2 each; forward and backward
+    are three times that, less the first layer's gradient for its input."""
+    if model == "resnet18":
+        large = recipes.flop_per_image(model, (3, 224, 224))
+        first = 2 * 64 * 147 * 112 * 112
+        assert large == pytest.approx(3 * 2 * 1.814e9 - first, rel=0.01)
+    assert recipes.flop_per_image(model, (3, 32, 32)) == pytest.approx(gflop * 1e9, rel=0.03)
+
+
+def test_schedules_end_where_they_should():
+    model = small(0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    triangle, rates = recipes._triangle(optimizer, 10), []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        triangle.step()
+    assert max(rates) == rates[1] == 1
+    assert rates[0] == 0.5
+    assert rates[-1] < 0.15
+    assert optimizer.param_groups[0]["lr"] == 0
+
+
+def test_a_recipe_runs_and_is_stored_and_shown(tmp_path, monkeypatch, capsys):
+    recipe = recipes.Recipe(
+        "A trial", model="digits_cnn", data="digits", epochs=1, batch_sizes=(256, 512), seeds=2,
+        watched=["weight.stable_rank"],
+    )  # fmt: skip
+    monkeypatch.setitem(recipes.RECIPES, "trial/digits", recipe)
+    monkeypatch.setattr("orthoviz.training.stored.root", lambda: tmp_path / "results")
+    assert main(["train", "trial/digits", "--out", str(tmp_path / "runs")]) == 0
+    out = capsys.readouterr().out
+    assert "batch 256, equal lr:" in out
+    assert "batch 512, equal lr:" in out
+    assert main(["results", "store", "trial/digits", str(tmp_path / "runs"), "scikit-learn's digits"]) == 0
+    capsys.readouterr()
+    table = pd.read_csv(tmp_path / "results" / "trial-digits" / "table.csv")
+    assert len(table) == 2 * 2 * 2 * 2
+    about = json.loads((tmp_path / "results" / "trial-digits" / "provenance.json").read_text())
+    assert about["data"] == "scikit-learn's digits"
+    assert about["command"] == "orthoviz train trial/digits"
+    assert str(tmp_path) not in json.dumps(about)
+    seconds = table[(table.optimizer == "SGD") & (table.epoch == 1) & (table.batch_size == 256)].seconds
+    assert seconds.to_numpy() == pytest.approx(6 * about["milliseconds_per_step"]["SGD"] / 1000, rel=0.01)
+    assert (
+        pd.read_csv(tmp_path / "results" / "trial-digits" / "watched.csv").quantity == "stable_rank"
+    ).any()
+    assert main(["results", "list"]) == 0
+    assert re.search(r"trial-digits +A trial", capsys.readouterr().out)
+    assert main(["results", "compare", "trial-digits"]) == 0
+    assert "trial-digits, batch 256:" in capsys.readouterr().out
+    assert main(["results", "draw", str(tmp_path / "pictures")]) == 0
+    assert (tmp_path / "pictures" / "trial-digits.png").stat().st_size > 10_000
+    assert main(["results", "table1"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "resnet20" in line)
+    assert "79.14 ± .62 (.6728)" in line
+    assert "not run: orthoviz train table1/resnet20" in line
+
+
+def test_table1_puts_ours_beside_the_papers(tmp_path, monkeypatch):
+    rows = [
+        {"optimizer": name, "lr": 0.01, "batch_size": 1024, "seed": seed, "epoch": 100,
+         "test_accuracy": accuracy + seed / 100, "test_loss": 0.8}
+        for name, accuracy in (("SGD", 0.7), ("orthogonal SGD", 0.75)) for seed in (0, 1)
+    ]  # fmt: skip
+    place = tmp_path / "table1-basic_cnn"
+    place.mkdir()
+    pd.DataFrame(rows).to_csv(place / "table.csv", index=False)
+    (place / "provenance.json").write_text("{}")
+    monkeypatch.setattr("orthoviz.training.stored.root", lambda: tmp_path)
+    line = reports.table1().splitlines()[1]
+    assert "73.60 ± .19 (.7603)" in line
+    assert "70.50 ± 0.50 (0.8000), 2 runs" in line
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("train nothing", "there is no recipe 'nothing'"),
+        ("train --model resnet", "there is no model 'resnet'"),
+        ("train --optimizer magic", "there is no optimiser 'magic'"),
+        ("train --batch-size 5000", "batch_size 5,000 is larger than digits's 1,437 training images"),
+        ("train --train here", "--train and --val go together"),
+        ("results show nothing", "there is no stored table 'nothing'"),
+    ],
+)
+def test_bad_commands_exit_2_with_one_message(capsys, command, words):
+    assert main(command.split()) == 2
+    assert words in capsys.readouterr().err

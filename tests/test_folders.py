@@ -1,0 +1,147 @@
+"""Photographs in folders, read in place by worker processes."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import orthoviz as ov
+from orthoviz.cli import main
+from orthoviz.datasets import DataError
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Two classes of photographs of several sizes and kinds; the second is brighter."""
+    root = tmp_path_factory.mktemp("photographs")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 22), ("val", 9)):
+        for label, bright in (("dark", 60), ("light", 190)):
+            folder = root / split / label
+            folder.mkdir(parents=True)
+            for i in range(count):
+                size = tuple(generator.integers(20, 60, 2))
+                pixels = generator.integers(bright - 50, bright + 50, (*size, 3), dtype=np.uint8)
+                image = Image.fromarray(pixels)
+                (image.convert("L") if i % 5 == 0 else image).save(
+                    folder / f"{i}.{'png' if i % 2 else 'jpg'}"
+                )
+    return root
+
+
+def loaded(place, size=16):
+    return ov.datasets.folders(place / "train", place / "val", size=size)
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 49, 2))
+
+
+def test_it_says_what_it_found(place):
+    data = loaded(place)
+    assert data.classes == ("dark", "light")
+    assert (len(data.train.labels), len(data.test.labels)) == (44, 18)
+    assert data.shape == (3, 16, 16)
+    assert data.train.labels.bincount().tolist() == [22, 22]
+    assert len(data.checksum()) == 16
+    assert "44 training and 18 test images, seen at 16 x 16" in repr(data)
+
+
+def test_every_image_is_seen_once_an_epoch_and_in_another_order_in_the_next(place):
+    data = loaded(place)
+    epochs = [list(ov.datasets.batches(data, 16, seed=0, epoch=epoch)) for epoch in (1, 1, 2)]
+    assert [len(labels) for _, labels in epochs[0]] == [16, 16, 12]
+    assert torch.cat([labels for _, labels in epochs[0]]).bincount().tolist() == [22, 22]
+    for (a, _), (b, _) in zip(epochs[0], epochs[1], strict=True):
+        assert torch.equal(a, b)  # the same chance, whichever worker
+    assert not torch.equal(epochs[0][0][0], epochs[2][0][0])
+
+
+def test_batches_may_be_passed_over_and_shared(place):
+    data = loaded(place)
+    whole = list(ov.datasets.batches(data, 16, seed=3, epoch=2))
+    later = list(ov.datasets.batches(data, 16, seed=3, epoch=2, start=1))
+    assert torch.equal(later[0][0], whole[1][0])
+    parts = [next(iter(ov.datasets.batches(data, 16, seed=3, epoch=2, rank=r, ranks=2)))[0] for r in (0, 1)]
+    assert torch.equal(parts[0], whole[0][0][0::2])
+    assert torch.equal(parts[1], whole[0][0][1::2])
+
+
+def test_a_test_image_is_its_middle_normalised(place):
+    from torchvision.transforms import v2
+
+    data = loaded(place)
+    images, labels = next(iter(ov.datasets.whole(data, data.test)))
+    assert labels.tolist() == data.test.labels.tolist()
+    picture = v2.CenterCrop(16)(v2.Resize(18)(Image.open(data.test.paths[3]).convert("RGB")))
+    pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).double() / 255
+    mean, std = (torch.tensor(v, dtype=torch.float64).view(3, 1, 1) for v in (data.mean, data.std))
+    torch.testing.assert_close(images[3].double(), (pixels - mean) / std, rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_learns_from_them_and_goes_on_in_the_middle_of_an_epoch(place, tmp_path):
+    def start(out, epochs, resume=False, stop=None):
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+        if stop:
+            from tests.test_training import interrupted_at
+
+            optimizer = interrupted_at(stop, make=torch.optim.SGD)(model.parameters(), lr=0.02, momentum=0.9)
+        return ov.training.fit(
+            model,
+            optimizer,
+            loaded(place),
+            epochs=epochs,
+            batch_size=16,
+            out=out,
+            resume=resume,
+            progress=False,
+        )
+
+    whole = start(tmp_path / "whole", 4)
+    assert whole.history.test_accuracy.iloc[-1] == 1
+    assert "at step 2 of 3" in start(tmp_path / "parts", 4, stop=5).stopped
+    parts = start(tmp_path / "parts", 4, resume=True)
+    assert parts.history.train_loss.equals(whole.history.train_loss)
+    assert all(
+        torch.equal(a, b) for a, b in zip(parts.model.parameters(), whole.model.parameters(), strict=True)
+    )
+
+
+def test_reading_in_workers_leaves_the_global_random_state_alone(place):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    for _ in loaded(place).batches(16, seed=0, epoch=1, device="cpu"):
+        pass
+    after = torch.get_rng_state()
+    assert torch.equal(before, after)
+
+
+def test_load_takes_the_path_of_a_folder(place):
+    data = ov.datasets.load(str(place))
+    assert data.classes == ("dark", "light")
+    assert data.shape == (3, 224, 224)
+
+
+def test_the_command_reads_them_in_place(place, capsys):
+    folders = ["--train", str(place / "train"), "--val", str(place / "val"), "--size", "32"]
+    assert main(["train", *folders, "--model", "basic_cnn", "--epochs", "1", "--batch-size", "8"]) == 0
+    assert "2 classes" in capsys.readouterr().out
+
+
+def test_what_cannot_be_read_is_named(place, tmp_path):
+    with pytest.raises(DataError, match="is no folder"):
+        ov.datasets.folders(tmp_path / "nothing", place / "val")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="not laid out as <class>/<image>"):
+        ov.datasets.folders(tmp_path / "empty", place / "val")
+    (tmp_path / "other" / "green").mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(tmp_path / "other" / "green" / "a.png")
+    with pytest.raises(DataError, match="other classes: dark, green, light"):
+        ov.datasets.folders(tmp_path / "other", place / "val")
+    (tmp_path / "other" / "green" / "b.png").write_bytes(b"no picture")
+    data = ov.datasets.folders(tmp_path / "other", tmp_path / "other", size=8)
+    with pytest.raises(DataError, match=r"b\.png cannot be read"):
+        list(ov.datasets.whole(data, data.test))
