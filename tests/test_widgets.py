@@ -236,7 +236,7 @@ def long_race():
 
 
 def threads():
-    return [thread for thread in threading.enumerate() if thread.name == "orthoviz-race"]
+    return [thread for thread in threading.enumerate() if thread.name == "orthoviz-view"]
 
 
 def wait(condition, seconds=20):

@@ -1,5 +1,6 @@
 """Views: pictures that answer to sliders. Each calls the functions that a training run calls."""
 
+from orthoviz.widgets.barlow import barlow
 from orthoviz.widgets.cosine_film import cosine_film
 from orthoviz.widgets.dead_filters import dead_filters
 from orthoviz.widgets.filter_gallery import filter_gallery
@@ -12,6 +13,7 @@ from orthoviz.widgets.stage_spectra import stage_spectra
 from orthoviz.widgets.step_size_lens import step_size_lens
 
 __all__ = [
+    "barlow",
     "cosine_film",
     "dead_filters",
     "filter_gallery",

@@ -9,6 +9,7 @@ import base64
 import html
 import io
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -164,6 +165,78 @@ class View(w.VBox):  # type: ignore[misc]
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """The widget, and for a page without a kernel its picture and caption."""
         return super()._repr_mimebundle_(**kwargs) | {"text/html": captioned(self._image, self._text)}
+
+
+class LiveView(View):
+    """A view that works in a thread of its own, between start and stop.
+
+    A subclass has ``work()``, which does a little at a time and yields in between, and may have
+    ``ended(stopped)``. An error in the work is shown in the view. The work ends when it is done, with Stop,
+    when the view's cell is run again, and with ``close()``.
+
+    Args:
+        as for :class:`View`; the state gets a ``status`` to show.
+    """
+
+    def __init__(
+        self, draw: Callable[[State], Picture], controls: dict[str, Any], *, state: State, **options: Any
+    ) -> None:
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._switching = threading.Lock()  # buttons answer in whatever thread the kernel gives them
+        self._closed = False
+        start = w.Button(description="start", button_style="primary", layout=w.Layout(width="auto"))
+        stop = w.Button(description="stop", layout=w.Layout(width="auto"))
+        start.on_click(lambda _: self.start())
+        stop.on_click(lambda _: self.stop())
+        super().__init__(draw, controls, buttons=[start, stop], state={**state, "status": ""}, **options)
+        replace_earlier(self)
+
+    def work(self) -> Iterator[None]:
+        """What is done, in small pieces."""
+        raise NotImplementedError
+
+    def ended(self, stopped: bool) -> None:
+        """Called after the work, in its thread."""
+
+    def start(self) -> None:
+        """Begin the work; does nothing while it is on."""
+        with self._switching:
+            if self._closed or (self._thread is not None and self._thread.is_alive()):
+                return
+            self._stop.clear()
+            self._thread = threading.Thread(target=self.run, name="orthoviz-view", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the work that is on, if any, and wait for it: the time of a piece."""
+        with self._switching:
+            self._stop.set()
+            if self._thread is not None:
+                self._thread.join()
+
+    def close(self) -> None:
+        """Stop, and take the view away."""
+        self._closed = True
+        if hasattr(self, "_switching"):  # ipywidgets closes those too whose making raised
+            self.stop()
+        super().close()
+
+    def run(self) -> None:
+        """Do the work here and now, drawing twelve times a second."""
+        self.set(status="")
+        drawn, stopped = 0.0, False
+        try:
+            for _ in self.work():
+                if stopped := self._stop.is_set():
+                    break
+                if time.perf_counter() - drawn > 0.08:
+                    self.redraw()
+                    drawn = time.perf_counter()
+            self.ended(stopped)
+            self.redraw()
+        except Exception as error:  # in a thread nobody else would see it
+            self.say(error)
 
 
 class Stage:

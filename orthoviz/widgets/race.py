@@ -1,7 +1,6 @@
 """race: two optimisers on the same network and batches, live, again and again."""
 
 import math
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from orthoviz.matrices import param_groups
 from orthoviz.models import basic_cnn, digits_cnn
 from orthoviz.optim import CONTROLS, OPTIMIZERS
 from orthoviz.plots import ORTHOGONAL, RANDOM, SGD, new_figure
-from orthoviz.widgets.core import Picture, Stage, State, View, control, one_of, replace_earlier
+from orthoviz.widgets.core import LiveView, Picture, Stage, State, View, control, one_of
 
 _RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 _CONTROLS = ("norm-matched", *(name.replace("_", " ") for name in CONTROLS))
@@ -90,22 +89,14 @@ def race(
     return _Race(load(data) if isinstance(data, str) else data, given, epochs, batch_size, seed)
 
 
-class _Race(View):
+class _Race(LiveView):
     def __init__(
         self, data: Dataset, racers: dict[str, Any], epochs: int, batch_size: int, seed: int
     ) -> None:
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._switching = threading.Lock()  # buttons answer in whatever thread the kernel gives them
-        self._closed = False
         self._data = data.subset(test=_MOST_TEST_IMAGES)
         self._epochs, self._batch_size, self._seed = epochs, batch_size, seed
         check = self._racer(racers["first"], racers["lr_first"])
         training.check_fits(*check, data, epochs=epochs, batch_size=batch_size)
-        start = w.Button(description="start", button_style="primary", layout=w.Layout(width="auto"))
-        stop = w.Button(description="stop", layout=w.Layout(width="auto"))
-        start.on_click(lambda _: self.start())
-        stop.on_click(lambda _: self.stop())
 
         def rate(key: str) -> w.SelectionSlider:
             label = f"lr of {racers[key.removeprefix('lr_')]}"
@@ -146,55 +137,23 @@ class _Race(View):
             },
             lose={"lr_first": _BEST_SGD, "lr_second": 0.1},
             more=("first", "second"),
-            buttons=[start, stop],
-            state={"lanes": [], "status": ""},
+            state={"lanes": []},
             code=code,
         )
-        replace_earlier(self)
         if data.shape == (1, 8, 8) and total <= 50:
-            self._work()  # a second or two: the picture opens with a race in it
+            self.run()  # a second or two: the picture opens with a race in it
 
-    def start(self) -> None:
-        """Begin a race with the rates that are set; does nothing while one is on."""
-        with self._switching:
-            if self._closed or (self._thread is not None and self._thread.is_alive()):
-                return
-            self._stop.clear()
-            self._thread = threading.Thread(target=self._work, name="orthoviz-race", daemon=True)
-            self._thread.start()
-
-    def stop(self) -> None:
-        """End the race that is on, if any, and wait for it: the time of a step."""
-        with self._switching:
-            self._stop.set()
-            if self._thread is not None:
-                self._thread.join()
-
-    def close(self) -> None:
-        """Stop, and take the view away."""
-        self._closed = True
-        self.stop()
-        super().close()
-
-    def _work(self) -> None:
-        try:
-            state = self.state
-            self._run([_Lane(state[place], state[f"lr_{place}"]) for place in ("first", "second")])
-        except Exception as error:  # in a thread nobody else would see it
-            self.say(error)
-
-    def _run(self, lanes: list[_Lane]) -> None:
-        """Both networks, a step each in turn, until the end or until Stop."""
-        self.set(lanes=[*self.state["lanes"], *lanes], status="")
-        drawn = 0.0
-        stopped = False
+    def work(self) -> Iterator[None]:
+        """Both networks, a step each in turn."""
+        state = self.state
+        lanes = [_Lane(state[place], state[f"lr_{place}"]) for place in ("first", "second")]
+        self.set(lanes=[*state["lanes"], *lanes])
         for _ in zip(*(self._drive(lane) for lane in lanes), strict=True):
-            if stopped := self._stop.is_set():
-                break
-            if time.perf_counter() - drawn > 0.08:
-                self.redraw()
-                drawn = time.perf_counter()
-        for lane in lanes:
+            yield
+
+    def ended(self, stopped: bool) -> None:
+        """Only a race that was run to its end counts."""
+        for lane in self.state["lanes"][-2:]:
             lane.finished = not stopped
         self.set(status="Stopped: this race does not count. " if stopped else "")
 

@@ -219,7 +219,7 @@ def test_races_start_move_stop_and_end_with_their_cell(address, wide):
     view.get_by_role("button", name="stop", exact=True).click()
     view.get_by_text("Stopped: this race does not count").wait_for(timeout=1000)
 
-    count = "import threading; print(sum(t.name == 'orthoviz-race' for t in threading.enumerate()))"
+    count = "import threading; print(sum(t.name == 'orthoviz-view' for t in threading.enumerate()))"
     assert lab.ask_kernel(wide, count).strip() == "0"
     start.click()
     lab.wait(lambda: lab.ask_kernel(wide, count).strip() == "1", 5)
