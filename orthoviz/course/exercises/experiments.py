@@ -1,0 +1,117 @@
+"""The exercises of the lessons on experiments: Barlow Twins."""
+
+import math
+
+import torch
+
+from orthoviz.course.check import Exercise, Slip
+from orthoviz.course.exercises.tools import Function, call, close, random
+from orthoviz.measures import rank_me
+from orthoviz.training.barlow import barlow_loss, cross_correlation
+
+# 07_barlow_twins
+
+
+def _views() -> tuple[torch.Tensor, torch.Tensor]:
+    first = 3 * random(50, 4, seed=1) + 2
+    return first, 0.7 * first + random(50, 4, seed=2)
+
+
+def _judge_correlation(answer: Function) -> str:
+    first, second = _views()
+    result = call(answer, first, second, shape=(4, 4))
+    if close(result, cross_correlation(first, second), 1e-3):
+        return "the correlation of every feature of one view with every feature of the other."
+    centred = [z - z.mean(0) for z in (first, second)]
+    unbiased = centred[0].T @ centred[1] / 50 / (first.std(0)[:, None] * second.std(0))
+    by_image = [torch.nn.functional.normalize(z - z.mean(1, keepdim=True), dim=1) for z in (first, second)]
+    raw = [z / z.norm(dim=0) for z in (first, second)]
+    named = (
+        (cross_correlation(second, first), "the views have changed places: rows belong to the first"),
+        (centred[0].T @ centred[1] / 50, "this is the covariance: divide by both standard deviations"),
+        (raw[0].T @ raw[1], "subtract each feature's mean over the batch first"),
+        (
+            by_image[0].T @ by_image[1],
+            "mean and length run over the batch, dim 0, not over an image's features",
+        ),
+        (50 * cross_correlation(first, second), "a sum over the batch: divide by the number of images"),
+        (cross_correlation(first, first), "the first view twice: where is the second?"),
+        (unbiased, "the mean divides by N but the standard deviation by N - 1: use std(0, correction=0)"),
+    )
+    for value, slip in named:
+        if close(result, value, 1e-3):
+            raise Slip(slip)
+    raise Slip(f"C[0, 0] is {result[0, 0]:.3f} here, not {cross_correlation(first, second)[0, 0]:.3f}")
+
+
+def _judge_loss(answer: Function) -> str:
+    C, lam = 0.4 * random(5, 5, seed=3) + 0.5 * torch.eye(5, dtype=torch.float64), 0.1
+    diagonal = C.diagonal()
+    first, second = (1 - diagonal).square().sum(), C.square().sum() - diagonal.square().sum()
+    result = call(answer, C, lam, shape=()).item()
+    right = (first + lam * second).item()
+    if math.isclose(result, right, rel_tol=1e-6):
+        return "alike in both views, and unlike one another: the second term is what keeps features apart."
+    named = {
+        (first + second).item(): "lambda is missing: it weighs the second term",
+        (lam * first + second).item(): "lambda stands at the wrong term: it weighs what is off the diagonal",
+        (
+            first + lam * C.square().sum()
+        ).item(): "the diagonal counts in the second term too: leave i = j out",
+        (diagonal.square().sum() + lam * second).item(): "the diagonal should become 1, not 0: (1 - C_ii)^2",
+        ((1 - diagonal).sum() + lam * second).item(): "square 1 - C_ii: as it is, negative parts cancel",
+        first.item(): "where is the second term?",
+        (first + lam * (C.sum() - diagonal.sum())).item(): "square what is off the diagonal: signs cancel",
+    }
+    for value, slip in named.items():
+        if math.isclose(result, value, rel_tol=1e-6):
+            raise Slip(slip)
+    raise Slip(f"this gives {result:.4g}, not {right:.4g}")
+
+
+def _judge_collapse(answer: Function) -> str:
+    Z = call(answer, 40, 6, shape=(40, 6))
+    if not Z.isfinite().all():
+        raise Slip("all numbers must be finite")
+    if Z.std(0).min() < 1e-3:
+        raise Slip("a feature that is the same for every image has correlation 0 with itself, and costs 1")
+    at_zero = barlow_loss(Z, Z, lam=0).item()
+    if at_zero > 0.01:
+        raise Slip(
+            f"the first term is {at_zero:.3g} with both views equal: let features differ between images more"
+        )
+    dimensions = rank_me(Z).item()
+    if dimensions > 1.05:
+        raise Slip(f"these embeddings span {dimensions:.2f} dimensions (RankMe): more than one is left")
+    return "the first term is satisfied, and one dimension is left. Nothing in it asks for more."
+
+
+EXERCISES = {
+    "07.correlation": Exercise(
+        8,
+        _judge_correlation,
+        (
+            "Make each feature's mean over the batch 0 and its standard deviation 1, in each view by itself.",
+            "z = (z - z.mean(0)) / z.std(0, correction=0), with N in the denominator of the variance too.",
+            "Then first.T @ second / len(first).",
+        ),
+    ),
+    "07.loss": Exercise(
+        5,
+        _judge_loss,
+        (
+            "C.diagonal() are the C_ii. The first term: (1 - C.diagonal()).square().sum().",
+            "All squares minus those on the diagonal are the squares off it.",
+            "lam * (C.square().sum() - C.diagonal().square().sum()) is the second term.",
+        ),
+    ),
+    "07.collapse": Exercise(
+        6,
+        _judge_collapse,
+        (
+            "Both views are equal, so the diagonal is 1 for any feature that is not constant.",
+            "One dimension: every feature is a multiple of the same numbers, one for each image.",
+            "torch.randn(count, 1).repeat(1, size)",
+        ),
+    ),
+}
