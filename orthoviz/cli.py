@@ -1,6 +1,7 @@
 """The ``orthoviz`` command. Each subcommand is a few lines over a public function."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -124,8 +125,6 @@ def _lab(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    import os
-
     import torch
 
     if "LOCAL_RANK" in os.environ:  # torchrun
@@ -156,14 +155,16 @@ def _list_recipes() -> int:
 def _recipe(args: argparse.Namespace) -> int:
     from orthoviz.training import recipes
 
-    given = {"epochs": args.epochs, "seeds": args.seeds, "data": _data(args)}
+    sizes = None if args.batch_size is None else (args.batch_size,)
+    given = {"epochs": args.epochs, "seeds": args.seeds, "batch_sizes": sizes, "data": _data(args)}
     if args.estimate:
         table = recipes.estimate(args.recipe, **given)
         print(table.to_string(index=False, float_format="{:.4g}".format))
         print(f"{table.pflop.sum():.3g} PFLOP, {table.hours.sum():.3g} hours on this machine, measured now")
         return 0
     table = recipes.run(args.recipe, args.out or "runs", **given)
-    print("\n".join(table.attrs["verdicts"]))
+    if os.environ.get("RANK", "0") == "0":
+        print("\n".join(table.attrs["verdicts"]))
     return 0
 
 

@@ -7,6 +7,7 @@ import torch
 
 from orthoviz.matrices import ParamGroups
 from orthoviz.optim.lars import LARS
+from orthoviz.optim.ranks import ProcessGroup
 from orthoviz.optim.sgd import OrthogonalSGD
 from orthoviz.optim.swan import SWAN
 from orthoviz.optim.trust_region import TrustRegion
@@ -15,37 +16,44 @@ from orthoviz.optim.wrap import orthogonalise
 Make = Callable[[ParamGroups, float], torch.optim.Optimizer]
 
 
-def _maker(kind: Callable[..., torch.optim.Optimizer], *, orthogonal: bool = False, **options: Any) -> Make:
+def _maker(
+    kind: Callable[..., torch.optim.Optimizer], *, wrapped: dict[str, Any] | None = None, **options: Any
+) -> Make:
     def make(groups: ParamGroups, lr: float) -> torch.optim.Optimizer:
         optimizer = kind(groups, lr=lr, **options)
-        if orthogonal:
-            orthogonalise(optimizer)
+        if wrapped is not None:
+            orthogonalise(optimizer, **wrapped)
         return optimizer
 
     return make
 
 
-def optimizers(*, momentum: float = 0.9, weight_decay: float = 5e-4) -> dict[str, Make]:
+def optimizers(
+    *, momentum: float = 0.9, weight_decay: float = 5e-4, process_group: ProcessGroup | None = None
+) -> dict[str, Make]:
     """The optimisers and controls of the course, name to ``make(ov.param_groups(model), lr)``.
 
     Args:
         momentum, weight_decay: where there are such; the defaults are those of the paper's Table 1. LARS has
             a trust coefficient of 0.1, so that its learning rates are of the others' order.
+        process_group: ranks that share the work of the polar factors.
     """
     papers: dict[str, Any] = dict(momentum=momentum, weight_decay=weight_decay)
+    shared: dict[str, Any] = {"process_group": process_group}
+    ours = papers | shared
     return {
         "SGD": _maker(torch.optim.SGD, **papers),
-        "orthogonal SGD": _maker(OrthogonalSGD, **papers),
-        "orthogonal SGD, null kept": _maker(OrthogonalSGD, **papers, null="keep"),
-        "Muon's order": _maker(OrthogonalSGD, **papers, order="after_momentum"),
-        "Muon's order, null kept": _maker(OrthogonalSGD, **papers, order="after_momentum", null="keep"),
-        "norm-matched": _maker(OrthogonalSGD, **papers, lr_scale="match_norm"),
-        "per tensor": _maker(OrthogonalSGD, **papers, method="per_tensor"),
-        "per filter": _maker(OrthogonalSGD, **papers, method="per_filter"),
+        "orthogonal SGD": _maker(OrthogonalSGD, **ours),
+        "orthogonal SGD, null kept": _maker(OrthogonalSGD, **ours, null="keep"),
+        "Muon's order": _maker(OrthogonalSGD, **ours, order="after_momentum"),
+        "Muon's order, null kept": _maker(OrthogonalSGD, **ours, order="after_momentum", null="keep"),
+        "norm-matched": _maker(OrthogonalSGD, **ours, lr_scale="match_norm"),
+        "per tensor": _maker(OrthogonalSGD, **ours, method="per_tensor"),
+        "per filter": _maker(OrthogonalSGD, **ours, method="per_filter"),
         "AdamW": _maker(torch.optim.AdamW),
-        "orthogonal AdamW": _maker(torch.optim.AdamW, orthogonal=True),
+        "orthogonal AdamW": _maker(torch.optim.AdamW, wrapped=shared),
         "LARS": _maker(LARS, **papers, trust_coefficient=0.1),
-        "orthogonal LARS": _maker(LARS, orthogonal=True, **papers, trust_coefficient=0.1),
+        "orthogonal LARS": _maker(LARS, wrapped=shared, **papers, trust_coefficient=0.1),
         "trust region": _maker(TrustRegion, **papers),
         "SWAN": _maker(SWAN),
     }

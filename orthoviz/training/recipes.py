@@ -21,6 +21,7 @@ from orthoviz.matrices import param_groups
 from orthoviz.optim import optimizers
 from orthoviz.training import barlow
 from orthoviz.training.comparison import Comparison, compare, milliseconds, rates, step_options
+from orthoviz.training.loop import place
 
 
 @dataclass(frozen=True)
@@ -285,18 +286,20 @@ def run(name: str, out: str | Path, *, data: Any = None, **changes: Any) -> pd.D
         data = barlow.TwoViews(data)
     frames, verdicts = [], []
     for batch_size in chosen.batch_sizes:
-        place = folder / f"batch{batch_size}" if len(chosen.batch_sizes) > 1 else folder
-        found = _compare(chosen, data, batch_size, place)
+        where = folder / f"batch{batch_size}" if len(chosen.batch_sizes) > 1 else folder
+        found = _compare(chosen, data, batch_size, where)
         frames.append(found.frame)
         verdicts.append(f"batch {batch_size}, {found.verdict}")
     table = pd.concat(frames, ignore_index=True)
-    replace_file(folder / "table.csv", lambda beside: table.to_csv(beside, index=False))
+    if place()[0] == 0:
+        replace_file(folder / "table.csv", lambda beside: table.to_csv(beside, index=False))
     table.attrs["verdicts"] = verdicts
     return table
 
 
 def _compare(chosen: Recipe, data: Any, batch_size: int, out: Path) -> Comparison:
-    made = optimizers(weight_decay=chosen.weight_decay)
+    group = torch.distributed.group.WORLD if place()[1] > 1 else None
+    made = optimizers(weight_decay=chosen.weight_decay, process_group=group)
     return compare(
         lambda seed: network(chosen, data, seed),
         data,
