@@ -93,6 +93,7 @@ def store(runs: str | Path, name: str, *, what: str, milliseconds: dict[str, flo
 
 def _summary(run: Path) -> pd.DataFrame:
     frame = watched(run)
+    frame = frame[frame["layer"] != ""]  # every step's loss is much, and the history has its means
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     keys = ["seed", "step", "layer", "stage", "quantity"]
     means = frame.groupby(keys, observed=True, sort=False)["value"].mean().reset_index()
