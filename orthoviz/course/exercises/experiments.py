@@ -1,4 +1,4 @@
-"""The exercises of the lessons on experiments: Barlow Twins."""
+"""The exercises of the lessons on experiments: Barlow Twins, and full-size runs."""
 
 import math
 
@@ -86,7 +86,93 @@ def _judge_collapse(answer: Function) -> str:
     return "the first term is satisfied, and one dimension is left. Nothing in it asks for more."
 
 
+# 08_imagenet
+
+
+def _judge_hours(answer: Function) -> str:
+    for images, epochs, rate in ((1_281_167, 100, 2_500.0), (50_000, 30, 4_000.0)):
+        result = call(answer, images, epochs, rate, shape=()).item()
+        right = images * epochs / rate / 3600
+        if math.isclose(result, right, rel_tol=1e-6):
+            continue
+        named = {
+            3600 * right: "these are seconds: an hour has 3,600",
+            60 * right: "these are minutes: an hour has 3,600 seconds",
+            right / epochs: "this is one epoch",
+            rate * 3600 / images / epochs: "upside down: more images a second take fewer hours",
+            24 * right: "hours are asked for, not days",
+        }
+        for value, slip in named.items():
+            if math.isclose(result, value, rel_tol=1e-6):
+                raise Slip(slip)
+        raise Slip(
+            f"{images:,} images, {epochs} epochs, {rate:g} a second take {right:.4g} hours, not {result:.4g}"
+        )
+    return "count the images, divide by the rate: estimate before you start, and write it down."
+
+
+def _judge_louder(answer: Function) -> str:
+    logits = 2 * random(200, 5, seed=4)
+    labels = torch.where(random(200, seed=5) > 0, logits.argmax(1), random(200, 5, seed=6).argmax(1))
+    result = call(answer, logits, shape=(200, 5))
+    if not torch.equal(result.argmax(1), logits.argmax(1)):
+        raise Slip("some answers are others now: the largest logit of each image must stay the largest")
+    before, after = (torch.nn.functional.cross_entropy(z, labels).item() for z in (logits, result))
+    if math.isclose(before, after, rel_tol=1e-6):
+        raise Slip("the loss is the same: adding one number to all logits of an image changes nothing")
+    if after < before:
+        raise Slip(f"the loss fell, from {before:.3f} to {after:.3f}: make the wrong answers cost more")
+    if after < 2 * before:
+        raise Slip(f"the loss rose from {before:.3f} to {after:.3f} only: make it at least twice as large")
+    return "not one answer changed, and the loss is a multiple: accuracy does not see how sure a network is."
+
+
+def _judge_mean(answer: Function) -> str:
+    sums, counts = torch.tensor([30.0, 12.0, 7.0]).double(), torch.tensor([40.0, 40.0, 10.0]).double()
+    result = call(answer, sums, counts, shape=()).item()
+    right = (sums.sum() / counts.sum()).item()
+    if math.isclose(result, right, rel_tol=1e-6):
+        return "sums and counts travel, the division comes last: exact for parts of any size."
+    named = {
+        (sums / counts).mean().item(): "the mean of means: the small part counts as much as the large ones",
+        (sums.mean() / 40): "all parts are taken to be as large as the first",
+        sums.sum().item(): "divide by the number of images",
+        (sums.sum() / 3).item(): "divide by the number of images, not by the number of processes",
+    }
+    for value, slip in named.items():
+        if math.isclose(result, value, rel_tol=1e-6):
+            raise Slip(slip)
+    raise Slip(f"this gives {result:.4g}, not {right:.4g}")
+
+
 EXERCISES = {
+    "08.hours": Exercise(
+        4,
+        _judge_hours,
+        (
+            "How many images pass in all? images * epochs.",
+            "Divided by images a second that is seconds.",
+            "images * epochs / rate / 3600",
+        ),
+    ),
+    "08.louder": Exercise(
+        6,
+        _judge_louder,
+        (
+            "The answer is the largest logit. What leaves the order of logits alone?",
+            "A wrong answer costs more the surer it is given.",
+            "10 * logits",
+        ),
+    ),
+    "08.mean": Exercise(
+        4,
+        _judge_mean,
+        (
+            "What would one process with all images compute?",
+            "All right answers over all images.",
+            "sums.sum() / counts.sum()",
+        ),
+    ),
     "07.correlation": Exercise(
         8,
         _judge_correlation,
