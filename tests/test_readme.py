@@ -35,6 +35,25 @@ def test_its_figures_are_the_stored_ones():
     assert f"leads by {equal:.1f} points; each at its best rate, by {best:.1f}" in README
 
 
+def test_its_row_of_table_1_is_the_stored_one():
+    last = ov.training.results("table1-basic_cnn").query("epoch == 100")
+    mean = last.groupby("optimizer").test_accuracy.mean() * 100
+    text = " ".join(README.split())
+    assert f"SGD {mean['SGD']:.2f} %, orthogonal SGD {mean['orthogonal SGD']:.2f} %" in text
+
+
+def test_its_costs_of_watching_are_the_stored_ones():
+    stored = ov.training.results("monitor").set_index(["model", "loop"]).to_unwatched
+    text = " ".join(README.split())
+    small, large = stored["BasicCNN"], stored["resnet18"]
+    assert f'`"lecture"` {small["SGD, lecture"]:.2f} and `"research"` {small["SGD, research"]:.2f}' in text
+    assert f"is {small['SGD, Cockpit economy every 10']:.2f}" in text
+    with_ours = large["OrthogonalSGD, lecture"]
+    assert (
+        f'`"lecture"` {large["SGD, lecture"]:.2f} with SGD and {with_ours:.2f} with `OrthogonalSGD`' in text
+    )
+
+
 def test_its_times_of_polar_factors_are_the_stored_ones():
     stored = ov.training.results("polar").set_index(["contender", "job"]).milliseconds
     for label, contender in (("`exact`", "orthoviz exact"), ("`fast`", "orthoviz fast")):
