@@ -1,15 +1,17 @@
 """What every benchmark needs: a clock, turns, and where a stored number comes from."""
 
 import json
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from orthoviz.training.records import provenance
+
+__all__ = ["RESULTS", "interleaved", "medians", "provenance", "seconds", "store"]
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -41,29 +43,6 @@ def interleaved(
 
 def medians(times: Mapping[str, list[float]]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
-
-
-def provenance(**about: str) -> dict[str, str]:
-    """What is stored beside a table: who made it, where, when, with what."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent)
-    cpu = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.processor(),
-    )
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu
-    return about | {
-        "date": time.strftime("%Y-%m-%d"),
-        "commit": commit.stdout.strip(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": device
-        if torch.cuda.is_available()
-        else f"CPU, {torch.get_num_threads()} threads, {device}",
-    }
 
 
 def store(folder: str, about: Mapping[str, str]) -> Path:
