@@ -27,7 +27,8 @@ from orthoviz.training.loop import fit, steps
 from orthoviz.training.records import finished_epochs, segment
 
 PROTOCOLS = ("equal_lr", "equal_step", "both_tuned", "equal_seconds")
-_TIMED = 10  # steps of each optimiser in a round of timing
+_TIMED = 10  # steps of each optimiser in a round of timing, at most
+_PATIENCE = 3.0  # seconds that they may take
 _ROUNDS = 3
 
 
@@ -228,9 +229,11 @@ def milliseconds(
             network = make_model(0)
             optimizer = make(param_groups(network), 1e-3)
             run = steps(network, optimizer, data, batch_size=batch_size, seed=0, epoch=1, **more)
-            next(run)  # the first step warms up
             began = time.perf_counter()
-            losses = list(itertools.islice(run, _TIMED))
+            float(next(run))  # the first step warms up, and says how many there is time for
+            count = min(_TIMED, max(1, int(_PATIENCE / (time.perf_counter() - began))))
+            began = time.perf_counter()
+            losses = list(itertools.islice(run, count))
             if losses:
                 float(losses[-1])  # waits for the device
                 times[name].append((time.perf_counter() - began) / len(losses))
