@@ -1,5 +1,7 @@
 """Photographs in folders, read in place by worker processes."""
 
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -117,6 +119,24 @@ def test_reading_in_workers_leaves_the_global_random_state_alone(place):
         pass
     after = torch.get_rng_state()
     assert torch.equal(before, after)
+
+
+def test_a_signal_to_the_group_of_processes_leaves_the_workers_to_the_one_that_trains(place):
+    """As Ctrl-C in a terminal and torchrun send it."""
+    import psutil
+
+    seen = 0
+    for _ in loaded(place).batches(4, seed=0, epoch=1, device="cpu"):
+        if seen == 0:
+            workers = psutil.Process().children()
+            assert workers
+            for worker in workers:
+                worker.send_signal(signal.SIGTERM)
+                worker.send_signal(signal.SIGINT)
+        seen += 1
+    assert seen == 11
+    psutil.wait_procs(workers, timeout=5)
+    assert not any(worker.is_running() for worker in workers)
 
 
 def test_load_takes_the_path_of_a_folder(place):

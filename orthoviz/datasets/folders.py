@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ class Folders:
         workers = max(1, (os.cpu_count() or 1) // ranks)
         loader = DataLoader(
             _Decoded(split, part), batch_sampler=keys, num_workers=workers, prefetch_factor=4,
-            pin_memory=device.type == "cuda", generator=torch.Generator(),  # and not the global one
+            pin_memory=device.type == "cuda", worker_init_fn=_deaf, generator=torch.Generator(),  # and not the global one
         )  # fmt: skip
         mean, std = (255 * torch.tensor(v, device=device).view(3, 1, 1) for v in (self.mean, self.std))
         for images, labels in loader:  # uint8 until here: a quarter of the bytes
@@ -162,6 +163,12 @@ class _Decoded(torch.utils.data.Dataset[tuple[Tensor, int]]):
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
             torch.manual_seed(number)
             return self._part(image), int(self._split.labels[index])
+
+
+def _deaf(worker: int) -> None:
+    """A signal to the whole group of processes is for the one that trains: it ends its workers itself."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _random_part(size: int) -> Any:
