@@ -131,6 +131,12 @@ def test_better_is_said_only_where_no_seed_of_one_reaches_the_other(first, secon
     assert verdict(runs(first, second), "x", {"a": 1, "b": 2}) == words
 
 
+def test_of_several_the_best_is_told_from_those_it_beats_and_those_it_does_not():
+    frame = pd.concat([runs([0.8, 0.9], [0.85, 0.7]), runs([0.5, 0.6], [0.1]).replace({"a": "c", "b": "d"})])
+    found = verdict(frame[frame.optimizer != "d"], "x", dict.fromkeys("abc", 1))
+    assert found.startswith("x: a better than c, not separated from b: a 85.0 %")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

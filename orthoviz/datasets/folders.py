@@ -96,7 +96,8 @@ class Folders:
         workers = max(1, (os.cpu_count() or 1) // ranks)
         loader = DataLoader(
             _Decoded(split, part), batch_sampler=keys, num_workers=workers, prefetch_factor=4,
-            pin_memory=device.type == "cuda", worker_init_fn=_deaf, generator=torch.Generator(),  # and not the global one
+            pin_memory=device.type == "cuda", worker_init_fn=_deaf,
+            generator=torch.Generator(),  # and not the global one
         )  # fmt: skip
         mean, std = (255 * torch.tensor(v, device=device).view(3, 1, 1) for v in (self.mean, self.std))
         for images, labels in loader:  # uint8 until here: a quarter of the bytes

@@ -173,8 +173,13 @@ def verdict(frame: pd.DataFrame, protocol: str, rates: Mapping[str, float]) -> s
         return f"{words}: {says}"
     if spans["count"].min() < 2:
         return f"{words}: not separated by one seed: {says}"
-    apart = spans["min"].iloc[0] > spans["max"].iloc[1:].max()
-    return f"{words}: {f'{spans.index[0]} better' if apart else 'not separated'}: {says}"
+    best, *others = map(str, spans.index)
+    behind = [name for name in others if spans["max"][name] < spans["min"][best]]
+    beside = [name for name in others if name not in behind]
+    found = f"{best} better" if not beside else "not separated"
+    if behind and beside:
+        found = f"{best} better than {', '.join(behind)}, not separated from {', '.join(beside)}"
+    return f"{words}: {found}: {says}"
 
 
 def rates(

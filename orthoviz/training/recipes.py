@@ -126,7 +126,7 @@ _RATES = {
     "per filter": _OUR_RATES,
     "AdamW": (0.0003, 0.001, 0.003, 0.01),
 }
-"""Grids of four, each with the best well inside on BasicCNN."""
+"""Grids of four, around each one's best on BasicCNN."""
 
 
 def _rates(*names: str) -> dict[str, Any]:
