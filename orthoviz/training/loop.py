@@ -160,7 +160,8 @@ def fit(
         network, started = _network(model, compile, ranks), at.epoch
         if monitor is not None:
             monitor.epoch = at.epoch - 1
-            monitor.step = (at.epoch - 1) * per_epoch + at.step
+            if restored:
+                monitor.step = (at.epoch - 1) * per_epoch + at.step
         with _bar(epochs, at, data, batch_size, shown=progress and rank == 0) as bar, _memory(options):
             while at.epoch <= epochs and not stopped:
                 began = time.perf_counter()
@@ -172,18 +173,19 @@ def fit(
                         break
                     due = folder and time.perf_counter() - saved > _SAVE
                     word = _agreed(asked() or ("due" if due else None), group)
-                    if word == "due":
+                    if word == "due" and not _diverged(at, per_epoch):
                         at.seconds += time.perf_counter() - began
                         _save(folder, parts, at, per_epoch)
                         began = saved = time.perf_counter()
-                    elif word and at.step < per_epoch:
+                    elif word and word != "due" and at.step < per_epoch:
                         stopped = f"{word} in epoch {at.epoch}, at step {at.step} of {per_epoch}"
                         break
                 at.seconds += time.perf_counter() - began
-                stopped = stopped or _diverged(at, per_epoch)
+                stopped = _diverged(at, per_epoch) or stopped
                 if at.step == per_epoch or (stopped and "loss" in stopped):
-                    _finish_epoch(at, evaluation(model, data), per_epoch)
-                    bar.set_postfix(test_accuracy=f"{at.rows[-1]['test_accuracy']:.3f}")
+                    scores = evaluation(model, data)
+                    _finish_epoch(at, scores, per_epoch)
+                    bar.set_postfix({key: f"{value:.3f}" for key, value in scores.items()})
                     folder.write_history(at.rows)
                     if monitor is not None:
                         monitor.epoch = at.epoch - 1

@@ -1,4 +1,4 @@
-"""The exercises of the lessons on experiments: Barlow Twins, and full-size runs."""
+"""The exercises of the lessons on experiments: the fair fight, Barlow Twins, and full-size runs."""
 
 import math
 
@@ -8,6 +8,74 @@ from orthoviz.course.check import Exercise, Slip
 from orthoviz.course.exercises.tools import Function, call, close, random
 from orthoviz.measures import rank_me
 from orthoviz.training.barlow import barlow_loss, cross_correlation
+
+# 06_cifar10
+
+
+def _judge_separated(answer: Function) -> str:
+    cases = (
+        ([0.71, 0.74, 0.73], [0.70, 0.69, 0.68], True, ""),
+        ([0.71, 0.74, 0.73], [0.72, 0.69, 0.68], False, "a better mean is not enough: one seed of the second "
+         "reaches into the first's range"),
+        ([0.60, 0.61], [0.70, 0.72], False, "here the second is the better one: is the FIRST better?"),
+        ([0.71, 0.72], [0.71, 0.60], False, "as good as is not worse: at equality nothing is separated"),
+    )  # fmt: skip
+    for first, second, right, slip in cases:
+        result = answer(first, second)
+        if result is None:
+            raise Slip("your function returns nothing: is there a return?")
+        if isinstance(result, str) or result not in (True, False):
+            raise Slip(f"your function returns a {type(result).__name__}, True or False was expected")
+        if bool(result) != right:
+            says = slip or "every seed of the first beats every seed of the second: that is separated"
+            raise Slip(f"for {first} and {second} this says {bool(result)}: {says}")
+    return (
+        "min of one above max of the other. With two or three seeds there is no gentler rule that is honest."
+    )
+
+
+def _judge_equal_step(answer: Function) -> str:
+    for rate, ours, theirs in ((0.1, 3.0, 0.5), (0.02, 0.4, 1.6)):
+        result = call(answer, rate, ours, theirs, shape=()).item()
+        right = rate * theirs / ours
+        if math.isclose(result, right, rel_tol=1e-6):
+            continue
+        if math.isclose(result, rate * ours / theirs, rel_tol=1e-6):
+            raise Slip("upside down: a longer step at rate 1 needs a smaller rate")
+        if math.isclose(result, theirs / ours, rel_tol=1e-6):
+            raise Slip("that is the ratio of the rates: multiply by the other's rate")
+        if math.isclose(result, rate, rel_tol=1e-6):
+            raise Slip("that is an equal rate, not an equal step")
+        raise Slip(f"at rate {rate} and lengths {ours}, {theirs} this gives {result:.4g}, not {right:.4g}")
+    return "so an equal step is only a matter of the unit; what is left after it is the shape."
+
+
+def _judge_speedup(answer: Function) -> str:
+    slow, fast = [0.1, 0.3, 0.45, 0.52, 0.6, 0.66, 0.7], [0.1, 0.5, 0.62, 0.61, 0.71, 0.7, 0.72]
+    for target, right in ((0.6, 2.0), (0.7, 1.5), (0.5, 3.0)):
+        result = call(answer, slow, fast, target, shape=()).item()
+        if math.isclose(result, right, rel_tol=1e-6):
+            continue
+        named = {
+            1 / right: "upside down: how many times fewer epochs does the second take?",
+            (right * _first(fast, target) + 1)
+            / (_first(fast, target) + 1): "entry 0 is before training: its "
+            "index is the number of epochs, so add nothing",
+            fast[_first(fast, target)]
+            / slow[_first(slow, target)]: "a ratio of accuracies: epochs are asked for",
+        }
+        for value, slip in named.items():
+            if math.isclose(result, value, rel_tol=1e-6):
+                raise Slip(slip)
+        raise Slip(
+            f"for target {target} this gives {result:.4g}, not {right:.4g}: the first epoch at it counts"
+        )
+    return "a speed-up has a target in it. Another target, another speed-up."
+
+
+def _first(accuracies: list[float], target: float) -> int:
+    return next(i for i, accuracy in enumerate(accuracies) if accuracy >= target)
+
 
 # 07_barlow_twins
 
@@ -146,6 +214,33 @@ def _judge_mean(answer: Function) -> str:
 
 
 EXERCISES = {
+    "06.separated": Exercise(
+        4,
+        _judge_separated,
+        (
+            "Which seed of the first is its worst, and which of the second its best?",
+            "min and max take lists.",
+            "min(first) > max(second)",
+        ),
+    ),
+    "06.equal_step": Exercise(
+        4,
+        _judge_equal_step,
+        (
+            "A step's length is rate * length at rate 1, for both.",
+            "mine * ours = rate * theirs",
+            "rate * theirs / ours",
+        ),
+    ),
+    "06.speedup": Exercise(
+        6,
+        _judge_speedup,
+        (
+            "Walk through a list until an entry reaches the target; its index is the number of epochs.",
+            "next(i for i, a in enumerate(accuracies) if a >= target)",
+            "epochs of the first divided by epochs of the second",
+        ),
+    ),
     "08.hours": Exercise(
         4,
         _judge_hours,
