@@ -1,6 +1,10 @@
 """Photographs in folders, read in place by worker processes."""
 
+import os
 import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -121,22 +125,29 @@ def test_reading_in_workers_leaves_the_global_random_state_alone(place):
     assert torch.equal(before, after)
 
 
-def test_a_signal_to_the_group_of_processes_leaves_the_workers_to_the_one_that_trains(place):
-    """As Ctrl-C in a terminal and torchrun send it."""
-    import psutil
+def test_a_signal_to_the_group_of_processes_is_for_the_one_that_trains(place, tmp_path):
+    """As Ctrl-C in a terminal and torchrun send it; workers that died of it would end the run in an error."""
+    script = f"""
+import torch
+import orthoviz as ov
 
-    seen = 0
-    for _ in loaded(place).batches(4, seed=0, epoch=1, device="cpu"):
-        if seen == 6:  # each of them has sent some by now
-            workers = psutil.Process().children()
-            assert workers
-            for worker in workers:
-                worker.send_signal(signal.SIGTERM)
-                worker.send_signal(signal.SIGINT)
-        seen += 1
-    assert seen == 11
-    psutil.wait_procs(workers, timeout=5)
-    assert not any(worker.is_running() for worker in workers)
+data = ov.datasets.folders({str(place / "train")!r}, {str(place / "val")!r}, size=16)
+model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 2))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+options = dict(epochs=10_000, batch_size=4, out={str(tmp_path / "run")!r}, progress=False)
+ov.training.fit(model, optimizer, data, **options)
+"""
+    run = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    while not list((tmp_path / "run").glob("step-*.pt")):
+        assert run.poll() is None, run.stdout.read()
+        time.sleep(0.1)
+    os.killpg(run.pid, signal.SIGTERM)
+    output = run.communicate(timeout=60)[0]
+    assert run.returncode == 0, output
+    assert "Stopped: terminated" in output
 
 
 def test_load_takes_the_path_of_a_folder(place):

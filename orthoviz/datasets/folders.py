@@ -4,6 +4,7 @@ import hashlib
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from orthoviz.datasets.dataset import DataError
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, per channel, on the scale 0 to 1."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Files(NamedTuple):
@@ -96,11 +98,13 @@ class Folders:
         workers = max(1, (os.cpu_count() or 1) // ranks)
         loader = DataLoader(
             _Decoded(split, part), batch_sampler=keys, num_workers=workers, prefetch_factor=4,
-            pin_memory=device.type == "cuda", worker_init_fn=_deaf,
+            pin_memory=device.type == "cuda", worker_init_fn=_apart,
             generator=torch.Generator(),  # and not the global one
         )  # fmt: skip
         mean, std = (255 * torch.tensor(v, device=device).view(3, 1, 1) for v in (self.mean, self.std))
-        for images, labels in loader:  # uint8 until here: a quarter of the bytes
+        with _later():
+            started = iter(loader)
+        for images, labels in started:  # uint8 until here: a quarter of the bytes
             pixels = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
             yield (pixels.float() - mean) / std, labels.to(device, non_blocking=True)
 
@@ -166,10 +170,30 @@ class _Decoded(torch.utils.data.Dataset[tuple[Tensor, int]]):
             return self._part(image), int(self._split.labels[index])
 
 
-def _deaf(worker: int) -> None:
-    """A signal to the whole group of processes is for the one that trains: it ends its workers itself."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+def _apart(worker: int) -> None:
+    """A signal to the whole group of processes, as terminals and torchrun send it, is for the process that
+    trains: it ends its workers itself. So they are a group of their own; what came before is forgotten."""
+    if os.name != "posix":
+        return
+    os.setpgrp()
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def _later() -> Iterator[None]:
+    """Signals wait while workers are started."""
+    if os.name != "posix":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _random_part(size: int) -> Any:
