@@ -5,30 +5,24 @@
 The argument says which copy of the images is in the store. Writes results/lr_sweep.
 """
 
-import json
-import platform
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pandas as pd
 import torch
 
 import orthoviz as ov
+from benchmarks.common import provenance, store
 
 EPOCHS, BATCH_SIZE, SEEDS = 5, 1024, 3
 GRID = {
     "SGD": (torch.optim.SGD, (0.01, 0.03, 0.1, 0.3)),
     "orthogonal SGD": (ov.OrthogonalSGD, (0.003, 0.01, 0.03, 0.1)),
 }
-FOLDER = Path(__file__).parents[1] / "results" / "lr_sweep"
 
 
 def main(copy: str) -> None:
     """Run the grid and store one row an epoch."""
     data = ov.datasets.load("cifar10")
-    began = time.strftime("%Y-%m-%d")
     tables = []
     for seed in range(SEEDS):
         for name, (make, rates) in GRID.items():
@@ -40,22 +34,15 @@ def main(copy: str) -> None:
                 )
                 tables.append(run.history.assign(optimizer=name, lr=lr, seed=seed).drop(columns="seconds"))
                 print(f"{name} lr {lr:g} seed {seed}: {run.history.test_accuracy.iloc[-1]:.4f}", flush=True)
-    FOLDER.mkdir(parents=True, exist_ok=True)
     table = pd.concat(tables)[
         ["optimizer", "lr", "seed", "epoch", "step", "train_loss", "test_loss", "test_accuracy"]
     ]
-    table.to_csv(FOLDER / "table.csv", index=False, float_format="%.6g")
-    about = {
-        "what": "BasicCNN, batch 1024, momentum 0.9, weight decay 5e-4, crop with padding 4 and flip",
-        "data": copy,
-        "command": f'python -m benchmarks.lr_sweep "{copy}"',
-        "date": began,
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": "cuda" if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads",
-    }
-    (FOLDER / "provenance.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    about = provenance(
+        what="BasicCNN, batch 1024, momentum 0.9, weight decay 5e-4, crop with padding 4 and flip",
+        data=copy,
+        command=f'python -m benchmarks.lr_sweep "{copy}"',
+    )
+    table.to_csv(store("lr_sweep", about) / "table.csv", index=False, float_format="%.6g")
 
 
 if __name__ == "__main__":

@@ -155,6 +155,14 @@ def _list_recipes() -> int:
 def _recipe(args: argparse.Namespace) -> int:
     from orthoviz.training import recipes
 
+    fixed = ("model", "optimizer", "lr", "momentum", "weight_decay", "seed", "precision", "accumulate")
+    plain = _parser().parse_args(["train"])
+    if set_too := [name for name in (*fixed, "compile") if getattr(args, name) != getattr(plain, name)]:
+        names = ", ".join("--" + name.replace("_", "-") for name in set_too)
+        raise ValueError(
+            f"{names}: a recipe says that itself; what can be changed is --epochs, --seeds, "
+            "--batch-size and the data"
+        )
     sizes = None if args.batch_size is None else (args.batch_size,)
     given = {"epochs": args.epochs, "seeds": args.seeds, "batch_sizes": sizes, "data": _data(args)}
     if args.estimate:
@@ -229,9 +237,8 @@ def _store(args: argparse.Namespace) -> None:
 
     ms = recipes.time_steps(args.recipe)
     what = recipes.recipe(args.recipe).what
-    name = args.recipe.replace("/", "-")
     folder = Path(args.runs) / args.recipe
-    print(store(folder, name, what=what, milliseconds=ms, data=args.copy))
+    print(store(folder, args.recipe, what=what, milliseconds=ms, data=args.copy))
 
 
 def _fetch(args: argparse.Namespace) -> None:

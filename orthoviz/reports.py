@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from orthoviz import plots
 from orthoviz.training import recipes
-from orthoviz.training.comparison import verdict
+from orthoviz.training.comparison import summary
 from orthoviz.training.stored import finals, names, results
 
 
@@ -45,7 +45,7 @@ def compared(name: str) -> str:
     for batch_size, part in groups:
         chosen = part[part["chosen"]] if "chosen" in part else _at_best_rate(part)
         rates = {str(key): float(lr) for key, lr in chosen.groupby("optimizer")["lr"].first().items()}
-        lines.append(verdict(chosen, f"{name}, batch {batch_size}", rates))
+        lines.append(summary(chosen, f"{name}, batch {batch_size}", rates))
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ import orthoviz as ov
 from orthoviz import reports
 from orthoviz.cli import main
 from orthoviz.training import recipes
-from orthoviz.training.comparison import run_name, verdict
+from orthoviz.training.comparison import run_name, summary
 from orthoviz.training.records import segment, watched
 
 DATA = ov.datasets.load("digits")
@@ -124,16 +124,16 @@ def runs(first, second):
         ([0.8, 0.9], [0.6, 0.7], "x: a better: a 85.0 % (lr 1), b 65.0 % (lr 2)"),
         ([0.6, 0.7], [0.8, 0.9], "x: b better: b 85.0 % (lr 2), a 65.0 % (lr 1)"),
         ([0.6, 0.8], [0.7, 0.9], "x: not separated: b 80.0 % (lr 2), a 70.0 % (lr 1)"),
-        ([0.6], [0.7], "x: not separated by one seed: b 70.0 % (lr 2), a 60.0 % (lr 1)"),
+        ([0.6], [0.7], "x: not separated by one run each: b 70.0 % (lr 2), a 60.0 % (lr 1)"),
     ],
 )
 def test_better_is_said_only_where_no_seed_of_one_reaches_the_other(first, second, words):
-    assert verdict(runs(first, second), "x", {"a": 1, "b": 2}) == words
+    assert summary(runs(first, second), "x", {"a": 1, "b": 2}) == words
 
 
 def test_of_several_the_best_is_told_from_those_it_beats_and_those_it_does_not():
     frame = pd.concat([runs([0.8, 0.9], [0.85, 0.7]), runs([0.5, 0.6], [0.1]).replace({"a": "c", "b": "d"})])
-    found = verdict(frame[frame.optimizer != "d"], "x", dict.fromkeys("abc", 1))
+    found = summary(frame[frame.optimizer != "d"], "x", dict.fromkeys("abc", 1))
     assert found.startswith("x: a better than c, not separated from b: a 85.0 %")
 
 
@@ -273,6 +273,7 @@ def test_table1_puts_ours_beside_the_papers(tmp_path, monkeypatch):
     ("command", "words"),
     [
         ("train nothing", "there is no recipe 'nothing'"),
+        ("train table1/basic_cnn --lr 3 --precision bf16", "--lr, --precision: a recipe says that itself"),
         ("train --model resnet", "there is no model 'resnet'"),
         ("train --optimizer magic", "there is no optimiser 'magic'"),
         ("train --batch-size 5000", "batch_size 5,000 is larger than digits's 1,437 training images"),

@@ -27,6 +27,7 @@ from orthoviz.plots.frames import (
     told,
 )
 from orthoviz.plots.style import look, new_figure
+from orthoviz.verdicts import verdict
 
 
 def over_steps(
@@ -254,22 +255,17 @@ def compare(
         mark(panel, chance, "chance")
     elif quantity in ("train_loss", "test_loss") and chance:
         mark(panel, -math.log(chance), "chance")
-    panel.set_title(sentence(verdict(rows, quantity, x=x, hue=hue)), fontsize=11)
+    panel.set_title(sentence(_said(rows, quantity, x=x, hue=hue)), fontsize=11)
     return figure
 
 
-def verdict(rows: pd.DataFrame, quantity: str, *, x: str, hue: str) -> str:
-    """Which hue is better at the end, if their ranges over seeds do not overlap."""
+def _said(rows: pd.DataFrame, quantity: str, *, x: str, hue: str) -> str:
+    """Which hue is better at the end, if the runs can tell, and their means."""
     runs = [c for c in dict.fromkeys((hue, "run", "optimizer", "lr", "seed")) if c in rows]
     one_each = at_end(rows, x, hue).groupby(runs, observed=True, dropna=False)["value"].mean()
-    spans = one_each.groupby(hue, observed=True).agg(["mean", "min", "max", "count"])
+    values = {str(name): some.tolist() for name, some in one_each.groupby(hue, observed=True)}
     more_is_better = "accuracy" in quantity
-    spans = spans.sort_values("mean", ascending=not more_is_better)
-    means = told(dict(spans["mean"]))
-    if len(spans) < 2 or not (more_is_better or "loss" in quantity):
-        return means
-    if spans["count"].min() < 2:
-        return f"{means} (one run each)"
-    first, second = spans.iloc[0], spans.iloc[1]
-    apart = first["min"] > second["max"] if more_is_better else first["max"] < second["min"]
-    return f"{spans.index[0]} better: {means}" if apart else f"not separated: {means}"
+    means = one_each.groupby(hue, observed=True).mean().sort_values(ascending=not more_is_better)
+    if len(values) < 2 or not (more_is_better or "loss" in quantity):
+        return told(dict(means))
+    return f"{verdict(values, more_is_better=more_is_better)}: {told(dict(means))}"

@@ -25,6 +25,7 @@ from orthoviz.monitor import watch
 from orthoviz.optim.named import Make
 from orthoviz.training.loop import fit, steps
 from orthoviz.training.records import finished_epochs, segment
+from orthoviz.verdicts import verdict
 
 PROTOCOLS = ("equal_lr", "equal_step", "both_tuned", "equal_seconds")
 _TIMED = 10  # steps of each optimiser in a round of timing, at most
@@ -148,7 +149,7 @@ def compare(
     frame["seconds"] = frame["step"] * frame["ms_per_step"] / 1000
     best = {name: _best(frame[frame["optimizer"] == name], tuned) for name in optimizers}
     frame["chosen"] = frame["lr"] == frame["optimizer"].map(best)
-    return Comparison(frame, verdict(frame[frame["chosen"]], protocol, best), protocol, best)
+    return Comparison(frame, summary(frame[frame["chosen"]], protocol, best), protocol, best)
 
 
 def run_name(optimizer: str, lr: float, seed: int) -> str:
@@ -156,34 +157,25 @@ def run_name(optimizer: str, lr: float, seed: int) -> str:
     return f"{re.sub(r'[^a-zA-Z0-9]+', '_', optimizer).strip('_')}-lr{lr:g}-seed{seed}"
 
 
-def verdict(frame: pd.DataFrame, protocol: str, rates: Mapping[str, float]) -> str:
-    """Who ends with the better test accuracy, if the ranges over the seeds do not overlap.
+def summary(frame: pd.DataFrame, protocol: str, rates: Mapping[str, float]) -> str:
+    """The verdict on the final test accuracies, with their means and learning rates.
 
     Args:
         frame: of one learning rate for each optimiser.
     """
     last = frame[frame["epoch"] == frame.groupby(["optimizer", "seed"])["epoch"].transform("max")]
-    spans = last.groupby("optimizer")["test_accuracy"].agg(["mean", "min", "max", "count"])
-    spans = spans.sort_values("mean", ascending=False)
+    values = {str(name): some.tolist() for name, some in last.groupby("optimizer")["test_accuracy"]}
+    means = {name: statistics.mean(some) for name, some in values.items()}
     says = ", ".join(
-        f"{name} {100 * row['mean']:.1f} % (lr {rates[str(name)]:.3g})" for name, row in spans.iterrows()
+        f"{name} {100 * means[name]:.1f} % (lr {rates[name]:.3g})"
+        for name in sorted(means, key=lambda n: -means[n])
     )
-    words = protocol.replace("_", " ")
-    if len(spans) < 2:
-        return f"{words}: {says}"
-    if spans["count"].min() < 2:
-        return f"{words}: not separated by one seed: {says}"
-    best, *others = map(str, spans.index)
-    behind = [name for name in others if spans["max"][name] < spans["min"][best]]
-    beside = [name for name in others if name not in behind]
-    found = f"{best} better" if not beside else "not separated"
-    if behind and beside:
-        found = f"{best} better than {', '.join(behind)}, not separated from {', '.join(beside)}"
-    return f"{words}: {found}: {says}"
+    found = f"{verdict(values)}: " if len(values) > 1 else ""
+    return f"{protocol.replace('_', ' ')}: {found}{says}"
 
 
 def rates(
-    optimizers: Mapping[str, Make], lrs: float | Sequence[float] | Mapping[str, Sequence[float]]
+    optimizers: Iterable[str], lrs: float | Sequence[float] | Mapping[str, Sequence[float]]
 ) -> dict[str, list[float]]:
     """The learning rates of each optimiser, equally many.
 

@@ -275,15 +275,8 @@ def run(name: str, out: str | Path, *, data: Any = None, **changes: Any) -> pd.D
     Returns:
         The frames of its comparisons, one for each batch size; ``.attrs["verdicts"]`` has their sentences.
     """
-    chosen = replace(recipe(name), **{key: value for key, value in changes.items() if value is not None})
+    chosen, data = _prepared(name, data, changes)
     folder = Path(out) / name
-    data = load(chosen.data) if data is None else data
-    if chosen.images is not None:
-        data = data.subset(train=chosen.images)
-    if chosen.held_out:
-        data = data.hold_out(chosen.held_out)
-    if chosen.twins:
-        data = barlow.TwoViews(data)
     frames, verdicts = [], []
     for batch_size in chosen.batch_sizes:
         where = folder / f"batch{batch_size}" if len(chosen.batch_sizes) > 1 else folder
@@ -295,6 +288,17 @@ def run(name: str, out: str | Path, *, data: Any = None, **changes: Any) -> pd.D
         replace_file(folder / "table.csv", lambda beside: table.to_csv(beside, index=False))
     table.attrs["verdicts"] = verdicts
     return table
+
+
+def _prepared(name: str, data: Any, changes: Mapping[str, Any]) -> tuple[Recipe, Any]:
+    """A recipe as it is to be run, and its data."""
+    chosen = replace(recipe(name), **{key: value for key, value in changes.items() if value is not None})
+    data = load(chosen.data) if data is None else data
+    if chosen.images is not None:
+        data = data.subset(train=chosen.images)
+    if chosen.held_out:
+        data = data.hold_out(chosen.held_out)
+    return chosen, barlow.TwoViews(data) if chosen.twins else data
 
 
 def _compare(chosen: Recipe, data: Any, batch_size: int, out: Path) -> Comparison:
@@ -322,24 +326,18 @@ def estimate(name: str, *, data: Any = None, **changes: Any) -> pd.DataFrame:
 
     ``pflop`` counts the network's forward and backward passes (multiply and add are two), not the optimiser.
     """
-    chosen = replace(recipe(name), **{key: value for key, value in changes.items() if value is not None})
-    data = load(chosen.data) if data is None else data
-    images = chosen.images or len(data.train.labels) - chosen.held_out
-    made = optimizers(weight_decay=chosen.weight_decay)
-    makes = {name: made[name] for name in chosen.optimizers}
+    chosen, data = _prepared(name, data, changes)
+    images = len(data.train.labels)
     flop = flop_per_image(chosen.model, data.shape)
     rows = []
     for batch_size in chosen.batch_sizes:
-        views: Any = barlow.TwoViews(data) if chosen.twins else data
-        ms = milliseconds(
-            lambda seed: network(chosen, data, seed), views, makes, batch_size, **step_options(chosen.options)
-        )
-        for name, grid in rates(makes, chosen.lrs).items():
+        ms = _milliseconds(chosen, data, batch_size)
+        for optimizer, grid in rates(ms, chosen.lrs).items():
             runs = chosen.seeds * len(grid)
             steps = chosen.epochs * -(-images // batch_size)
-            hours = runs * steps * ms[name] / 3.6e6
-            row = {"optimizer": name, "batch_size": batch_size, "runs": runs, "steps": steps}
-            cost = {"pflop": runs * chosen.epochs * images * flop / 1e15, "ms_per_step": ms[name]}
+            hours = runs * steps * ms[optimizer] / 3.6e6
+            row = {"optimizer": optimizer, "batch_size": batch_size, "runs": runs, "steps": steps}
+            cost = {"pflop": runs * chosen.epochs * images * flop / 1e15, "ms_per_step": ms[optimizer]}
             rows.append({**row, **cost, "hours": hours})
     return pd.DataFrame(rows)
 
@@ -348,7 +346,7 @@ def cost(recipe: Recipe) -> str:
     """Runs and PFLOP, in words."""
     shape = (3, 224, 224) if recipe.data == "imagenet" else (3, 32, 32)
     count = recipe.images or (1_281_167 if recipe.data == "imagenet" else 50_000 - recipe.held_out)
-    grids = rates(dict.fromkeys(recipe.optimizers, optimizers()["SGD"]), recipe.lrs)
+    grids = rates(recipe.optimizers, recipe.lrs)
     runs = sum(map(len, grids.values())) * recipe.seeds * len(recipe.batch_sizes)
     pflop = recipe.epochs * count * flop_per_image(recipe.model, shape) / 1e15
     return f"{runs} runs of {recipe.epochs} epochs, {pflop:.2g} PFLOP each"
@@ -356,13 +354,15 @@ def cost(recipe: Recipe) -> str:
 
 def time_steps(name: str, *, data: Any = None) -> dict[str, float]:
     """Milliseconds of a step with each of a recipe's optimisers, at its first batch size, measured now."""
-    chosen = recipe(name)
-    data = load(chosen.data) if data is None else data
-    views: Any = barlow.TwoViews(data) if chosen.twins else data
+    chosen, data = _prepared(name, data, {})
+    return _milliseconds(chosen, data, chosen.batch_sizes[0])
+
+
+def _milliseconds(chosen: Recipe, data: Any, batch_size: int) -> dict[str, float]:
     made = optimizers(weight_decay=chosen.weight_decay)
-    makes = {key: made[key] for key in chosen.optimizers}
+    makes = {name: made[name] for name in chosen.optimizers}
     make = partial(network, chosen, data)
-    return milliseconds(make, views, makes, chosen.batch_sizes[0], **step_options(chosen.options))
+    return milliseconds(make, data, makes, batch_size, **step_options(chosen.options))
 
 
 def flop_per_image(model: str, shape: tuple[int, int, int]) -> float:

@@ -27,10 +27,9 @@ from orthoviz.training import checkpoints
 class Folder:
     """A run's folder. Without a path it keeps nothing; of several processes the first writes."""
 
-    def __init__(self, path: Path | None, config: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path | None, config: Mapping[str, Any], source: str) -> None:
         self.path = path
-        self._config = config
-        self._source = ""
+        self._config, self._source = config, source
         self._writes = path is not None and _first()
         self._began = time.time()
 
@@ -56,12 +55,11 @@ class Folder:
                 that is going on.
         """
         if path is None:
-            yield cls(None, {})
+            yield cls(None, {}, "")
             return
         path = Path(path)
         config = _config(model, optimizer, data, options)
-        folder = cls(path, config)
-        folder._source = data.source
+        folder = cls(path, config, data.source)
         if not _first():
             yield folder
             return

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from orthoviz.files import replace_file
+from orthoviz.training.comparison import run_name
 from orthoviz.training.records import provenance, watched, write_text
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -50,12 +51,12 @@ def results(name: str) -> pd.DataFrame:
     return table
 
 
-def store(runs: str | Path, name: str, *, what: str, milliseconds: dict[str, float], data: str) -> Path:
+def store(runs: str | Path, recipe: str, *, what: str, milliseconds: dict[str, float], data: str) -> Path:
     """Make a stored table of a recipe's folder of runs.
 
     Args:
         runs: the recipe's folder, with ``table.csv`` and a folder a run.
-        name: of the stored table.
+        recipe: its name, which becomes the stored table's with "-" for "/".
         what: what was run, in a sentence.
         milliseconds: of a step with each optimiser, measured alone on a quiet machine. The table's seconds
             are steps times these.
@@ -68,17 +69,18 @@ def store(runs: str | Path, name: str, *, what: str, milliseconds: dict[str, flo
     table = pd.read_csv(runs / "table.csv")
     table["seconds"] = table["step"] * table["optimizer"].map(milliseconds) / 1000
     table = table[[column for column in _COLUMNS if column in table]]
-    path = root() / name
+    path = root() / recipe.replace("/", "-")
     path.mkdir(parents=True, exist_ok=True)
     replace_file(path / "table.csv", lambda b: table.to_csv(b, index=False, float_format="%.5g"))
-    seen = [_summary(run.parent) for run in sorted(runs.rglob("watched"))]
+    labels = {run_name(*row): row[0] for row in table[["optimizer", "lr", "seed"]].itertuples(index=False)}
+    seen = [_summary(run.parent, labels[run.parent.name]) for run in sorted(runs.rglob("watched"))]
     if seen:
         replace_file(
             path / "watched.csv", lambda b: pd.concat(seen).to_csv(b, index=False, float_format="%.4g")
         )
     told = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(runs.rglob("provenance.json"))]
     about: dict[str, Any] = {"what": what, "data": data}
-    about["command"] = f"orthoviz train {name.replace('-', '/', 1)}"
+    about["command"] = f"orthoviz train {recipe}"
     about["runs"] = len(told)
     about["hours"] = round(sum(one["hours"] for one in told), 2)
     for key in ("date", "commit", "torch", "python", "device"):
@@ -91,14 +93,13 @@ def store(runs: str | Path, name: str, *, what: str, milliseconds: dict[str, flo
     return path
 
 
-def _summary(run: Path) -> pd.DataFrame:
+def _summary(run: Path, optimizer: str) -> pd.DataFrame:
     frame = watched(run)
     frame = frame[frame["layer"] != ""]  # every step's loss is much, and the history has its means
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     keys = ["seed", "step", "layer", "stage", "quantity"]
     means = frame.groupby(keys, observed=True, sort=False)["value"].mean().reset_index()
-    label = run.name.partition("-lr")[0].replace("_", " ")
-    means.insert(0, "optimizer", label)
+    means.insert(0, "optimizer", optimizer)
     means.insert(1, "lr", config["optimizer_options"]["lr"])
     return means
 

@@ -1,0 +1,28 @@
+"""Which of several is better, said only where every run agrees: one rule for all who say it."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+
+
+def verdict(values: Mapping[str, Sequence[float]], *, more_is_better: bool = True) -> str:
+    """In words: "A better" where the worst run of A beats the best run of every other.
+
+    Otherwise those that A, the best on average, beats in this sense, and those that it does not; "not
+    separated" where it beats none, or where one has a single run.
+
+    Args:
+        values: the runs' final values by name, two names or more.
+        more_is_better: of accuracies; False for losses.
+    """
+    if min(map(len, values.values())) < 2:
+        return "not separated by one run each"
+    sign = 1 if more_is_better else -1
+    runs = {name: [sign * value for value in some] for name, some in values.items()}
+    best, *others = sorted(runs, key=lambda name: -mean(runs[name]))
+    behind = [name for name in others if max(runs[name]) < min(runs[best])]
+    beside = [name for name in others if name not in behind]
+    if not beside:
+        return f"{best} better"
+    if not behind:
+        return "not separated"
+    return f"{best} better than {', '.join(behind)}, not separated from {', '.join(beside)}"
