@@ -123,7 +123,7 @@ def lines(ax: Axes, rows: pd.DataFrame, *, x: str = "step", hue: str = "optimize
     quantity = str(rows["quantity"].iloc[0])
     ax.set(xlabel=x, ylabel=label(quantity))
     if x != "seconds":
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
     plain_legend(ax)
 
 
