@@ -3,7 +3,8 @@
     python -m benchmarks.gallery "CIFAR-10, official archive" FOLDER
 
 The first argument says which copy of the images is in the store. BasicCNN, batch 1024, learning rate 0.01
-for both, momentum 0.9. Writes the pictures to the folder, in two sizes, and the README's to results/gallery.
+for both, momentum 0.9; for the batch sizes also 256. Writes the pictures to the folder, in two sizes, and the
+README's to results/gallery.
 """
 
 import sys
@@ -41,6 +42,10 @@ def train(data: ov.datasets.Dataset) -> tuple[pd.DataFrame, pd.DataFrame, dict[s
         frames.append(monitor.frame())
         histories.append(run.history.assign(optimizer=name, lr=0.01, seed=0, batch_size=1024))
         models[name] = model
+        model = ov.models.basic_cnn(seed=0)
+        optimizer = make(ov.param_groups(model), lr=0.01, momentum=0.9, weight_decay=5e-4)
+        run = ov.training.fit(model, optimizer, data, epochs=5, batch_size=256, progress=False)
+        histories.append(run.history.assign(optimizer=name, lr=0.01, seed=0, batch_size=256))
     return ov.monitor.join(*frames), pd.concat(histories), models
 
 
@@ -56,15 +61,26 @@ def activations(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return found
 
 
+def gradient_of(model: nn.Module, data: ov.datasets.Dataset) -> Tensor:
+    """Of the second convolution, on a batch of training images."""
+    images, labels = next(iter(ov.datasets.batches(data, 1024, seed=0, epoch=6)))
+    model.zero_grad()
+    nn.functional.cross_entropy(model(images), labels).backward()
+    gradient = model.get_parameter("3.weight").grad
+    assert gradient is not None
+    return gradient.flatten(1)
+
+
 def pictures(data: ov.datasets.Dataset) -> dict[str, Callable[[], Figure]]:
     """Name to what draws it."""
-    frame, histories, models = train(data)
+    frame, both, models = train(data)
+    histories = both[both.batch_size == 1024]
     images = next(iter(ov.datasets.whole(data, data.test, batch_size=256)))[0]
     one = frame[frame.run == "orthogonal SGD"]
     weight = models["orthogonal SGD"].get_parameter("0.weight")
     deep = models["orthogonal SGD"].get_parameter("3.weight")
     seen = {name: activations(model, images) for name, model in models.items()}
-    gradient = torch.randn(32, 27) @ torch.diag(torch.logspace(0, -4, 27))
+    gradient = gradient_of(models["orthogonal SGD"], data)
     factors = {name: ov.polar_factor(gradient, name) for name in ("exact", "fast", "newton_schulz")}
     sweep = ov.training.results("lr_sweep")
     plots = ov.plots
@@ -92,7 +108,7 @@ def pictures(data: ov.datasets.Dataset) -> dict[str, Callable[[], Figure]]:
         "paper_speedup": lambda: plots.paper_figure("speedup", histories),
         "paper_imagenet": lambda: plots.paper_figure("imagenet", histories),
         "paper_barlow": lambda: plots.paper_figure("barlow", histories),
-        "paper_batch_size": lambda: plots.paper_figure("batch_size", histories),
+        "paper_batch_size": lambda: plots.paper_figure("batch_size", both),
         "paper_filter_cosine": lambda: plots.paper_figure("filter_cosine", frame),
         "paper_feature_cosine": lambda: plots.paper_figure("feature_cosine", frame),
         "paper_dead_parameters": lambda: plots.paper_figure("dead_parameters", frame),
