@@ -1,6 +1,7 @@
 """Barlow Twins against its formulas written out, and two real processes."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,6 +124,18 @@ def test_what_cannot_be_shared_evenly_is_refused():
     views = barlow.TwoViews(ov.datasets.load("digits"))
     with pytest.raises(ValueError, match="equally many images"):
         next(iter(views.batches(100, seed=0, epoch=1, device="cpu", rank=0, ranks=2)))
+
+
+def test_the_probes_learn_from_images_of_all_classes_however_they_lie():
+    data = ov.datasets.load("digits")
+    images, labels = data.train.some(data.train.labels.argsort())  # as an archive of folders has them
+    many = ov.datasets.Split(images.repeat_interleave(4, 0), labels.repeat_interleave(4))
+    model = barlow.twins("digits_cnn", width=16, seed=0)
+    whole, sorted_by_class = (
+        barlow.probe(model, replace(data, train=train))["test_accuracy"] for train in (data.train, many)
+    )
+    assert whole > 0.8
+    assert sorted_by_class == pytest.approx(whole, abs=0.02)
 
 
 def test_rank_me_of_a_probe_lies_between_one_and_the_dimensions():

@@ -20,6 +20,10 @@ class Split(NamedTuple):
     labels: Tensor
     """``(N,)`` int64, indices into the data set's classes."""
 
+    def some(self, chosen: Tensor) -> "Split":
+        """Those of the given indices."""
+        return Split(self.images[chosen], self.labels[chosen])
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -53,8 +57,7 @@ class Dataset:
                 return split
             if count < 1:
                 raise ValueError(f"a subset needs at least 1 image of each split, got {count}")
-            order = torch.randperm(len(split.labels), generator=torch.Generator().manual_seed(seed))
-            return Split(split.images[order[:count]], split.labels[order[:count]])
+            return split.some(_shuffled(len(split.labels), seed)[:count])
 
         return replace(self, train=some(self.train, train), test=some(self.test, test))
 
@@ -63,9 +66,8 @@ class Dataset:
         total = len(self.train.labels)
         if not 0 < count < total:
             raise ValueError(f"hold_out takes 1 to {total - 1:,} of {total:,} training images, got {count}")
-        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
-        held, rest = order[:count].sort().values, order[count:].sort().values
-        train, valid = (Split(self.train.images[some], self.train.labels[some]) for some in (rest, held))
+        order = _shuffled(total, seed)
+        train, valid = (self.train.some(part.sort().values) for part in (order[count:], order[:count]))
         return replace(self, train=train, valid=valid)
 
     def checksum(self) -> str:
@@ -116,6 +118,10 @@ def digits() -> Dataset:
         augment=False,
         source="scikit-learn's copy of the UCI optical recognition of handwritten digits data set",
     )
+
+
+def _shuffled(count: int, seed: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

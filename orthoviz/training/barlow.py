@@ -189,14 +189,17 @@ def probe(model: nn.Module, data: Any) -> dict[str, float]:
 
 @torch.no_grad()
 def features(model: nn.Module, data: Any, part: str) -> tuple[Tensor, Tensor]:
-    """The encoder's outputs for the images of a split, at most 5,000, and their labels."""
+    """The encoder's outputs for the images of a split, at most 5,000 of all classes, and their labels."""
     model.eval()
-    found: list[tuple[Tensor, Tensor]] = []
-    for images, labels in whole(data, getattr(data, part), device=_device(model)):
-        found.append((model[0](images).flatten(1).cpu(), labels.cpu()))  # type: ignore[index]
-        if sum(len(y) for _, y in found) >= _PROBED:
-            break
-    X, y = (torch.cat(parts)[:_PROBED] for parts in zip(*found, strict=True))
+    split = getattr(data, part)
+    count = len(split.labels)
+    if count > _PROBED:  # images may lie sorted by class
+        split = split.some(torch.randperm(count, generator=torch.Generator().manual_seed(0))[:_PROBED])
+    found = [
+        (model[0](images).flatten(1).cpu(), labels.cpu())  # type: ignore[index]
+        for images, labels in whole(data, split, device=_device(model))
+    ]
+    X, y = (torch.cat(parts) for parts in zip(*found, strict=True))
     return X, y
 
 
