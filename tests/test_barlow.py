@@ -143,4 +143,6 @@ def test_rank_me_of_a_probe_lies_between_one_and_the_dimensions():
     found = barlow.probe(model, ov.datasets.load("digits"))
     assert 1 <= found["rank_me"] <= 16
     assert 0 <= found["test_accuracy"] <= 1
+    known, asked = (barlow.features(model, ov.datasets.load("digits"), part) for part in ("train", "test"))
+    assert found["linear_accuracy"] == barlow.linear(*known, *asked)
     assert not math.isnan(found["rank_me"])

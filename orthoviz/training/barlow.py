@@ -176,7 +176,8 @@ def probe(model: nn.Module, data: Any) -> dict[str, float]:
 
     Returns:
         ``rank_me`` of the test images' embeddings (1 to their number of dimensions); ``test_accuracy`` of the
-        20 nearest neighbours (cosine, weighted) among at most 5,000 labelled training images' features.
+        20 nearest neighbours (cosine, weighted) among at most 5,000 labelled training images' features, and
+        ``linear_accuracy``, of a logistic regression on them.
     """
     model.eval()
     embeddings = torch.cat([model(images) for images, _ in whole(data, data.test, device=_device(model))])
@@ -184,6 +185,7 @@ def probe(model: nn.Module, data: Any) -> dict[str, float]:
     return {
         "rank_me": measures.rank_me(embeddings).item(),
         "test_accuracy": knn(known, answers, asked, right),
+        "linear_accuracy": linear(known, answers, asked, right),
     }
 
 
