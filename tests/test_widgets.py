@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from IPython.core.formatters import format_display_data
+from matplotlib.figure import Figure
 from PIL import Image
 
 import orthoviz as ov
@@ -263,10 +264,29 @@ def test_races_are_kept_and_pale_and_the_axis_can_be_seconds(race):
     lanes = race.state["lanes"]
     assert [lane.lr for lane in lanes] == [0.01, 0.01, 0.1, 0.01]
     assert all(lane.finished for lane in lanes)
-    assert "2 finished races" in line(race)
+    said = line(race)
+    assert "Best of 2 finished races: not separated by one run each" in said
     before = source(race)
     race.set(axis="seconds")
     assert source(race) != before
+
+
+def test_the_score_is_a_comparisons_sentence_once_there_are_two_seeds(race):
+    assert list(race.frame.optimizer.unique()) == ["SGD", "orthogonal SGD"]
+    race.set(seed=1)
+    press(race, "start")
+    wait(lambda: not threads())
+    right = ov.training.compare(
+        lambda seed: ov.models.digits_cnn(seed=seed), ov.datasets.load("digits"),
+        {name: ov.optim.OPTIMIZERS[name] for name in ("SGD", "orthogonal SGD")},
+        protocol="equal_lr", lrs=0.01, epochs=2, seeds=2, progress=False,
+    )  # fmt: skip
+    sentence = right.verdict.removeprefix("equal lr: ")
+    assert f"Best of 2 finished races: {sentence}." in line(race)
+    ends = race.frame[race.frame.step == race.frame.step.max()].set_index(["optimizer", "seed"])
+    theirs = right.frame[right.frame.epoch == 2].set_index(["optimizer", "seed"])
+    assert ends.test_accuracy.to_dict() == theirs.test_accuracy.to_dict()
+    assert isinstance(ov.plots.compare(race.frame, x="step"), Figure)
 
 
 def test_make_it_lose_gives_sgd_its_best_rate(race):
@@ -342,6 +362,7 @@ def test_an_error_in_training_is_shown_in_the_view(race, monkeypatch):
     [
         (dict(lr_first=0.5), "lr of SGD must be one of"),
         (dict(second="sideways"), "second must be one of 'SGD', .*'SWAN', got 'sideways'"),
+        (dict(seed=10), "seed must be one of 0, 1"),
         (dict(epochs=0), "epochs must be at least 1"),
         (dict(batch_size=0), "batch_size must be at least 1"),
     ],

@@ -117,7 +117,7 @@ def compare(
     if tuned and data.valid is None:
         data = data.hold_out(max(1, len(data.train.labels) // 10))
     make_model = model if not isinstance(model, nn.Module) else lambda seed: copy.deepcopy(model)
-    kinds = {name: _network_and_optimizer(make_model, groups, make) for name, make in optimizers.items()}
+    kinds = {name: entrant(make_model, groups, make) for name, make in optimizers.items()}
     more = step_options(options)
     ms = milliseconds(make_model, data, optimizers, batch_size, **more)
     how_long = _epochs(protocol, epochs, minutes, ms, data, batch_size)
@@ -147,7 +147,8 @@ def compare(
         tables.append(run.history.assign(**labels, ms_per_step=ms[name]))
     frame = pd.concat(tables, ignore_index=True)
     frame["seconds"] = frame["step"] * frame["ms_per_step"] / 1000
-    best = {name: _best(frame[frame["optimizer"] == name], tuned) for name in optimizers}
+    by = "valid_accuracy" if tuned else "test_accuracy"
+    best = {name: best_rate(frame[frame["optimizer"] == name], by) for name in optimizers}
     frame["chosen"] = frame["lr"] == frame["optimizer"].map(best)
     return Comparison(frame, summary(frame[frame["chosen"]], protocol, best), protocol, best)
 
@@ -194,17 +195,20 @@ def rates(
     return grid
 
 
-def _network_and_optimizer(
+Entrant = Callable[[float, int], tuple[nn.Module, Optimizer]]
+"""What makes a network at its start, and its optimiser, from a learning rate and a seed."""
+
+
+def entrant(
     make_model: Callable[[int], nn.Module], groups: Callable[[nn.Module], ParamGroups], make: Make
-) -> Callable[[float, int], tuple[nn.Module, Optimizer]]:
+) -> Entrant:
+    """One optimiser of a comparison; those of the same seed start from the same weights."""
+
     def fresh(lr: float, seed: int) -> tuple[nn.Module, Optimizer]:
         network = make_model(seed)
         return network, make(groups(network), lr)
 
     return fresh
-
-
-_Kinds = Mapping[str, Callable[[float, int], tuple[nn.Module, Optimizer]]]
 
 
 def step_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,7 +260,7 @@ def _epochs(
 
 
 def _equal_steps(
-    kinds: _Kinds,
+    kinds: Mapping[str, Entrant],
     data: Dataset,
     grid: Mapping[str, Sequence[float]],
     batch_size: int,
@@ -273,7 +277,7 @@ def _equal_steps(
 
 
 def _step_length(
-    fresh: Callable[[float, int], tuple[nn.Module, Optimizer]],
+    fresh: Entrant,
     lr: float,
     data: Dataset,
     batch_size: int,
@@ -296,8 +300,7 @@ def _step_length(
     return statistics.mean(lengths)
 
 
-def _best(runs: pd.DataFrame, tuned: bool) -> float:
-    """The rate with the best mean accuracy at the end, on held-out images where rates are chosen."""
+def best_rate(runs: pd.DataFrame, by: str) -> float:
+    """The rate of one optimiser's runs with the best mean at the end, by this column."""
     last = runs[runs["epoch"] == runs.groupby(["lr", "seed"])["epoch"].transform("max")]
-    column = "valid_accuracy" if tuned else "test_accuracy"
-    return float(str(last.groupby("lr")[column].mean().idxmax()))
+    return float(str(last.groupby("lr")[by].mean().idxmax()))

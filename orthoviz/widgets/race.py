@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import ipywidgets as w
+import pandas as pd
 import torch
 from matplotlib.artist import Artist
 from matplotlib.lines import Line2D
@@ -19,6 +20,7 @@ from orthoviz.matrices import param_groups
 from orthoviz.models import basic_cnn, digits_cnn
 from orthoviz.optim import CONTROLS, OPTIMIZERS
 from orthoviz.plots import ORTHOGONAL, RANDOM, SGD, new_figure
+from orthoviz.training.comparison import best_rate, entrant, summary
 from orthoviz.widgets.core import LiveView, Picture, Stage, State, View, control, one_of
 
 _RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
@@ -33,6 +35,7 @@ _DEFAULTS = {
     "seed": 0,
 }
 _MARKERS = dict(zip(OPTIMIZERS, "os8D*HPp^vhXd<", strict=True))
+_SEEDS = tuple(range(10))
 _MOST_TEST_IMAGES = 400  # evaluated after every step
 _BEST_SGD = 0.1  # of these rates, on digits: the fair opponent
 
@@ -43,6 +46,7 @@ class _Lane:
 
     name: str
     lr: float
+    seed: int
     steps: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
@@ -77,7 +81,8 @@ def race(
         first, second: names of ``ov.optim.OPTIMIZERS``.
         lr_first, lr_second: learning rates at the start, of .001, .003, .01, .03 and .1.
         epochs, batch_size: of each run.
-        seed: of the initial weights and of the batches, the same for both.
+        seed: of the initial weights and of the batches, 0 to 9, the same for both; under "more" it can be
+            changed. Only of two seeds or more can the score say who is better.
 
     A race of at most 50 steps on 8 x 8 images is run before the view opens; others wait for Start. The
     view works in a thread of its own, which ends with the race, with Stop, when its cell is run again,
@@ -94,8 +99,15 @@ class _Race(LiveView):
         self, data: Dataset, racers: dict[str, Any], epochs: int, batch_size: int, seed: int
     ) -> None:
         self._data = data.subset(test=_MOST_TEST_IMAGES)
-        self._epochs, self._batch_size, self._seed = epochs, batch_size, seed
-        check = self._racer(racers["first"], racers["lr_first"])
+        self._epochs, self._batch_size = epochs, batch_size
+        one_of("seed", seed, _SEEDS)
+        classes = len(data.classes)
+        make_network = partial(digits_cnn if data.shape == (1, 8, 8) else basic_cnn, classes)
+        self._entrants = {
+            name: entrant(lambda seed: make_network(seed=seed), param_groups, make)
+            for name, make in OPTIMIZERS.items()
+        }
+        check = self._entrants[racers["first"]](racers["lr_first"], seed)
         training.check_fits(*check, data, epochs=epochs, batch_size=batch_size)
 
         def rate(key: str) -> w.SelectionSlider:
@@ -115,8 +127,8 @@ class _Race(LiveView):
         total = epochs * math.ceil(len(data.train.labels) / batch_size)
 
         def code(state: State) -> str:
-            given = {key: state[key] for key in racers}
-            given |= {"epochs": epochs, "batch_size": batch_size, "seed": seed}
+            given = {key: state[key] for key in (*racers, "seed")}
+            given |= {"epochs": epochs, "batch_size": batch_size}
             changed = [f"{key}={value!r}" for key, value in given.items() if value != _DEFAULTS[key]]
             names = [] if data.name == "digits" else [repr(data.name)]
             return f"ov.widgets.race({', '.join(names + changed)})"
@@ -129,6 +141,7 @@ class _Race(LiveView):
                 "axis": w.ToggleButtons(options=("steps", "seconds"), style={"button_width": "80px"}),
                 "first": choice("first"),
                 "second": choice("second"),
+                "seed": control(w.SelectionSlider, "seed", seed, options=_SEEDS, width="18em"),
             },
             presets={
                 "equal learning rate": {},
@@ -136,7 +149,7 @@ class _Race(LiveView):
                 "only the length": {"second": "per tensor"},
             },
             lose={"lr_first": _BEST_SGD, "lr_second": 0.1},
-            more=("first", "second"),
+            more=("first", "second", "seed"),
             state={"lanes": []},
             code=code,
         )
@@ -146,7 +159,7 @@ class _Race(LiveView):
     def work(self) -> Iterator[None]:
         """Both networks, a step each in turn."""
         state = self.state
-        lanes = [_Lane(state[place], state[f"lr_{place}"]) for place in ("first", "second")]
+        lanes = [_Lane(state[place], state[f"lr_{place}"], state["seed"]) for place in ("first", "second")]
         self.set(lanes=[*state["lanes"], *lanes])
         for _ in zip(*(self._drive(lane) for lane in lanes), strict=True):
             yield
@@ -157,21 +170,20 @@ class _Race(LiveView):
             lane.finished = not stopped
         self.set(status="Stopped: this race does not count. " if stopped else "")
 
-    def _racer(self, name: str, lr: float) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """A network at its start, and its optimiser."""
-        make_network = digits_cnn if self._data.shape == (1, 8, 8) else basic_cnn
-        network = make_network(len(self._data.classes), seed=self._seed)
-        return network, OPTIMIZERS[name](param_groups(network), lr)
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The finished races, a row an optimiser and step, for ``ov.plots.compare(view.frame, x="step")``."""
+        return _frame(self.state["lanes"]).assign(batch_size=self._batch_size)
 
     def _drive(self, lane: _Lane) -> Iterator[None]:
         """Train one network, and pause after every step with the lane brought up to date."""
-        network, optimizer = self._racer(lane.name, lane.lr)
+        network, optimizer = self._entrants[lane.name](lane.lr, lane.seed)
         seconds = 0.0
         lane.record(seconds, network, self._data)
         for epoch in range(1, self._epochs + 1):
             began = time.perf_counter()
             for _ in training.steps(
-                network, optimizer, self._data, batch_size=self._batch_size, seed=self._seed, epoch=epoch
+                network, optimizer, self._data, batch_size=self._batch_size, seed=lane.seed, epoch=epoch
             ):
                 seconds += time.perf_counter() - began
                 lane.record(seconds, network, self._data)
@@ -242,15 +254,25 @@ def _message(lanes: list[_Lane]) -> str:
     if not lanes:
         return "Press start. Both networks begin with the same weights and see the same batches."
     now = " against ".join(f"{lane.name} at lr {lane.lr:g}: {_last(lane):.3f}" for lane in lanes[-2:])
-    best: dict[str, float] = {}
-    for lane in lanes:
-        if lane.finished:
-            best[lane.name] = max(best.get(lane.name, 0.0), lane.accuracy[-1])
     races = sum(lane.finished for lane in lanes) // 2
     if not races:
         return f"Test accuracy now: {now}."
-    score = ", ".join(f"{name} {value:.3f}" for name, value in best.items())
-    return f"Test accuracy: {now}. Best of {races} finished race{'s' * (races != 1)}: {score}."
+    runs = _frame(lanes)
+    best = {str(name): best_rate(some, "test_accuracy") for name, some in runs.groupby("optimizer")}
+    chosen = runs[runs["lr"] == runs["optimizer"].map(best)]
+    score = summary(chosen, f"best of {races} finished race{'s' * (races != 1)}", best)
+    return f"Test accuracy: {now}. {score[0].upper()}{score[1:]}."
+
+
+def _frame(lanes: list[_Lane]) -> pd.DataFrame:
+    """The lanes of finished races, as a comparison has its runs; of equal ones the last."""
+    done = {(lane.name, lane.lr, lane.seed): lane for lane in lanes if lane.finished}
+    columns = {"optimizer": "name", "lr": "lr", "seed": "seed", "step": "steps", "epoch": "steps"}
+    columns |= {"seconds": "seconds", "test_accuracy": "accuracy"}
+    tables = [
+        pd.DataFrame({column: getattr(lane, of) for column, of in columns.items()}) for lane in done.values()
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(columns))
 
 
 def _style(name: str) -> dict[str, Any]:
