@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -328,7 +328,7 @@ def estimate(name: str, *, data: Any = None, **changes: Any) -> pd.DataFrame:
     """
     chosen, data = _prepared(name, data, changes)
     images = len(data.train.labels)
-    flop = flop_per_image(chosen.model, data.shape)
+    flop = flop_per_image(chosen.model, data.shape, chosen.twins)
     rows = []
     for batch_size in chosen.batch_sizes:
         ms = _milliseconds(chosen, data, batch_size)
@@ -348,14 +348,15 @@ def cost(recipe: Recipe) -> str:
     count = recipe.images or (1_281_167 if recipe.data == "imagenet" else 50_000 - recipe.held_out)
     grids = rates(recipe.optimizers, recipe.lrs)
     runs = sum(map(len, grids.values())) * recipe.seeds * len(recipe.batch_sizes)
-    pflop = recipe.epochs * count * flop_per_image(recipe.model, shape) / 1e15
+    pflop = recipe.epochs * count * flop_per_image(recipe.model, shape, recipe.twins) / 1e15
     return f"{runs} runs of {recipe.epochs} epochs, {pflop:.2g} PFLOP each"
 
 
-def time_steps(name: str, *, data: Any = None) -> dict[str, float]:
-    """Milliseconds of a step with each of a recipe's optimisers, at its first batch size, measured now."""
-    chosen, data = _prepared(name, data, {})
-    return _milliseconds(chosen, data, chosen.batch_sizes[0])
+def time_steps(name: str, *, data: Any = None) -> dict[tuple[str, int], float]:
+    """Milliseconds of a step by a recipe's optimisers and batch sizes, measured now."""
+    table = estimate(name, data=data)
+    kinds = zip(table["optimizer"], table["batch_size"], strict=True)
+    return dict(zip(kinds, table["ms_per_step"], strict=True))
 
 
 def _milliseconds(chosen: Recipe, data: Any, batch_size: int) -> dict[str, float]:
@@ -365,14 +366,20 @@ def _milliseconds(chosen: Recipe, data: Any, batch_size: int) -> dict[str, float
     return milliseconds(make, data, makes, batch_size, **step_options(chosen.options))
 
 
-def flop_per_image(model: str, shape: tuple[int, int, int]) -> float:
-    """Forward and backward passes of one image, counted without computing them."""
+@cache
+def flop_per_image(model: str, shape: tuple[int, int, int], twins: bool = False) -> float:
+    """Forward and backward passes of one image, counted without computing them; as twins of its two views,
+    with the projector."""
     with torch.device("meta"):
-        made = (models.speedrun_cnn() if model == "speedrun_cnn" else models.named(model)).to("meta")
+        if twins:
+            made: nn.Module = barlow.twins(model)
+        else:
+            made = models.speedrun_cnn() if model == "speedrun_cnn" else models.named(model)
+        made = made.to("meta")
         images = torch.zeros(2, *shape)
         with FlopCounterMode(display=False) as counter:
             made(images).sum().backward()
-    return float(counter.get_total_flops()) / 2
+    return float(counter.get_total_flops()) / (1 if twins else 2)
 
 
 def network(chosen: Recipe, data: Any, seed: int) -> nn.Module:

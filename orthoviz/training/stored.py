@@ -1,6 +1,7 @@
 """Stored runs: small tables that a command of this repository made, and how runs become one."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from orthoviz.training.records import provenance, watched, write_text
 _PACKAGE = Path(__file__).resolve().parents[1]
 _COLUMNS = (
     *("optimizer", "lr", "batch_size", "seed", "epoch", "step", "seconds", "train_loss"),
-    *("valid_loss", "valid_accuracy", "test_loss", "test_accuracy", "rank_me", "chosen"),
+    *("valid_loss", "valid_accuracy", "test_loss", "test_accuracy", "linear_accuracy", "rank_me", "chosen"),
 )
 
 
@@ -51,15 +52,17 @@ def results(name: str) -> pd.DataFrame:
     return table
 
 
-def store(runs: str | Path, recipe: str, *, what: str, milliseconds: dict[str, float], data: str) -> Path:
+def store(
+    runs: str | Path, recipe: str, *, what: str, milliseconds: Mapping[tuple[str, int], float], data: str
+) -> Path:
     """Make a stored table of a recipe's folder of runs.
 
     Args:
         runs: the recipe's folder, with ``table.csv`` and a folder a run.
         recipe: its name, which becomes the stored table's with "-" for "/".
         what: what was run, in a sentence.
-        milliseconds: of a step with each optimiser, measured alone on a quiet machine. The table's seconds
-            are steps times these.
+        milliseconds: of a step by optimiser and batch size, measured alone on a quiet machine. The table's
+            seconds are steps times these.
         data: which copy of the data set.
 
     Returns:
@@ -67,7 +70,8 @@ def store(runs: str | Path, recipe: str, *, what: str, milliseconds: dict[str, f
     """
     runs = Path(runs)
     table = pd.read_csv(runs / "table.csv")
-    table["seconds"] = table["step"] * table["optimizer"].map(milliseconds) / 1000
+    kinds = zip(table["optimizer"], table["batch_size"], strict=True)
+    table["seconds"] = table["step"] * [milliseconds[kind] / 1000 for kind in kinds]
     table = table[[column for column in _COLUMNS if column in table]]
     path = root() / recipe.replace("/", "-")
     path.mkdir(parents=True, exist_ok=True)
@@ -85,7 +89,9 @@ def store(runs: str | Path, recipe: str, *, what: str, milliseconds: dict[str, f
     about["hours"] = round(sum(one["hours"] for one in told), 2)
     for key in ("date", "commit", "torch", "python", "device"):
         about[key] = ", ".join(sorted({str(one[key]) for one in told}))
-    about["milliseconds_per_step"] = {key: round(value, 2) for key, value in milliseconds.items()}
+    about["milliseconds_per_step"] = {
+        f"{optimizer}, batch {size}": round(value, 2) for (optimizer, size), value in milliseconds.items()
+    }
     about["timed"] = provenance()["date"]
     replace_file(
         path / "provenance.json", lambda beside: write_text(beside, json.dumps(about, indent=1) + "\n")
@@ -110,7 +116,8 @@ def finals(table: pd.DataFrame) -> pd.DataFrame:
     keys = [key for key in ("optimizer", "lr", "batch_size") if key in table]
     last = table[table["epoch"] == table.groupby([*keys, "seed"])["epoch"].transform("max")]
     groups = last.groupby(keys, sort=False)
-    found = groups[["test_accuracy", "test_loss"]].mean()
+    told = ("test_accuracy", "test_loss", "linear_accuracy", "rank_me")
+    found = groups[[column for column in told if column in table]].mean()
     found["error"] = groups["test_accuracy"].sem()
     found["runs"] = groups.size()
     return found.reset_index()
