@@ -223,7 +223,8 @@ RECIPES: dict[str, Recipe] = {
     "fair/both_tuned": replace(
         _FAIR,
         what="Each at its best of four learning rates",
-        **_rates("SGD", "orthogonal SGD", "Muon's order"),
+        optimizers=("SGD", "orthogonal SGD", "Muon's order"),
+        lrs={"SGD": _SGD_RATES, "orthogonal SGD": _OUR_RATES, "Muon's order": _OUR_RATES},
         protocol="both_tuned",
         seeds=2,
     ),
