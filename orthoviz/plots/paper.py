@@ -1,5 +1,6 @@
 """The paper's figures, from one's own runs."""
 
+import textwrap
 from collections.abc import Callable
 
 import pandas as pd
@@ -16,14 +17,22 @@ def _batch_size(data: pd.DataFrame, ax: Axes | None) -> Figure:
     figure, panel = finals(last, "batch_size", hue="optimizer", chance=0.1, ax=ax)
     smallest = last[last["batch_size"] == last["batch_size"].min()]
     means = smallest.groupby("optimizer", observed=True)["test_accuracy"].mean()
-    panel.set_title(f"At batch size {smallest['batch_size'].iloc[0]}: {told(dict(means))}", fontsize=11)
+    ends = means.sort_values().iloc[[0, -1]]
+    said = f"At batch size {smallest['batch_size'].iloc[0]} between {told(dict(ends))}"
+    panel.set_title(textwrap.fill(said, 60), fontsize=11)
+    return figure
+
+
+def _barlow(data: pd.DataFrame, ax: Axes | None) -> Figure:
+    figure = compare(data, "train_loss", chance=None, ax=ax)
+    (ax or figure.axes[0]).set_ylabel("Barlow Twins loss (no unit)")
     return figure
 
 
 _FIGURES: dict[str, Callable[[pd.DataFrame, Axes | None], Figure]] = {
     "speedup": lambda data, ax: compare(data, "test_accuracy", ax=ax),
     "imagenet": lambda data, ax: training_curves(data, chance=1e-3, ax=ax),
-    "barlow": lambda data, ax: compare(data, "train_loss", chance=None, ax=ax),
+    "barlow": _barlow,
     "batch_size": _batch_size,
     "filter_cosine": lambda data, ax: filter_cosine(data, ax=ax),
     "feature_cosine": lambda data, ax: feature_cosine(data, ax=ax),

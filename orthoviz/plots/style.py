@@ -32,12 +32,23 @@ STAGES: dict[str, tuple[str, Any]] = {
 }
 """Colour and line style of what a gradient becomes, stage by stage."""
 
-COLOURS = {"SGD": SGD, "orthogonal SGD": ORTHOGONAL, "control": RANDOM}
+_MUON = "#009E73"
+_KNOWN: dict[str, tuple[str, Any]] = {
+    "SGD": (SGD, (4, 1.5)),
+    "LARS": (SGD, (4, 1.5)),
+    "orthogonal SGD": (ORTHOGONAL, ""),
+    "orthogonal LARS": (ORTHOGONAL, ""),
+    "orthogonal SGD, null kept": (ORTHOGONAL, (1, 1)),
+    "Muon's order": (_MUON, (6, 1.5, 1, 1.5)),
+    "Muon's order, null kept": (_MUON, (1, 1)),
+    "control": (RANDOM, (1, 1)),
+}
+COLOURS = {name: colour for name, (colour, _) in _KNOWN.items()}
 """Palette by optimiser's name, for seaborn's ``palette=``."""
-DASHES: dict[str, Any] = {"SGD": (4, 1.5), "orthogonal SGD": "", "control": (1, 1)}
+DASHES = {name: dashes for name, (_, dashes) in _KNOWN.items()}
 """Line style by optimiser's name, for seaborn's ``dashes=``."""
 
-_OTHERS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
+_OTHERS = (_MUON, "#CC79A7", "#E69F00", "#56B4E9", INK)
 _PATTERNS: tuple[Any, ...] = ((6, 1.5, 1, 1.5), (2, 1.5), (8, 2), (3, 1, 1, 1, 1, 1), "")
 
 
