@@ -90,7 +90,8 @@ ov.course.check("08.hours", hours)
 # %% [markdown]
 # ## Start it
 #
-# ImageNet's folders are read in place, one folder a class; nothing is copied, images may have any size:
+# ImageNet's folders are read in place, one folder a class; nothing is copied, images may have any size.
+# WebDataset's shards are read too (`--train "imagenet/train-*.tar"`):
 #
 # ```
 # orthoviz train imagenet/resnet34 --train imagenet/train --val imagenet/val --out runs
