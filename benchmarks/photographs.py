@@ -53,7 +53,6 @@ def main(folder: str, source: str) -> None:
         stopped = stop_in_the_second_epoch(launch(folder, out), out)
         if code := launch(folder, out).wait():
             raise SystemExit(f"the resumed run ended with {code}")
-        table = pd.read_csv(next(out.rglob("table.csv")))
         histories = {p.parent.name: pd.read_csv(p) for p in out.rglob("history.csv")}
     images = sum(1 for _ in Path(folder).glob("*/*"))
     rows = [
@@ -70,7 +69,6 @@ def main(folder: str, source: str) -> None:
     })  # fmt: skip
     pd.DataFrame(rows).to_csv(path / "table.csv", index=False)
     print(pd.DataFrame(rows).to_string(index=False), f"stopped and resumed at step {stopped}", sep="\n")
-    assert table.epoch.max() == EPOCHS
 
 
 if __name__ == "__main__":
