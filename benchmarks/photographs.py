@@ -65,6 +65,7 @@ def main(folder: str, source: str) -> None:
         "what": f"resnet34 at {SIZE} pixels, batch {BATCH_SIZE}, {PROCESSES} processes (gloo): images a "
         f"second, evaluation included; stopped at step {stopped} and resumed. No accuracy is claimed",
         "data": source,
+        "command": f"python -m benchmarks.photographs FOLDER '{source}'",
         **provenance(),
     })  # fmt: skip
     pd.DataFrame(rows).to_csv(path / "table.csv", index=False)
