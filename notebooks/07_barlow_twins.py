@@ -11,7 +11,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # 07 · Barlow Twins
 #
@@ -30,15 +29,15 @@ import torch
 import orthoviz as ov
 from orthoviz.training import barlow
 
-ov.course.header()
 torch.manual_seed(0)
+ov.course.header()
 
 # %% [markdown]
 # ## Two views of one thing
 #
-# Take an image twice: cut out two different parts, mirror one, change the brightness. A person sees the same
-# thing in both. **Barlow Twins** (Zbontar and others, 2021) trains a network to see that too: the two views
-# should get the same features. No label says what is in the picture.
+# Take an image twice: cut out two different parts, mirror each or not, change the brightness. A person sees
+# the same thing in both. **Barlow Twins** (Zbontar and others, 2021) trains a network to see that too: the
+# two views should get the same features. No label says what is in the picture.
 
 # %%
 data = ov.datasets.load("digits")
@@ -49,13 +48,18 @@ figure, panels = ov.plots.new_figure(9, 2.4, (1,) * 8)
 for i, panel in enumerate(panels):
     panel.imshow((first if i % 2 == 0 else second)[i // 2, 0], cmap="gray", vmin=-2, vmax=2)
     panel.set_axis_off()
-    panel.set_title(f"{i // 2}, view {i % 2 + 1}", fontsize=9)
+    panel.set_title(f"image {'abcd'[i // 2]}, view {i % 2 + 1}", fontsize=9)
 ov.course.picture(figure, "Four digits, two random views of each.")
 
 # %% [markdown]
-# "The same features" alone is a trap: a network that says 7 to everything has the same features for all
-# views. So Barlow Twins looks at each feature *over the batch*, with mean 0 and standard deviation 1, and
-# asks for the correlations between the features of view 1 and those of view 2:
+# An **encoder** turns an image into features (here 128); a **projector**, a few dense layers, turns those
+# into an **embedding** $z$ (here 32 numbers). The loss sees embeddings; after training the projector is
+# thrown away, and the encoder is what one wanted.
+#
+# "The same embedding" alone is a trap: a network that says 7 to everything has the same one for all views. So
+# Barlow Twins looks at each entry *over the batch* of $N$ images: $\hat z_{bi}$ is entry $i$ of image $b$,
+# shifted and scaled so that over the batch it has mean 0 and standard deviation 1. It asks for the
+# correlations between the entries of view 1 and those of view 2:
 #
 # $$ C_{ij} = \frac1N \sum_b \hat z^1_{bi}\, \hat z^2_{bj} $$
 #
@@ -64,7 +68,8 @@ ov.course.picture(figure, "Four digits, two random views of each.")
 
 # %% tags=["exercise"]
 def correlation(first, second):
-    """C of the embeddings of two views, (N, d) each: (d, d). Rows belong to the first."""
+    """C, (d, d), of the embeddings of two views, (N, d) each, as the projector gives them: standardise
+    each column, dividing by N in the variance too. Rows of C belong to the first."""
     raise NotImplementedError
 
 
@@ -96,10 +101,11 @@ ov.course.check("07.loss", loss)
 #
 # ## How many dimensions survive?
 #
-# A network for digits with a projector of three dense layers, 32 features at the end, 15 epochs. How many of
-# 32 dimensions the features span, **RankMe** says (Garrido and others, 2023): the exponential of the entropy
-# of the singular values, as lesson 05's effective rank. First without the second term, $\lambda = 0$. How
-# many are left?
+# A network for digits with a projector of three dense layers, 15 epochs. How many of their 32 dimensions the
+# embeddings span, **RankMe** says (Garrido and others, 2023): the exponential of the entropy of the singular
+# values, as lesson 05's effective rank. The optimiser is **LARS**: SGD whose step in each layer is as long as
+# a fixed part of the layer's weights; large batches of Barlow Twins are trained with it. First without the
+# second term, $\lambda = 0$. How many dimensions are left?
 
 # %%
 guess = ov.course.predict("dimensions of 32 at lambda = 0", low=1, high=32)
@@ -122,18 +128,17 @@ def pretrained(lam, optimizer="LARS", epochs=15):
 runs = {lam: pretrained(lam) for lam in (0.0, 0.05, 1.0)}
 guess.reveal(runs[0.0].rank_me.iloc[-1])
 rows = {lam: history.iloc[-1][["rank_me", "test_accuracy"]] for lam, history in runs.items()}
-start = runs[0.0].iloc[0][["rank_me", "test_accuracy"]]
-pd.DataFrame({"before training": start, **{f"lambda {lam:g}": row for lam, row in rows.items()}}).T.round(3)
+pd.DataFrame({f"lambda {lam:g}": row for lam, row in rows.items()}).T.round(3)
 
 # %% [markdown]
-# Hardly more than one. The features agree between views, and with one another: all of them say the same
-# number. The loss is content, nothing in its first term asks for more. (Before training it is 1.5 as well:
-# RankMe subtracts no mean, and what an untrained network says is mostly the same for every image.)
+# Hardly more than one. The entries agree between views, and with one another: all of them say the same
+# number, up to its sign. The loss is content, nothing in its first term asks for more. With the second term
+# more dimensions stay. With too much of it, at 1, the network gives up on the first term (watch the diagonal
+# in the view below).
 #
-# With the second term dimensions open up. With too much of it the network gives up on the first term.
 # `test_accuracy` is a test of usefulness: the 20 nearest training images, by the encoder's features, vote on
-# the class of a test image. It falls with both faults, and even at its best does not exceed that of the
-# untrained network: digits are that easy.
+# the class of a test image. It is lower with both faults. (The encoder before training is about as good:
+# digits are that easy.)
 #
 # ### Exercise 3: content and collapsed
 #
@@ -151,15 +156,17 @@ def collapsed(count, size):
 ov.course.check("07.collapse", collapsed)
 
 # %% [markdown]
-# Watch it happen. Start a run at each $\lambda$: the heat map is $C$ as it trains, from red everywhere
-# (collapse) to a red diagonal on white. Then press "make it lose".
+# Watch it happen. Start a run at each $\lambda$: the heat map is $C$ as it trains. At 0 it becomes red and
+# blue stripes, every entry the copy of every other up to its sign; at 0.05 a red diagonal on paler spots; at
+# 1 it is pale everywhere, the diagonal too.
 
 # %%
 ov.widgets.barlow()
 
 # %% [markdown]
-# "Make it lose" is the question from above: **orthogonal gradients, and no second term**. Can the orthogonal
-# step keep features apart without being asked to? How many dimensions are left?
+# Now the question from above: **orthogonal gradients, and no second term**. Can the orthogonal step keep
+# embeddings apart without being asked to? How many dimensions are left? (Guess first. "Make it lose" in the
+# view above shows the same.)
 
 # %%
 guess = ov.course.predict("dimensions, orthogonal LARS at lambda = 0", low=1, high=32)
@@ -176,13 +183,13 @@ guess.reveal(history.rank_me.iloc[-1])
 #
 # ## Does the orthogonal step help?
 #
-# The paper's claim is another one: with orthogonal LARS (dense layers left alone) the loss falls faster, on
-# ImageNet at batch 1024. **LARS** makes each layer's step as long as a fixed part of its weights, so here the
-# length of a step is no confound: both take steps of the same length in every convolution. Which loss is
-# lower after 15 epochs on digits?
+# The paper of this course has another claim: with orthogonal LARS (dense layers left alone) the loss falls
+# faster, on ImageNet at batch 1024. LARS makes the length of a step less of a confound than it was in lesson
+# 06: in every convolution what enters the momentum is equally long for both, relative to the weights. (The
+# buffer is longer where steps agree, so mostly, not wholly.) Which loss is lower after 15 epochs on digits?
 
 # %%
-guess = ov.course.predict("loss, orthogonal LARS / LARS", low=0.5, high=2, scale="log")
+guess = ov.course.predict("loss of orthogonal LARS, as a part of LARS's", low=0.5, high=2, scale="log")
 guess
 
 # %%
@@ -198,9 +205,9 @@ ov.course.picture(figure, "Training loss by epoch, LARS and orthogonal LARS, dig
 
 # %% [markdown]
 # One seed and a small network: a difference of a few per cent says nothing yet. So here are ten epochs on
-# CIFAR-10, BasicCNN with a projector of three layers of 512, two seeds (`results/barlow_twins`). The paper
-# shows the loss and no probe; this table has both, and they need not agree. Which is ahead at the end, and in
-# which column?
+# CIFAR-10, BasicCNN with a projector of three layers of 512, $\lambda = 0.005$, two seeds
+# (`results/barlow_twins`). The paper shows the loss and no probe; this table has both, and they need not
+# agree. Which is ahead at the end, and in which column?
 
 # %%
 photographs = ov.training.results("barlow_twins")
@@ -217,10 +224,11 @@ probe = ov.plots.compare(photographs, "test_accuracy")
 ov.course.picture(probe, "Nearest neighbours' accuracy by epoch, mean and range of two seeds.")
 
 # %% [markdown]
-# At first the paper is right: after one epoch, and after two, the orthogonal loss is clearly lower. By the
-# tenth the two cannot be told apart, at this rate. The neighbours find the features of the orthogonal run
-# more useful all the same, in both seeds; the straight line agrees, by a point or two. And it is no matter of
-# dimensions: RankMe is not higher, and it was highest before training, where the features are least useful.
+# At first the paper is right: through four epochs the orthogonal loss is lower in both seeds. From the fifth
+# on the two cannot be told apart, at this rate. The neighbours find the features of the orthogonal run more
+# useful all the same, in both seeds; the straight line agrees, by a point or two. And it is no matter of
+# dimensions alone: RankMe is a little higher at first, by the tenth epoch the seeds disagree, and it was
+# highest before training, where the features are least useful.
 #
 # A step costs 1.4 times as much here (the milliseconds stand in the table's provenance): equal epochs are not
 # equal seconds.
@@ -244,8 +252,8 @@ for lam, history in runs.items():
 # - **Digits are too easy.** Their pixels already tell them apart; a probe has little to find.
 # - **Views decide what is learnt.** Mirrored digits are other digits: here a 2 and its mirror image must have
 #   the same features. For photographs mirroring is harmless.
-# - **Lambda depends on the number of features.** The second term has $d(d-1)$ parts, the first $d$: the
-#   paper's .005 at 8,192 features is no .005 at 32.
+# - **Lambda depends on the number of features.** The second term has $d(d-1)$ parts, the first $d$: Zbontar's
+#   .005 at 8,192 features is no .005 at 32.
 # - **RankMe counts, it does not judge.** Dimensions that say nothing about the images count too.
 #
 # **Open question.** Orthogonalise the dense layers as well (`ov.param_groups(model)` without

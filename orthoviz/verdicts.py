@@ -25,4 +25,5 @@ def verdict(values: Mapping[str, Sequence[float]], *, more_is_better: bool = Tru
         return f"{best} better"
     if not behind:
         return "not separated"
-    return f"{best} better than {', '.join(behind)}, not separated from {', '.join(beside)}"
+    # semicolons: names may have commas in them
+    return f"{best} better than {'; '.join(behind)}, not separated from {'; '.join(beside)}"

@@ -297,7 +297,7 @@ def test_the_stretched_gradient_has_the_factors_length_at_any_rank():
 
 
 def test_flatness_and_curves_name_their_best(history):
-    assert "SGD 0.405 (lr 0.1), orthogonal SGD 0.605 (lr 0.1)" in title(P.lr_flatness(history))
+    assert "orthogonal SGD 0.605 (lr 0.1) … SGD 0.405 (lr 0.1)" in title(P.lr_flatness(history))
     assert P.training_curves(history, hue="lr").axes
     figure = P.training_curves(history[history.lr == 0.1])
     assert len(figure.axes) == 2

@@ -11,7 +11,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # 06 · CIFAR-10, the fair fight: solutions
 #
@@ -60,6 +59,17 @@ ov.course.check("06.separated", separated)
 # %% tags=["wrong", "06.separated", "as good as is not worse"]
 def separated(first, second):
     return min(first) >= max(second)
+
+
+ov.course.check("06.separated", separated)
+
+# %% [markdown]
+# Runs in pairs:
+
+
+# %% tags=["wrong", "06.separated", "do not pair"]
+def separated(first, second):
+    return all(x > y for x, y in zip(first, second, strict=True))
 
 
 ov.course.check("06.separated", separated)
@@ -160,6 +170,34 @@ def speedup(first, second, target):
         return next(accuracy for accuracy in accuracies if accuracy >= target)
 
     return reached(second) / reached(first)
+
+
+ov.course.check("06.speedup", speedup)
+
+# %% [markdown]
+# A difference:
+
+
+# %% tags=["wrong", "06.speedup", "a difference of epochs"]
+def speedup(first, second, target):
+    def epochs(accuracies):
+        return next(i for i, accuracy in enumerate(accuracies) if accuracy >= target)
+
+    return epochs(first) - epochs(second)
+
+
+ov.course.check("06.speedup", speedup)
+
+# %% [markdown]
+# The last time that the target is crossed:
+
+
+# %% tags=["wrong", "06.speedup", "first reached"]
+def speedup(first, second, target):
+    def epochs(accuracies):
+        return 1 + max(i for i, accuracy in enumerate(accuracies) if accuracy < target)
+
+    return epochs(first) / epochs(second)
 
 
 ov.course.check("06.speedup", speedup)

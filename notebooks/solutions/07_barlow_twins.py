@@ -11,7 +11,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # 07 · Barlow Twins: solutions
 #
@@ -77,6 +76,17 @@ ov.course.check("07.correlation", correlation)
 def correlation(first, second):
     first, second = ((z - z.mean(0)) / z.std(0, correction=0) for z in (first, second))
     return second.T @ first / len(first)
+
+
+ov.course.check("07.correlation", correlation)
+
+# %% [markdown]
+# Raw products:
+
+
+# %% tags=["wrong", "07.correlation", "standardise each column first"]
+def correlation(first, second):
+    return first.T @ second / len(first)
 
 
 ov.course.check("07.correlation", correlation)

@@ -11,7 +11,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # 08 · ImageNet, a field guide: solutions
 #
@@ -148,6 +147,17 @@ ov.course.check("08.louder", louder)
 # %% tags=["wrong", "08.louder", "the loss fell"]
 def louder(logits):
     return logits / 2
+
+
+ov.course.check("08.louder", louder)
+
+# %% [markdown]
+# Too large for floating point:
+
+
+# %% tags=["wrong", "08.louder", "too large for floating point"]
+def louder(logits):
+    return logits * 1e320
 
 
 ov.course.check("08.louder", louder)

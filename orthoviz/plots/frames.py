@@ -178,8 +178,12 @@ def finals(data: pd.DataFrame, x: str, *, hue: str, chance: float, ax: Axes | No
         data.assign(**{hue: names}), x=x, y="test_accuracy", hue=hue, style=hue, marker="o", lw=2, ax=panel,
         errorbar=_band(data, hue, x), **look(names.unique()),
     )  # fmt: skip
-    mark(panel, chance, "chance")
+    low, high = data["test_accuracy"].min(), data["test_accuracy"].max()
     panel.set(xscale="log", ylim=(0, 1), xlabel=x.replace("_", " "), ylabel=LABELS["test_accuracy"])
+    if low > 3 * chance:  # the curves, not the room below them
+        panel.set_ylim(low - 0.04, high + 0.04)
+    else:
+        mark(panel, chance, "chance")
     places = sorted(data[x].unique())
     panel.set_xticks(places, [f"{place:g}" for place in places])
     panel.minorticks_off()

@@ -87,7 +87,7 @@ def training_curves(
         data: histories of :class:`orthoviz.training.Run` below one another, with a column for ``hue``:
             ``epoch``, ``train_loss``, ``test_loss``, ``test_accuracy``, and ``seed`` where there are several.
         hue: column whose values get a line each.
-        chance: accuracy of guessing, drawn in grey.
+        chance: accuracy of guessing, drawn in grey where a run comes near it.
         ax: draws the accuracy alone on these axes.
     """
     need(data, hue, "epoch", "train_loss", "test_loss", "test_accuracy")
@@ -129,16 +129,17 @@ def lr_flatness(
         data: a row a run and epoch, or a run: ``lr``, ``test_accuracy``, a column for ``hue``, ``seed`` where
             there are several; of ``epoch`` the last counts.
         hue: column whose values get a line each.
-        chance: accuracy of guessing, drawn in grey.
+        chance: accuracy of guessing, drawn in grey where a run comes near it.
     """
     need(data, hue, "lr", "test_accuracy")
     last = at_end(data, "epoch", hue) if "epoch" in data else data
     means = last.groupby([hue, "lr"], observed=True)["test_accuracy"].mean()
-    best = means.groupby(hue, observed=True).idxmax()
-    says = ", ".join(f"{name} {means[name, lr]:.3f} (lr {lr:g})" for name, lr in best)
+    best = sorted(means.groupby(hue, observed=True).idxmax(), key=lambda place: -means[place])
+    ends = best if len(best) < 3 else [best[0], best[-1]]
+    says = " … ".join(f"{name} {means[name, lr]:.3f} (lr {lr:g})" for name, lr in ends)
     figure, panel = finals(last, "lr", hue=hue, chance=chance, ax=ax)
     panel.set_xlabel("learning rate")
-    panel.set_title(f"At its best rate: {says}", fontsize=11)
+    panel.set_title(f"At the best rate: {says}", fontsize=10)
     return figure
 
 

@@ -42,6 +42,9 @@ _KNOWN: dict[str, tuple[str, Any]] = {
     "Muon's order": (_MUON, (6, 1.5, 1, 1.5)),
     "Muon's order, null kept": (_MUON, (1, 1)),
     "control": (RANDOM, (1, 1)),
+    "norm-matched": (RANDOM, (4, 1.5)),
+    "per filter": (RANDOM, (6, 1.5, 1, 1.5)),
+    "per tensor": (RANDOM, (1, 1)),
 }
 COLOURS = {name: colour for name, (colour, _) in _KNOWN.items()}
 """Palette by optimiser's name, for seaborn's ``palette=``."""

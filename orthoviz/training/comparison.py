@@ -150,7 +150,8 @@ def compare(
     by = "valid_accuracy" if tuned else "test_accuracy"
     best = {name: best_rate(frame[frame["optimizer"] == name], by) for name in optimizers}
     frame["chosen"] = frame["lr"] == frame["optimizer"].map(best)
-    return Comparison(frame, summary(frame[frame["chosen"]], protocol, best), protocol, best)
+    words = summary(frame[frame["chosen"]], protocol.replace("_", " "), best)
+    return Comparison(frame, words, protocol, best)
 
 
 def run_name(optimizer: str, lr: float, seed: int) -> str:
@@ -158,7 +159,7 @@ def run_name(optimizer: str, lr: float, seed: int) -> str:
     return f"{re.sub(r'[^a-zA-Z0-9]+', '_', optimizer).strip('_')}-lr{lr:g}-seed{seed}"
 
 
-def summary(frame: pd.DataFrame, protocol: str, rates: Mapping[str, float]) -> str:
+def summary(frame: pd.DataFrame, heading: str, rates: Mapping[str, float]) -> str:
     """The verdict on the final test accuracies, with their means and learning rates.
 
     Args:
@@ -172,7 +173,7 @@ def summary(frame: pd.DataFrame, protocol: str, rates: Mapping[str, float]) -> s
         for name in sorted(means, key=lambda n: -means[n])
     )
     found = f"{verdict(values)}: " if len(values) > 1 else ""
-    return f"{protocol.replace('_', ' ')}: {found}{says}"
+    return f"{heading}: {found}{says}"
 
 
 def rates(

@@ -350,7 +350,8 @@ def cost(recipe: Recipe) -> str:
     grids = rates(recipe.optimizers, recipe.lrs)
     runs = sum(map(len, grids.values())) * recipe.seeds * len(recipe.batch_sizes)
     pflop = recipe.epochs * count * flop_per_image(recipe.model, shape, recipe.twins) / 1e15
-    return f"{runs} runs of {recipe.epochs} epochs, {pflop:.2g} PFLOP each"
+    size = f"{pflop:,.0f}" if pflop >= 100 else f"{pflop:.2g}"
+    return f"{runs} runs of {recipe.epochs} epochs, {size} PFLOP each"
 
 
 def time_steps(name: str, *, data: Any = None) -> dict[tuple[str, int], float]:

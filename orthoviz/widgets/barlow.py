@@ -1,5 +1,6 @@
 """barlow: two views of an image, and what their features share, while they are learnt."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -130,10 +131,13 @@ class _Barlow(LiveView):
             handle.remove()
 
     def _look(self, model: torch.nn.Module, trace: _Trace) -> None:
-        """A point of the curve: RankMe of the test images' embeddings."""
-        model.eval()
+        """A point of the curve: RankMe of the test images' embeddings.
+
+        Batch-norm takes its statistics from these images, in a copy: its running ones lag behind at first.
+        """
+        twin = copy.deepcopy(model).train()
         with torch.no_grad():
-            found = [model(images) for images, _ in whole(self._data, self._data.test)]
+            found = [twin(images) for images, _ in whole(self._data, self._data.test)]
         trace.ranks.append(measures.rank_me(torch.cat(found)).item())
         trace.steps.append(len(trace.steps))
 
@@ -160,7 +164,7 @@ class _Scene:
         self.curves.set(xlabel="step", ylabel="RankMe (dimensions)", title="dimensions, earlier runs pale")
         for name, colour, style in (("LARS", SGD, "--"), ("orthogonal LARS", ORTHOGONAL, "-")):
             self.curves.plot([], [], color=colour, ls=style, lw=2.4, label=name)
-        self.curves.legend(loc="upper left", frameon=False, fontsize=9)
+        self.curves.legend(loc="lower left", frameon=False, fontsize=9)
         ticks = (1, 2, 4, 8, 16, 32)
         self.curves.set_yticks(ticks, [str(t) for t in ticks])
         self.curves.minorticks_off()
