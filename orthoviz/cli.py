@@ -27,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
 
     lab = commands.add_parser("lab", help="open the course in JupyterLab")
     lab.add_argument("lesson", nargs="?", default="00_start_here", help="default: %(default)s")
+    lab.add_argument("--views", action="store_true", help="open the page with all views instead")
     lab.add_argument("--no-browser", action="store_true", help="print the address only")
     lab.set_defaults(run=_lab)
 
@@ -123,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
 def _lab(args: argparse.Namespace) -> int:
     from orthoviz.lab import open_lab
 
-    return open_lab(args.lesson, browser=not args.no_browser)
+    return open_lab("views" if args.views else args.lesson, browser=not args.no_browser)
 
 
 def _train(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def open_lab(lesson: str = "00_start_here", *, browser: bool = True) -> int:
-    """Serve the lessons and open one of them, until the server is told to end.
+    """Serve the lessons and open one of them, or "views", the page of all views, until told to end.
 
     On Linux and macOS the server takes this process's place. In a checkout the lessons are its own
     notebooks. An installed package brings copies, which are put into the folder ``orthoviz-course`` here;
@@ -23,7 +23,7 @@ def open_lab(lesson: str = "00_start_here", *, browser: bool = True) -> int:
     folder = _PACKAGE.parent / "notebooks" if checkout else _PACKAGE / "_notebooks"
     name = lesson.removesuffix(".ipynb")
     lessons = sorted(path.stem for path in folder.glob("[0-9]*.ipynb"))
-    if name not in lessons:
+    if name not in [*lessons, "views"]:
         raise ValueError(f"there is no lesson {lesson!r}; there is: {', '.join(lessons)}")
     if not checkout:
         folder = _copied(folder, Path("orthoviz-course"))

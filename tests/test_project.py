@@ -21,7 +21,7 @@ import orthoviz as ov
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-NOTEBOOKS = sorted(ROOT.glob("notebooks/**/[0-9]*.py"))
+NOTEBOOKS = sorted(ROOT.glob("notebooks/**/*.py"))
 
 
 def tracked():

@@ -3,7 +3,7 @@
 from IPython.display import HTML
 from matplotlib.figure import Figure
 
-from orthoviz.widgets.core import captioned, png
+from orthoviz.widgets.stage import captioned, png
 
 
 def picture(figure: Figure, caption: str) -> HTML:

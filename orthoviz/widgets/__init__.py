@@ -9,6 +9,7 @@ from orthoviz.widgets.loss_valley import loss_valley
 from orthoviz.widgets.newton_schulz import newton_schulz
 from orthoviz.widgets.polar_lab import polar_lab
 from orthoviz.widgets.race import race
+from orthoviz.widgets.stage import theme
 from orthoviz.widgets.stage_spectra import stage_spectra
 from orthoviz.widgets.step_size_lens import step_size_lens
 
@@ -24,4 +25,5 @@ __all__ = [
     "race",
     "stage_spectra",
     "step_size_lens",
+    "theme",
 ]

@@ -17,12 +17,14 @@ from orthoviz.matrices import param_groups
 from orthoviz.optim import OPTIMIZERS
 from orthoviz.plots import ORTHOGONAL, RANDOM, SGD, new_figure
 from orthoviz.training.barlow import BarlowLoss, TwoViews, cross_correlation, twins
-from orthoviz.widgets.core import LiveView, Picture, Stage, State, View, control, one_of, short
+from orthoviz.widgets.core import LiveView, State, View, changed, control, one_of
+from orthoviz.widgets.stage import Picture, Stage
 
 _LAMBDAS = (0.0, 0.005, 0.05, 0.2, 1.0)
 _NAMES = ("LARS", "orthogonal LARS")
 _WIDTH = 32  # features
 _LR = 0.1
+_DEFAULTS = {"lam": 0.05, "optimizer": "LARS", "epochs": 15, "batch_size": 256, "seed": 0}
 
 
 @dataclass
@@ -75,16 +77,14 @@ class _Barlow(LiveView):
         self._epochs, self._batch_size, self._seed = epochs, batch_size, seed
         total = epochs * -(-len(data.train.labels) // batch_size)
 
-        def code(state: State) -> str:
-            changed = [] if data.name == "digits" else [repr(data.name)]
-            changed += [] if state["lam"] == 0.05 else [f"lam={short(state['lam'])}"]
-            changed += [] if state["optimizer"] == "LARS" else [f"optimizer={state['optimizer']!r}"]
-            changed += [] if epochs == 15 else [f"epochs={epochs}"]
-            changed += [] if batch_size == 256 else [f"batch_size={batch_size}"]
-            changed += [] if seed == 0 else [f"seed={seed}"]
-            return f"ov.widgets.barlow({', '.join(changed)})"
+        fixed = {"epochs": epochs, "batch_size": batch_size, "seed": seed}
+
+        def given(state: State) -> list[str]:
+            names = [] if data.name == "digits" else [repr(data.name)]
+            return names + changed(state | fixed, _DEFAULTS)
 
         super().__init__(
+            "barlow",
             partial(_draw, _Scene(total)),
             {
                 "lam": control(w.SelectionSlider, "λ, weight of the second term", lam, options=_LAMBDAS),
@@ -99,7 +99,7 @@ class _Barlow(LiveView):
             },
             lose={"lam": 0.0, "optimizer": "orthogonal LARS"},
             state={"traces": []},
-            code=code,
+            given=given,
         )
         if data.shape == (1, 8, 8) and total <= 100:
             self.run()
@@ -152,7 +152,6 @@ class _Scene:
     def __init__(self, total: int) -> None:
         figure, (self.map, self.curves) = new_figure(9, 4.2, (1, 1.2))
         self.stage = Stage(figure)
-        figure.suptitle("Barlow Twins orthogonalises the outputs, the paper the gradients", fontsize=13)
         self.image = self.map.imshow(
             np.zeros((_WIDTH, _WIDTH)), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest", animated=True
         )
@@ -186,13 +185,14 @@ def _draw(scene: _Scene, state: State) -> Picture:
         lines += scene.curves.plot(trace.steps[:count], trace.ranks[:count], **style, **line)
         end = trace.steps[count - 1], trace.ranks[count - 1], f"λ {trace.lam:g}"
         lines.append(scene.curves.text(*end, **style, ha="right", va="bottom", animated=True))
+    nexts = f"next: λ {state['lam']:g}, {state['optimizer']}"
+    where: dict[str, Any] = dict(transform=scene.curves.transAxes, color="#666666", fontsize=9, ha="right")
+    lines.append(scene.curves.text(0.99, 0.03, nexts, animated=True, **where))
     if traces:
         scene.image.set_data(traces[-1].correlation)
         moving.append(scene.image)
-    image = scene.stage.png([*moving, *lines])
-    for artist in lines:
-        artist.remove()
-    return Picture(image, state["status"] + _message(traces))
+    title = "Barlow Twins orthogonalises the outputs, the paper the gradients"
+    return Picture(scene.stage, moving, title, state["status"] + _message(traces), passing=lines)
 
 
 def _message(traces: list[_Trace]) -> str:

@@ -7,38 +7,28 @@ state with a name. Nothing here knows what a picture shows.
 
 import base64
 import html
-import io
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import ipywidgets as w
-import numpy as np
 from IPython.core.getipython import get_ipython
-from matplotlib.artist import Artist
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from PIL import Image
+
+from orthoviz.widgets.stage import Picture, captioned, img, themed
 
 State = dict[str, Any]
 
-_WIDTH = 900  # CSS pixels of a picture; it shrinks where there is less room
-
-
-class Picture(NamedTuple):
-    """What a state looks like, and what it says."""
-
-    png: bytes
-    text: str
-    """One sentence: the line below the picture, and its alternative text."""
+_MOST_EARLIER = 3
 
 
 class View(w.VBox):  # type: ignore[misc]
-    """A picture above its controls.
+    """A picture between its presets and its controls.
 
     Args:
+        name: of the function in ``ov.widgets`` that makes the view.
         draw: ``draw(state)``, the picture of a state. Called from one thread at a time.
         controls: widgets with a ``value``, by the name that they have in the state.
         presets: states with names, as buttons; values that a preset leaves out become the first state's.
@@ -47,11 +37,13 @@ class View(w.VBox):  # type: ignore[misc]
         more: names of controls that stand under "more".
         buttons: further buttons, shown before the presets.
         state: what the picture needs besides the controls.
-        code: ``code(state)``, the call that makes this state.
+        given: ``given(state)``, the arguments of the call that makes this state.
+        trail: whether the state that is drawn has ``earlier``, the last three states, for pale ghosts.
     """
 
     def __init__(
         self,
+        name: str,
         draw: Callable[[State], Picture],
         controls: dict[str, Any],
         *,
@@ -59,32 +51,38 @@ class View(w.VBox):  # type: ignore[misc]
         lose: State | None = None,
         visible: Callable[[State], Sequence[str]] | None = None,
         more: Sequence[str] = (),
-        buttons: Sequence[w.Button] = (),
+        buttons: Sequence[w.Widget] = (),
         state: State | None = None,
-        code: Callable[[State], str] = lambda state: "",
+        given: Callable[[State], list[str]] = lambda state: [],
+        trail: bool = False,
     ) -> None:
-        self._draw, self._controls, self._code = draw, controls, code
+        self._name, self._draw, self._controls, self._given = name, draw, controls, given
         self._visible = visible or (lambda state: list(controls))
         self._extra = dict(state or {})
         self._first = {key: control.value for key, control in controls.items()}
-        self._image, self._text = b"", ""
+        self._trail = trail
+        self._earlier: list[State] = []
+        self._now: State | None = None
+        self._shown: tuple[bytes, Picture] | None = None
         self._holding = False
         self._drawing = threading.Lock()
-        self.picture, self._line, self._call = w.HTML(), w.HTML(), w.HTML()
-        self._call.layout.display = "none"
+        self._heading, self.picture, self._line = w.HTML(), w.HTML(), w.HTML()
+        self._call, self._files = _hidden(), _hidden()
 
         row = [*buttons]
         for label, preset in (presets or {}).items():
             row.append(self._preset_button(label, preset))
         if lose is not None:
             row.append(self._preset_button("make it lose", lose, style="warning"))
-        row.append(self._preset_button("reset", {}))
-        code_button = w.ToggleButton(description="as code", layout=w.Layout(width="auto"))
-        code_button.observe(self._show_call, "value")
-        row.append(code_button)
+        row.append(self._preset_button("reset"))
+        for label, show in (("as code", self._show_call), ("save", self._show_files)):
+            toggle = w.ToggleButton(description=label, layout=w.Layout(width="auto"))
+            toggle.observe(show, "value")
+            row.append(toggle)
+        self._saving = row[-1]
 
         main = [control for key, control in controls.items() if key not in more]
-        children = [_row(row), self.picture, self._line, _row(main)]
+        children = [self._heading, _row(row), self._call, self._files, self.picture, self._line, _row(main)]
         if more:
             hidden = w.Accordion(
                 [_row([controls[key] for key in more])], titles=("more",), selected_index=None
@@ -92,8 +90,12 @@ class View(w.VBox):  # type: ignore[misc]
             children.append(hidden)
         for control in controls.values():
             control.observe(self._changed, "value")
-        super().__init__([*children, self._call], layout=w.Layout(max_width=f"{_WIDTH + 8}px"))
+        theme, width = themed()
+        super().__init__(children, layout=w.Layout(max_width=f"{width + 8}px"))
+        self.add_class(f"orthoviz-{theme}")
+        self.add_class(f"orthoviz-{name}")  # so that a page can be asked for it
         self.redraw()
+        _replace_earlier(self)
 
     @property
     def state(self) -> State:
@@ -103,7 +105,17 @@ class View(w.VBox):  # type: ignore[misc]
     @property
     def image(self) -> bytes:
         """The picture as it is now, a PNG."""
-        return self._image
+        return self._shown[0] if self._shown else b""
+
+    @property
+    def title(self) -> str:
+        """The message of the picture as it is now."""
+        return self._shown[1].title if self._shown else ""
+
+    @property
+    def text(self) -> str:
+        """What the picture shows now, in words."""
+        return self._shown[1].text if self._shown else ""
 
     def set(self, **state: Any) -> None:
         """Change some of the state, in the order given, and draw once."""
@@ -123,19 +135,38 @@ class View(w.VBox):  # type: ignore[misc]
     def redraw(self) -> None:
         """Draw the state as it is now. An error is shown in the view; the last picture stays."""
         with self._drawing:
-            state = self.state
+            state, earlier = self.state, self._earlier
+            if self._trail and self._now is not None and self._now != state:
+                earlier = [*earlier, self._now][-_MOST_EARLIER:]
             try:
-                image, text = self._draw(state)
+                picture = self._draw(self._with(state, earlier))
+                image = picture.stage.png([*picture.moving, *picture.passing])
+                _remove(picture)
             except Exception as error:  # wherever it comes from, the learner should see it
                 self.say(error)
                 return
-            self._image, self._text = image, text
-            self.picture.value = img(image, text)
-            self._line.value = f'<div role="status">{html.escape(text)}</div>'
-            shown = self._visible(state)
+            self._shown, self._now, self._earlier = (image, picture), state, earlier
+            self.picture.value = img(image, picture.text, photo=picture.photo)
+            self._heading.value = f'<div class="orthoviz-title">{html.escape(picture.title)}</div>'
+            self._line.value = f'<div class="orthoviz-line" role="status">{html.escape(picture.text)}</div>'
+            visible = self._visible(state)
             for key, control in self._controls.items():
-                control.layout.display = "" if key in shown else "none"
-            self._call.value = f"<code>{html.escape(self._code(state))}</code>"
+                control.layout.display = "" if key in visible else "none"
+            call = f"ov.widgets.{self._name}({', '.join(self._given(state))})"
+            self._call.value = f"<code>{html.escape(call)}</code>"
+            self._saving.value = False  # the links would be those of another state
+
+    def forget(self) -> None:
+        """Forget the earlier states: the next picture has no ghosts."""
+        self._earlier, self._now = [], None
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture as it is now, with its title, to a ``.png`` or ``.svg`` file."""
+        path = Path(path)
+        kind = path.suffix.removeprefix(".").lower()
+        if kind not in ("png", "svg"):
+            raise ValueError(f"path must end in .png or .svg, got {str(path)!r}")
+        path.write_bytes(self._file(kind))
 
     def close(self) -> None:
         """Take the view and all its parts away."""
@@ -148,27 +179,54 @@ class View(w.VBox):  # type: ignore[misc]
     def say(self, error: Exception) -> None:
         """Show an error below the picture."""
         message = str(error) if isinstance(error, ValueError) else "".join(traceback.format_exception(error))
-        self._line.value = f'<pre role="alert" style="color:#B00020">{html.escape(message)}</pre>'
+        self._line.value = f'<div class="orthoviz-alert" role="alert">{html.escape(message)}</div>'
+
+    def _with(self, state: State, earlier: list[State]) -> State:
+        return state | {"earlier": earlier} if self._trail else state
+
+    def _file(self, kind: str) -> bytes:
+        with self._drawing:
+            picture = self._draw(self._with(self.state, self._earlier))
+            try:
+                return picture.stage.save([*picture.moving, *picture.passing], picture.title, kind)
+            finally:
+                _remove(picture)
 
     def _changed(self, change: Any) -> None:
         if not self._holding:
             self.redraw()
 
-    def _preset_button(self, label: str, preset: State, style: str = "") -> w.Button:
-        button = w.Button(description=label, button_style=style, layout=w.Layout(width="auto"))
-        button.on_click(lambda _: self.set(**{**self._first, **preset}))
-        return button
+    def _preset_button(self, label: str, preset: State | None = None, style: str = "") -> w.Button:
+        """A button that sets this state; without one it brings the first back, and its ghosts go."""
+
+        def press(_: w.Button) -> None:
+            if preset is None:
+                self.forget()
+            self.set(**{**self._first, **(preset or {})})
+
+        return _button(label, press, button_style=style)
 
     def _show_call(self, change: Any) -> None:
         self._call.layout.display = "" if change.new else "none"
 
+    def _show_files(self, change: Any) -> None:
+        """Links that hold the files themselves: nothing is written on the kernel's machine."""
+        self._files.layout.display = "" if change.new else "none"
+        kinds = {"png": "image/png", "svg": "image/svg+xml"} if change.new else {}
+        links = []
+        for kind, mime in kinds.items():
+            source = f"data:{mime};base64,{base64.b64encode(self._file(kind)).decode()}"
+            links.append(f'<a download="{self._name}.{kind}" href="{source}"><u>{kind.upper()}</u></a>')
+        self._files.value = " &nbsp; ".join(links)
+
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """The widget, and for a page without a kernel its picture and caption."""
-        return super()._repr_mimebundle_(**kwargs) | {"text/html": captioned(self._image, self._text)}
+        still = captioned(self.image, self.text, title=self.title)
+        return super()._repr_mimebundle_(**kwargs) | {"text/html": still}
 
 
 class LiveView(View):
-    """A view that works in a thread of its own, between start and stop.
+    """A view that works in a thread of its own, between start and stop, or step by step.
 
     A subclass has ``work()``, which does a little at a time and yields in between, and may have
     ``ended(stopped)``. An error in the work is shown in the view. The work ends when it is done, with Stop,
@@ -179,18 +237,25 @@ class LiveView(View):
     """
 
     def __init__(
-        self, draw: Callable[[State], Picture], controls: dict[str, Any], *, state: State, **options: Any
+        self,
+        name: str,
+        draw: Callable[[State], Picture],
+        controls: dict[str, Any],
+        *,
+        state: State,
+        **options: Any,
     ) -> None:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._work: Iterator[None] | None = None
         self._switching = threading.Lock()  # buttons answer in whatever thread the kernel gives them
         self._closed = False
-        start = w.Button(description="start", button_style="primary", layout=w.Layout(width="auto"))
-        stop = w.Button(description="stop", layout=w.Layout(width="auto"))
-        start.on_click(lambda _: self.start())
-        stop.on_click(lambda _: self.stop())
-        super().__init__(draw, controls, buttons=[start, stop], state={**state, "status": ""}, **options)
-        replace_earlier(self)
+        buttons = [
+            _button("start", lambda _: self.start(), button_style="primary"),
+            _button("step", lambda _: self.start(pieces=1)),
+            _button("stop", lambda _: self.stop()),
+        ]
+        super().__init__(name, draw, controls, buttons=buttons, state={**state, "status": ""}, **options)
 
     def work(self) -> Iterator[None]:
         """What is done, in small pieces."""
@@ -199,13 +264,15 @@ class LiveView(View):
     def ended(self, stopped: bool) -> None:
         """Called after the work, in its thread."""
 
-    def start(self) -> None:
-        """Begin the work; does nothing while it is on."""
+    def start(self, pieces: int | None = None) -> None:
+        """Begin the work, or go on with it, for so many pieces or to its end; does nothing while it is on."""
         with self._switching:
             if self._closed or (self._thread is not None and self._thread.is_alive()):
                 return
             self._stop.clear()
-            self._thread = threading.Thread(target=self.run, name="orthoviz-view", daemon=True)
+            self._thread = threading.Thread(
+                target=self.run, args=(pieces,), name="orthoviz-view", daemon=True
+            )
             self._thread.start()
 
     def stop(self) -> None:
@@ -214,6 +281,8 @@ class LiveView(View):
             self._stop.set()
             if self._thread is not None:
                 self._thread.join()
+            if self._work is not None:  # it was waiting between two pieces
+                self._end(stopped=True)
 
     def close(self) -> None:
         """Stop, and take the view away."""
@@ -222,48 +291,33 @@ class LiveView(View):
             self.stop()
         super().close()
 
-    def run(self) -> None:
-        """Do the work here and now, drawing twelve times a second."""
-        self.set(status="")
-        drawn, stopped = 0.0, False
+    def run(self, pieces: int | None = None) -> None:
+        """Do the work, or so many pieces of it, here and now, drawing twelve times a second."""
+        drawn = 0.0
         try:
-            for _ in self.work():
-                if stopped := self._stop.is_set():
+            if self._work is None:
+                self.set(status="")
+                self._work = self.work()
+            for done, _ in enumerate(self._work, start=1):
+                if self._stop.is_set():
                     break
+                if done == pieces:
+                    self.redraw()
+                    return
                 if time.perf_counter() - drawn > 0.08:
                     self.redraw()
                     drawn = time.perf_counter()
-            self.ended(stopped)
-            self.redraw()
+            self._end(stopped=self._stop.is_set())
         except Exception as error:  # in a thread nobody else would see it
+            self._work = None
             self.say(error)
 
-
-class Stage:
-    """A figure that is drawn often: what never moves is drawn once and kept.
-
-    Artists made with ``animated=True`` are the ones that move; they are drawn over the kept background.
-    """
-
-    def __init__(self, figure: Figure) -> None:
-        self._figure = figure
-        figure.set_dpi(1.5 * _WIDTH / figure.get_figwidth())  # sharp on a projector
-        self._canvas = FigureCanvasAgg(figure)
-        self._background: Any = None
-
-    def forget(self) -> None:
-        """Draw what does not move anew, because it did."""
-        self._background = None
-
-    def png(self, moving: Iterable[Artist]) -> bytes:
-        """The figure with these artists on it."""
-        if self._background is None:
-            self._canvas.draw()
-            self._background = self._canvas.copy_from_bbox(self._figure.bbox)
-        self._canvas.restore_region(self._background)
-        for artist in moving:
-            self._figure.draw_artist(artist)
-        return _encoded(self._canvas)
+    def _end(self, stopped: bool) -> None:
+        work, self._work = self._work, None
+        if isinstance(work, Generator):
+            work.close()
+        self.ended(stopped)
+        self.redraw()
 
 
 def control(kind: Callable[..., Any], label: str, value: Any, *, width: str = "26em", **options: Any) -> Any:
@@ -281,6 +335,15 @@ def one_of(name: str, value: Any, options: Iterable[Any]) -> Any:
     return value
 
 
+def changed(state: State, first: State) -> list[str]:
+    """The keyword arguments of what a state has changed, as in code."""
+
+    def written(value: Any) -> str:
+        return f"{value:g}" if isinstance(value, float) and 1e-3 <= value <= 300 else short(value)
+
+    return [f"{key}={written(state[key])}" for key, value in first.items() if state[key] != value]
+
+
 def short(value: Any) -> str:
     """A power of ten as 1e3 or 1e-5, everything else as Python writes it: fit for labels and for code."""
     if not isinstance(value, float):
@@ -291,23 +354,11 @@ def short(value: Any) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
-def png(figure: Figure) -> bytes:
-    """A picture of a figure, drawn once."""
-    return Stage(figure).png([])
-
-
-def _encoded(canvas: FigureCanvasAgg) -> bytes:
-    """PNG of what the canvas shows, quickly rather than small."""
-    data = io.BytesIO()
-    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(data, "png", compress_level=1)
-    return data.getvalue()
-
-
 _of_cell: dict[str, tuple[str, list[w.Widget]]] = {}
 
 
-def replace_earlier(view: w.Widget) -> None:
-    """Close the live views that this notebook cell made when it ran before.
+def _replace_earlier(view: w.Widget) -> None:
+    """Close the views that this notebook cell made when it ran before.
 
     A cell that is run again makes new views, and nothing else tells the old ones that they are gone.
     """
@@ -325,6 +376,11 @@ def replace_earlier(view: w.Widget) -> None:
     _of_cell[cell] = run, [*views, view]
 
 
+def _remove(picture: Picture) -> None:
+    for artist in picture.passing:
+        artist.remove()
+
+
 def _parts(widget: w.Widget) -> Iterator[w.Widget]:
     """The widget and all that it holds."""
     yield widget
@@ -332,20 +388,14 @@ def _parts(widget: w.Widget) -> Iterator[w.Widget]:
         yield from _parts(child)
 
 
-def img(data: bytes, text: str) -> str:
-    """A picture with alternative text, as HTML that needs nothing else."""
-    # decoding=sync: the new picture replaces the old one without a blank in between
-    source = base64.b64encode(data).decode()
-    return (
-        f'<img decoding="sync" alt="{html.escape(text, quote=True)}" width="{_WIDTH}" '
-        f'style="max-width:100%;height:auto" src="data:image/png;base64,{source}">'
-    )
+def _button(label: str, press: Callable[[w.Button], None], **look: Any) -> w.Button:
+    button = w.Button(description=label, layout=w.Layout(width="auto"), **look)
+    button.on_click(press)
+    return button
 
 
-def captioned(data: bytes, text: str) -> str:
-    """A picture with the same line as its alternative text and below it."""
-    caption = f"<figcaption>{html.escape(text)}</figcaption>"
-    return f'<figure style="margin:0">{img(data, text)}{caption}</figure>'
+def _hidden() -> w.HTML:
+    return w.HTML(layout=w.Layout(display="none"))
 
 
 def _row(widgets: Sequence[w.Widget]) -> w.Box:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from orthoviz import training
 from orthoviz.measures import random_cosine
 from orthoviz.plots import COLOURS, DASHES, INK, RANDOM, new_figure
-from orthoviz.widgets.core import Picture, Stage, State, View, control, one_of, replace_earlier, short
+from orthoviz.widgets.core import State, View, changed, control, one_of
+from orthoviz.widgets.stage import Picture, Stage
 
 _EQUAL, _BEST = "equal lr", "best lr of each"
 _FILTERS, _MAPS = "filters", "feature maps"
@@ -66,11 +67,8 @@ def cosine_film(*, compare: str = _BEST, layer: str = "conv 2", what: str = _FIL
     if layer == "head" and what == _MAPS:
         raise ValueError('layer must be a convolution for what="feature maps", got "head": it has none')
 
-    def code(state: State) -> str:
-        given = [f"{key}={short(state[key])}" for key, value in _DEFAULTS.items() if state[key] != value]
-        return f"ov.widgets.cosine_film({', '.join(given)})"
-
-    view = View(
+    return View(
+        "cosine_film",
         partial(_draw, cache(_Scene)),
         {
             "compare": _buttons("compare", compare, (_EQUAL, _BEST), 130),
@@ -85,10 +83,8 @@ def cosine_film(*, compare: str = _BEST, layer: str = "conv 2", what: str = _FIL
         },
         lose=_DEFAULTS | _worst(),
         more=["guess"],
-        code=code,
+        given=lambda state: changed(state, _DEFAULTS),
     )
-    replace_earlier(view)
-    return view
 
 
 def _buttons(label: str, value: str, options: tuple[str, ...], width: int) -> w.ToggleButtons:
@@ -151,10 +147,10 @@ class _Scene:
     """Axes and chance of one layer, where all lines fit; the lines move over them."""
 
     def __init__(self, layer: str, what: str) -> None:
-        figure, (ax,) = new_figure(9, 4.7)
+        figure, (ax,) = new_figure(9, 4.4)
         self.stage = Stage(figure)
         figure.set_layout_engine("none")
-        ax.set_position((0.09, 0.13, 0.71, 0.74))
+        ax.set_position((0.09, 0.14, 0.71, 0.78))
         low, high = _chance(layer, what)
         self.top = 1.15 * max(
             [high] + [_line(name, c, layer, what).high.max() for name in _NAMES for c in (_EQUAL, _BEST)]
@@ -162,8 +158,9 @@ class _Scene:
         ax.set(xlim=(0, 5.05), ylim=(0, self.top), xlabel="epoch")
         ax.set_ylabel(f"mean |cos| of {layer}'s {what}")
         ax.axhspan(low, high, color=RANDOM, alpha=0.3, lw=0 if high > low else 2)
-        self.title = figure.text(0.5, 0.975, "", ha="center", va="top", fontsize=13, animated=True)
-        self.pale = figure.text(0.79, 0.9, "", ha="right", va="center", fontsize=10, color=INK, animated=True)
+        self.pale = figure.text(
+            0.79, 0.955, "", ha="right", va="center", fontsize=10, color=INK, animated=True
+        )
         self.ax, right = ax, ax.get_yaxis_transform()
         self.notes = [
             ax.text(1.02, 0, "", transform=right, va="center", fontsize=11, animated=True) for _ in range(3)
@@ -206,22 +203,18 @@ def _draw(scenes: Callable[[str, str], _Scene], state: State) -> Picture:
     low, high = _chance(layer, what)
     chance = f"chance: {low:.3f}" if low == high else f"random filters\n{low:.3f} to {high:.3f}"
     title, text = _message(state, lines, low, high)
-    scene.title.set_text(title)
     scene.pale.set_text(f"pale: {other}")
-    image = scene.stage.png([*moving, scene.pale, *scene.named(lines, chance, (low + high) / 2), scene.title])
-    for artist in moving:
-        artist.remove()
-    return Picture(image, text)
+    names = scene.named(lines, chance, (low + high) / 2)
+    return Picture(scene.stage, [scene.pale, *names], title, text, passing=moving)
 
 
 @cache
 def _nothing() -> Picture:
     """The head has no feature maps."""
-    text = "The head has no feature maps: choose filters, or a convolution."
+    text = "Choose filters, or a convolution."
     figure, (ax,) = new_figure(9, 4.7)
     ax.set_axis_off()
-    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", fontsize=13, color=INK)
-    return Picture(Stage(figure).png([]), text)
+    return Picture(Stage(figure), [], "The head has no feature maps", text)
 
 
 def _message(state: State, lines: dict[str, _Line], low: float, high: float) -> tuple[str, str]:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from orthoviz.plots import INK, ORTHOGONAL, RANDOM, new_figure
 from orthoviz.polar import polar_factor
-from orthoviz.widgets.core import Picture, Stage, State, View, control, one_of, short
+from orthoviz.widgets.core import State, View, changed, control, one_of, short
+from orthoviz.widgets.stage import Picture, Stage
 
 _SIZES = (0.0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _FADED = 3
@@ -58,12 +59,8 @@ def dead_filters(*, size: float = 1.0, method: str = "drop") -> View:
     one_of("size", size, _SIZES)
     one_of("method", method, _METHODS)
 
-    def code(state: State) -> str:
-        defaults = {"size": 1.0, "method": "drop"}
-        given = [f"{key}={short(state[key])}" for key, value in defaults.items() if state[key] != value]
-        return f"ov.widgets.dead_filters({', '.join(given)})"
-
     return View(
+        "dead_filters",
         partial(_draw, _Scene()),
         {
             "size": control(
@@ -89,7 +86,8 @@ def dead_filters(*, size: float = 1.0, method: str = "drop") -> View:
             "exactly 0, keep": {"size": 0.0, "method": "keep"},
         },
         lose={"size": 1e-5},
-        code=code,
+        given=lambda state: changed(state, {"size": 1.0, "method": "drop"}),
+        trail=True,
     )
 
 
@@ -99,20 +97,18 @@ class _Scene:
     def __init__(self) -> None:
         figure, (lines, bars) = new_figure(9, 4.6, (1.7, 1))
         self.stage = Stage(figure)
-        figure.suptitle(" ", fontsize=22)  # keeps the room
-        self.title = figure.text(0.5, 0.975, "", ha="center", va="top", fontsize=13, animated=True)
         _draw_lines(lines)
         self.here = lines.axvline(0, color=INK, lw=1, ls=":", animated=True)
-        self.marker = lines.plot([], [], marker="o", ms=10, mec="white", ls="", clip_on=False, animated=True)[
-            0
-        ]
+        dot: dict[str, Any] = dict(marker="o", mec="white", ls="", clip_on=False, animated=True)
+        self.marker = lines.plot([], [], ms=10, **dot)[0]
+        self.ghosts = [lines.plot([], [], ms=8, alpha=0.35, **dot)[0] for _ in range(3)]
 
         bars.set(xlim=(-0.7, 15.7), ylim=(0, _TOP), xticks=(0, 3, 6, 9, 12, 15))
         bars.set(xlabel="filter", ylabel="length of each filter's step")
         bars.axhline(1, color=RANDOM, lw=1, ls=":")
         self.bars = bars.bar(range(16), [1] * 16, width=0.75, animated=True)
         self.value = bars.text(-0.5, _TOP, "", va="top", color=INK, fontsize=12, animated=True)
-        for artist in (self.here, self.marker, *self.bars, self.value):
+        for artist in (self.here, self.marker, *self.ghosts, *self.bars, self.value):
             artist.set_in_layout(False)
 
 
@@ -132,8 +128,8 @@ def _draw_lines(ax: Axes) -> None:
     for method, x, height in (
         ("drop", -7, 0.05),
         ("keep", -7, 1.04),
-        ("Jordan", -1.4, 0.59),
-        ("fast", -2.6, 0.8),
+        ("Jordan", -0.7, 0.59),
+        ("fast", -3, 0.8),
     ):
         darker = tuple(0.75 * part for part in to_rgb(_STYLE[method][0]))  # thin letters need it
         ax.text(x, height, method, color=darker, ha="center", fontsize=12)
@@ -152,9 +148,13 @@ def _draw(scene: _Scene, state: State) -> Picture:
     for i, (bar, length) in enumerate(zip(scene.bars, steps.tolist(), strict=True)):
         bar.set(height=length, color=colour, alpha=1 if i == _FADED else 0.35)
     title, text = _message(size, method, steps)
-    scene.title.set_text(title)
-    moving: list[Artist] = [scene.here, scene.marker, *scene.bars, scene.value, scene.title]
-    return Picture(scene.stage.png(moving), text)
+    ghosts = scene.ghosts[: len(state["earlier"])]
+    for ghost, earlier in zip(ghosts, state["earlier"], strict=True):
+        was = earlier["size"], earlier["method"]
+        y = _steps(was[1], was[:1])[0, _FADED].item()
+        ghost.set(data=([_place(*was)], [y]), color=_STYLE[was[1]][0])
+    moving: list[Artist] = [scene.here, *ghosts, scene.marker, *scene.bars, scene.value]
+    return Picture(scene.stage, moving, title, text)
 
 
 def _message(size: float, method: str, steps: Tensor) -> tuple[str, str]:

@@ -19,7 +19,8 @@ from torch import Tensor
 from orthoviz.measures import cosine_matrix
 from orthoviz.plots import INK, ORTHOGONAL, RANDOM, SGD, new_figure
 from orthoviz.training.stored import folder
-from orthoviz.widgets.core import Picture, Stage, State, View, control, one_of, replace_earlier, short
+from orthoviz.widgets.core import State, View, changed, control, one_of
+from orthoviz.widgets.stage import Picture, Stage
 
 _RUNS = ("SGD 0.01", "SGD 0.1", "orthogonal SGD 0.01", "orthogonal SGD 0.03")
 _SHAPES = {"conv 1": (3, 3, 3), "conv 2": (32, 3, 3), "conv 3": (32, 3, 3), "head": (32, 4, 4)}
@@ -74,11 +75,10 @@ def filter_gallery(
     places = [place for place in _PLACES if own is None or place <= len(_pairs(own.matrix))]
     one_of("k", k, places)
 
-    def code(state: State) -> str:
-        given = [] if own is None else ["weight"]
-        keys = _DEFAULTS if own is None else ("k", "filters")
-        given += [f"{key}={short(state[key])}" for key in keys if state[key] != _DEFAULTS[key]]
-        return f"ov.widgets.filter_gallery({', '.join(given)})"
+    def given(state: State) -> list[str]:
+        if own is None:
+            return changed(state, _DEFAULTS)
+        return ["weight", *changed(state, {key: _DEFAULTS[key] for key in ("k", "filters")})]
 
     twin = {**_DEFAULTS, "filters": _TWIN}
     stored = {
@@ -86,7 +86,8 @@ def filter_gallery(
         "second layer": {**_DEFAULTS, "layer": "conv 2"},
         "orthogonal SGD": {**_DEFAULTS, "run": "orthogonal SGD 0.03"},
     }
-    view = View(
+    return View(
+        "filter_gallery",
         partial(_draw, _Scene(), cache(partial(_sheet, own))),
         {
             "k": control(w.SelectionSlider, "k-th most alike pair", k, options=places),
@@ -115,10 +116,9 @@ def filter_gallery(
         visible=lambda state: ["k", "filters", *(["layer", "run"] if own is None else [])],
         more=["run"] if own is None else [],
         state={} if own is None else {"yours": True},
-        code=code,
+        given=given,
+        trail=True,
     )
-    replace_earlier(view)
-    return view
 
 
 class _Filters(NamedTuple):
@@ -247,19 +247,19 @@ class _Scene:
     """Places and artists; all of the pictures move."""
 
     def __init__(self) -> None:
-        figure, (gallery,) = new_figure(9, 4.9)
+        figure, (gallery,) = new_figure(9, 4.5)
         self.stage = Stage(figure)
         figure.set_layout_engine("none")
-        gallery.set_position((0.015, 0.06, 0.37, 0.78))
+        gallery.set_position((0.015, 0.05, 0.37, 0.86))
         self.gallery = gallery
-        self.matrix = figure.add_axes((0.42, 0.36, 0.2613, 0.48))
-        self.large = [figure.add_axes((x, 0.52, 0.1361, 0.25)) for x in (0.695, 0.845)]
+        self.matrix = figure.add_axes((0.42, 0.39, 0.2613, 0.5226))
+        self.large = [figure.add_axes((x, 0.56, 0.1361, 0.2722)) for x in (0.695, 0.845)]
         for ax in (gallery, self.matrix, *self.large):
             ax.set(xticks=(), yticks=())
             ax.spines[:].set_visible(False)
         self.images = [_image(ax) for ax in (gallery, self.matrix, *self.large)]
         self.matrix.set_xlabel("cosines, filters in the same order", fontsize=10)
-        self.strip = figure.add_axes((0.42, 0.13, 0.56, 0.13))
+        self.strip = figure.add_axes((0.42, 0.13, 0.56, 0.15))
         self.strip.set(xlim=(0, 1), ylim=(0, 1.1), yticks=())
         self.strip.set_xlabel("|cos| of the pair, and of the same place among random filters", fontsize=10)
         self.strip.spines[["top", "right", "left"]].set_visible(False)
@@ -269,12 +269,12 @@ class _Scene:
             np.zeros(100), self.edges, fill=True, color=RANDOM, alpha=0.6, animated=True
         )
         self.here = self.strip.axvline(0, lw=3, animated=True)
+        self.ghosts = [self.strip.axvline(0, lw=2, alpha=0.3, animated=True) for _ in range(3)]
         self.outlines = [_outline(ax) for ax in (gallery, gallery, self.matrix, self.matrix)]
         middle: dict[str, Any] = dict(ha="center", va="top", animated=True)
-        self.title = figure.text(0.5, 0.975, "", fontsize=13, **middle)
-        self.how = figure.text(0.2, 0.88, "", fontsize=10, color=INK, **middle)
-        self.value = figure.text(0.838, 0.5, "", fontsize=12, color=INK, **middle)
-        self.place = figure.text(0.838, 0.83, "", fontsize=11, color=INK, **middle)
+        self.how = figure.text(0.2, 0.965, "", fontsize=10, color=INK, **middle)
+        self.value = figure.text(0.838, 0.545, "", fontsize=12, color=INK, **middle)
+        self.place = figure.text(0.838, 0.91, "", fontsize=11, color=INK, **middle)
 
     def show_sheet(self, pictures: NDArray[np.float64], pair: tuple[int, int]) -> None:
         """All filters in lines, and the pair's outlines."""
@@ -337,17 +337,21 @@ def _draw(scene: _Scene, find: Callable[[str, str, str], _Sheet], state: State) 
     counts, _ = np.histogram(chance, scene.edges)
     scene.random.set_data(counts / counts.max())
     scene.here.set(xdata=[abs(cosine)] * 2, color=_colour(state))
+    ghosts = scene.ghosts[: len(state["earlier"])]
+    for ghost, earlier in zip(ghosts, state["earlier"], strict=True):
+        was = find(earlier["layer"], earlier["filters"], earlier["run"])
+        there = abs(was.cosine[was.pairs[min(earlier["k"], len(was.pairs)) - 1]])
+        ghost.set(xdata=[there] * 2, color=_colour(earlier))
     low, high = np.quantile(chance, (0.05, 0.95))
     scene.band.set_text(f"random: {low:.3f} to {high:.3f} (5 to 95 %)")
     title, text = _message(state, sheet, k, cosine)
-    scene.title.set_text(title)
     scene.place.set_text(f"{_nth(k)} of {len(sheet.pairs)} pairs")
     scene.value.set_text(f"cos = {cosine:.3f}{', opposite' * (cosine < -0.5)}")
     whose = "red, green, blue" if sheet.channels == 3 else f"mean of {sheet.channels} channels"
     scene.how.set_text(f"filters, sorted ({whose})" if sheet.channels > 1 else "filters, sorted")
-    texts = (scene.band, scene.title, scene.place, scene.value, scene.how)
-    moving: list[Artist] = [*scene.images, *scene.outlines, scene.random, scene.here, *texts]
-    return Picture(scene.stage.png(moving), text)
+    texts = (scene.band, scene.place, scene.value, scene.how)
+    moving: list[Artist] = [*scene.images, *scene.outlines, scene.random, *ghosts, scene.here, *texts]
+    return Picture(scene.stage, moving, title, text, photo=True)
 
 
 def _colour(state: State) -> str:

@@ -21,7 +21,8 @@ from orthoviz.matrices import as_matrix, param_groups
 from orthoviz.measures import cosine_matrix
 from orthoviz.plots import INK, ORTHOGONAL, PALE, RANDOM, new_figure
 from orthoviz.polar import polar_factor
-from orthoviz.widgets.core import Picture, Stage, State, View, control, one_of, short
+from orthoviz.widgets.core import State, View, changed, control, one_of
+from orthoviz.widgets.stage import Picture, Stage
 
 _LAYERS: dict[str, Callable[[int], nn.Module]] = {
     "toy": lambda rows: nn.Linear(2, rows, device="meta"),
@@ -64,22 +65,22 @@ def flattening(weight: Tensor | nn.Module | None = None, *, rows: int = 3, layer
     layers = [*_LAYERS] if own is None else [_YOURS, *_LAYERS]
     first = layers[0]
 
-    def code(state: State) -> str:
-        given = [] if own is None else ["weight"]
-        given += [f"rows={state['rows']}"] if state["layer"] == "toy" and state["rows"] != 3 else []
-        given += [f"layer={short(state['layer'])}"] if state["layer"] != first else []
-        return f"ov.widgets.flattening({', '.join(given)})"
+    def given(state: State) -> list[str]:
+        rows = changed(state, {"rows": 3}) if state["layer"] == "toy" else []
+        return ["weight"] * (own is not None) + rows + changed(state, {"layer": first})
 
     return View(
+        "flattening",
         partial(_draw, cache(_Scene), cache(partial(_result, own))),
         {
             "rows": control(w.IntSlider, "filters", rows, min=1, max=_MOST_ROWS),
             "layer": control(
-                w.Dropdown,
+                w.ToggleButtons,
                 "layer",
                 one_of("layer", first if layer is None else layer, layers),
-                width="18em",
+                width="48em",
                 options=layers,
+                style={"button_width": "115px"},
             ),
         },
         presets={
@@ -90,7 +91,8 @@ def flattening(weight: Tensor | nn.Module | None = None, *, rows: int = 3, layer
         },
         lose={"layer": "toy", "rows": 8},
         visible=lambda s: ["layer", *(["rows"] if s["layer"] == "toy" else [])],
-        code=code,
+        given=given,
+        trail=True,
     )
 
 
@@ -155,18 +157,17 @@ class _Scene:
     """
 
     def __init__(self, flat: bool) -> None:
-        figure, (left, rows, columns) = new_figure(9, 4.8, (1, 1, 1))
+        figure, (left, rows, columns) = new_figure(9, 4.4, (1, 1, 1))
         self.stage = Stage(figure)
         # Places by hand: heat maps must not jump when another layer has other labels on the left
         figure.set_layout_engine("none")
         for ax, x in ((left, 0.07), (rows, 0.385), (columns, 0.665)):
-            ax.set_position((x, 0.34, 0.265, 0.497))
-        self.title = figure.text(0.5, 0.98, "", ha="center", va="top", fontsize=13, animated=True)
+            ax.set_position((x, 0.37, 0.265, 0.542))
         self.rows = _Arrows(left) if flat else _Cosines(left)
         self.maps = [_Map(rows, "rows: $O\\,O^\\top$"), _Map(columns, "columns: $O^\\top O$")]
-        scale = figure.add_axes((0.945, 0.34, 0.013, 0.497))
+        scale = figure.add_axes((0.945, 0.37, 0.013, 0.542))
         figure.colorbar(ScalarMappable(Normalize(-1, 1), "RdBu_r"), cax=scale, ticks=(-1, 0, 1))
-        self.bricks = _Bricks(figure.add_axes((0.02, 0.01, 0.96, 0.185)))
+        self.bricks = _Bricks(figure.add_axes((0.02, 0.01, 0.96, 0.202)))
 
 
 class _Cosines:
@@ -178,14 +179,21 @@ class _Cosines:
         none = np.zeros(len(self.edges) - 1)
         self.before = ax.stairs(none, self.edges, fill=True, color=PALE, animated=True)
         self.after = ax.stairs(none, self.edges, color=ORTHOGONAL, lw=2, animated=True)
+        self.ghosts = [
+            ax.stairs(none, self.edges, color=ORTHOGONAL, lw=1, alpha=0.3, animated=True) for _ in range(3)
+        ]
         _name_both(ax)
 
-    def moved(self, result: _Result) -> list[Artist]:
-        """The artists of these cosines."""
+    def moved(self, result: _Result, earlier: list[_Result]) -> list[Artist]:
+        """The artists of these cosines, over those of earlier layers."""
         for bars, cosines in ((self.before, result.before), (self.after, result.after)):
             pairs, _ = np.histogram(cosines.numpy(), self.edges)
             bars.set_data(pairs / max(1, len(cosines)))
-        return [self.before, self.after]
+        ghosts = self.ghosts[: len(earlier)]
+        for ghost, was in zip(ghosts, earlier, strict=True):
+            pairs, _ = np.histogram(was.after.numpy(), self.edges)
+            ghost.set_data(pairs / max(1, len(was.after)))
+        return [*ghosts, self.before, self.after]
 
 
 class _Arrows:
@@ -204,16 +212,21 @@ class _Arrows:
             look = dict(arrowstyle="-|>", color=colour, lw=width, shrinkA=0, shrinkB=0, mutation_scale=13)
             return ax.annotate("", xy=(0, 0), xytext=(0, 0), arrowprops=look, annotation_clip=False)
 
+        self.ghosts = [ax.plot([], [], color=ORTHOGONAL, lw=1.2, alpha=0.25)[0] for _ in range(3)]
         self.pale = [arrow(PALE, 1.5) for _ in range(_MOST_ROWS)]
         self.strong = [arrow(ORTHOGONAL, 2.2) for _ in range(_MOST_ROWS)]
-        for artist in (*self.names, self.mark, *self.pale, *self.strong):
+        for artist in (*self.names, self.mark, *self.ghosts, *self.pale, *self.strong):
             artist.set_animated(True)
 
-    def moved(self, result: _Result) -> list[Artist]:
-        """The artists of these rows."""
+    def moved(self, result: _Result, earlier: list[_Result]) -> list[Artist]:
+        """The artists of these rows, over those of earlier ones."""
         gradient, factor = result.weight.matrix, result.factor
         gradient = gradient / gradient.norm(dim=1).max()
         moving: list[Artist] = []
+        for ghost, was in zip(self.ghosts, earlier, strict=False):
+            rays = torch.stack([torch.zeros_like(was.factor), was.factor], dim=1)
+            ghost.set_data(*rays.flatten(0, 1).T.numpy())
+            moving.append(ghost)
         for arrows, tips in ((self.pale, gradient), (self.strong, factor)):
             for arrow, (x, y) in zip(arrows, tips.tolist(), strict=False):
                 arrow.xy = (x, y)
@@ -280,7 +293,7 @@ class _Bricks:
         self.bricks = PolyCollection([], edgecolors="white", linewidths=0.5)
         ax.add_collection(self.bricks)
         ax.text(0, self._HEIGHT, "one filter's weights become one row of the matrix:", va="top")
-        self.label = ax.text(42.5, self._HEIGHT, "", va="top")
+        self.label = ax.text(50, self._HEIGHT, "", va="top")
         self.arrow = ax.text(0, self._SIDE * 1.5, "→", ha="center", va="center", fontsize=18)
         for artist in (self.bricks, self.label, self.arrow):
             artist.set_animated(True)
@@ -313,17 +326,27 @@ class _Bricks:
 
 def _draw(scene: Callable[[bool], _Scene], find: Callable[[str, int], _Result], state: State) -> Picture:
     """The picture of a state."""
-    result = find(state["layer"], state["rows"] if state["layer"] == "toy" else 0)
-    matrix = result.weight.matrix
-    now = scene(matrix.ndim == 2 and matrix.shape[1] == 2 and len(matrix) <= _MOST_ROWS)
-    moving: list[Artist] = now.rows.moved(result)
+
+    def found(state: State) -> _Result:
+        return find(state["layer"], state["rows"] if state["layer"] == "toy" else 0)
+
+    result = found(state)
+    matrix, flat = result.weight.matrix, _is_flat(result)
+    now = scene(flat)
+    earlier = [was for was in map(found, state["earlier"]) if _is_flat(was) == flat]
+    moving: list[Artist] = now.rows.moved(result, earlier)
     *groups, m, n = matrix.shape
     for heat, products, side in zip(now.maps, (result.rows, result.columns), (m, n), strict=True):
         moving += heat.moved(products, side * math.prod(groups))
     moving += now.bricks.moved(result.weight)
     title, text = _message(result, state["layer"])
-    now.title.set_text(title)
-    return Picture(now.stage.png([*moving, now.title]), text)
+    return Picture(now.stage, moving, title, text)
+
+
+def _is_flat(result: _Result) -> bool:
+    """Whether the rows have two weights, and can be drawn as arrows."""
+    matrix = result.weight.matrix
+    return matrix.ndim == 2 and matrix.shape[1] == 2 and len(matrix) <= _MOST_ROWS
 
 
 def _message(result: _Result, layer: str) -> tuple[str, str]:

@@ -15,7 +15,8 @@ from orthoviz import toys
 from orthoviz.matrices import param_groups
 from orthoviz.optim import OrthogonalSGD
 from orthoviz.plots import MODES, ORTHOGONAL, PALE, RANDOM, SGD, new_figure
-from orthoviz.widgets.core import Picture, Stage, State, View, control, one_of, replace_earlier, short
+from orthoviz.widgets.core import State, View, changed, control, one_of
+from orthoviz.widgets.stage import Picture, Stage
 
 _RATES = (0.003, 0.01, 0.03, 0.1)
 _STEPS = tuple(sorted({round(10 ** (i / 20)) for i in range(61)} | {0, 30}))  # 0 to 1000
@@ -58,16 +59,19 @@ def loss_valley(*, problem: str = _DEEP, lr: float = 0.03, step: int = 45) -> Vi
     play = w.Play(value=index, min=0, max=len(_STEPS) - 1, interval=150, layout=w.Layout(width="auto"))
     w.jslink((play, "value"), (slider, "index"))
 
-    def code(state: State) -> str:
-        first = {"problem": _DEEP, "lr": 0.03, "step": 45}
-        changed = [f"{key}={short(state[key])}" for key in first if state[key] != first[key]]
-        return f"ov.widgets.loss_valley({', '.join(changed)})"
-
-    view = View(
+    return View(
+        "loss_valley",
         partial(_draw, {name: _Scene(name) for name in (_DEEP, _QUADRATIC)}),
         {
             "step": slider,
-            "problem": control(w.Dropdown, "problem", problem, options=(_DEEP, _QUADRATIC), width="18em"),
+            "problem": control(
+                w.ToggleButtons,
+                "problem",
+                problem,
+                options=(_DEEP, _QUADRATIC),
+                width="27em",
+                style={"button_width": "150px"},
+            ),
             "lr": control(w.SelectionSlider, "learning rate", lr, options=_RATES, width="20em"),
         },
         presets={
@@ -78,10 +82,8 @@ def loss_valley(*, problem: str = _DEEP, lr: float = 0.03, step: int = 45) -> Vi
         lose={"problem": _QUADRATIC, "step": 100},
         visible=lambda state: ["problem", "step"] + ["lr"] * (state["problem"] == _DEEP),
         buttons=[play],
-        code=code,
+        given=lambda state: changed(state, {"problem": _DEEP, "lr": 0.03, "step": 45}),
     )
-    replace_earlier(view)
-    return view
 
 
 @cache
@@ -112,10 +114,6 @@ class _Scene:
         self.problem, self.lr = problem, math.nan
         figure, axes = new_figure(9, 3.9, (1.15, 1, 1))
         self.plane, self.left, self.right = axes
-        title = "Gradient descent learns the strong modes first, the orthogonal step the weak ones"
-        if problem == _QUADRATIC:
-            title = "On a dense quadratic tuned momentum does as well"
-        figure.suptitle(title, fontsize=13)
         self.stage = Stage(figure)
 
     def show(self, lr: float, runs: _Runs) -> None:
@@ -141,7 +139,7 @@ class _Scene:
             for mode, (colour, _) in MODES.items():
                 self.right.plot((0.9 * mode) ** (1 / 3) / lr, 0.9, "v", color=colour, ms=8, clip_on=False)
             law = "▼ predicted:\n(0.9 s)^(1/3) / lr"
-            self.right.text(0.03, 0.6, law, transform=self.right.transAxes, fontsize=8)
+            self.right.text(0.99, 0.5, law, transform=self.right.transAxes, fontsize=8, ha="right")
             self.left.legend(frameon=False, fontsize=9, loc="center left", handlelength=1.8)
         self.stage.forget()
 
@@ -199,10 +197,10 @@ def _draw(scenes: dict[str, _Scene], state: State) -> Picture:
             moving.append(_label(scene.plane, colour, x[-1], y[-1]))
     for ax in (scene.left, scene.right):
         moving.append(ax.axvline(max(step, 1), color=RANDOM, lw=1, animated=True))
-    image = scene.stage.png(moving)
-    for artist in moving:
-        artist.remove()
-    return Picture(image, _message(state, runs))
+    title = "Gradient descent learns the strong modes first, the orthogonal step the weak ones"
+    if state["problem"] == _QUADRATIC:
+        title = "On a dense quadratic tuned momentum does as well"
+    return Picture(scene.stage, [], title, _message(state, runs), passing=moving)
 
 
 def _label(plane: Axes, colour: str, x: float, y: float) -> Artist:

@@ -29,7 +29,8 @@ from orthoviz.polar import (
     polar_factor,
 )
 from orthoviz.polar.polynomials import Coefficients
-from orthoviz.widgets.core import Picture, Stage, State, View, control, one_of, short
+from orthoviz.widgets.core import State, View, changed, control, one_of, short
+from orthoviz.widgets.stage import Picture, Stage
 
 _METHODS = {
     "Jordan": NewtonSchulz(JORDAN),
@@ -100,16 +101,19 @@ def newton_schulz(
     def measure(condition: float, table: str, steps: int, precision: str) -> _Result:
         return _measured(_example(condition) if own is None else own, table, steps, precision)
 
-    def code(state: State) -> str:
-        given = [] if own is None else ["matrix"]
-        given += [f"{key}={short(state[key])}" for key, value in _DEFAULTS.items() if state[key] != value]
-        return f"ov.widgets.newton_schulz({', '.join(given)})"
-
     return View(
+        "newton_schulz",
         partial(_draw, _Scene(1e-5 if own is None else _smallest(own)), measure),
         {
             "steps": control(w.IntSlider, "steps", steps, min=0, max=_MOST_STEPS),
-            "table": control(w.Dropdown, "coefficients", table, width="16em", options=list(_METHODS)),
+            "table": control(
+                w.ToggleButtons,
+                "coefficients",
+                table,
+                width="46em",
+                options=list(_METHODS),
+                style={"button_width": "120px"},
+            ),
             "condition": control(
                 w.SelectionSlider,
                 "condition number s1 / s32",
@@ -134,7 +138,7 @@ def newton_schulz(
         lose={"table": "Polar Express", "steps": 10, "condition": 1e4, "precision": "bfloat16"},
         visible=lambda s: ["steps", "table", "precision", *(["condition"] if own is None else [])],
         more=["precision"],
-        code=code,
+        given=lambda state: ["matrix"] * (own is not None) + changed(state, _DEFAULTS),
     )
 
 
@@ -191,8 +195,7 @@ class _Scene:
         ax.set(ylabel=r"gain $u_i^\top O\, v_i$", xlabel="singular value $s / s_1$")
         ax.axhline(1, color=RANDOM, lw=1, ls=":")
         ax.axhline(_REACHED, color=RANDOM, lw=1, ls=(0, (1, 3)))
-        figure.suptitle(" ", fontsize=18)  # keeps the room, as below
-        figure.supxlabel(" ", fontsize=14)
+        figure.supxlabel(" ", fontsize=14)  # keeps the room
 
         def line(**style: Any) -> Line2D:
             return ax.plot([], [], animated=True, **style)[0]
@@ -209,8 +212,10 @@ class _Scene:
             Line2D([], [], ls="", marker="o", ms=7, color=ORTHOGONAL, label="what a direction got"),
             Line2D([], [], ls="", marker="v", ms=9, color=_MISSED, label="not reached (under 0.5)"),
         ]
-        ax.legend(handles=key, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=10)
-        self.title = figure.text(0.5, 0.975, "", ha="center", va="top", fontsize=13, animated=True)
+        ax.legend(
+            handles=key, loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, frameon=False, fontsize=10,
+            columnspacing=1.2, handletextpad=0.5,
+        )  # fmt: skip
         self.footer = figure.text(0.5, 0.02, "", ha="center", va="bottom", fontsize=11, animated=True)
         corner = ax.get_yaxis_transform()
         self.notes = [
@@ -235,13 +240,12 @@ def _draw(scene: _Scene, measure: Callable[..., _Result], state: State) -> Pictu
     scene.missed.set_data(result.x[missed], height[missed])
 
     title, text, note, footer = _message(result, state)
-    scene.title.set_text(title)
     where = scene.notes[int(np.interp(1e-4, scene.x, curve) > 0.3)]  # beside the curve, not across it
     where.set_text(note)
     scene.footer.set_text(footer)
     moving: list[Artist] = [*ghosts, where, scene.curve]
-    moving += [scene.dots, scene.missed, scene.title, scene.footer]
-    return Picture(scene.stage.png(moving), text)
+    moving += [scene.dots, scene.missed, scene.footer]
+    return Picture(scene.stage, moving, title, text)
 
 
 def _message(result: _Result, state: State) -> tuple[str, str, str, str]:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from orthoviz.plots import INK, ORTHOGONAL, PALE, RANDOM, new_figure
 from orthoviz.polar import polar_factor
-from orthoviz.widgets.core import Picture, Stage, State, View
+from orthoviz.widgets.core import State, View
+from orthoviz.widgets.stage import Picture, Stage
 
 G = ((1.6, 0.3), (1.2, 0.9))
 """The course's 2 x 2 matrix."""
@@ -54,7 +55,9 @@ def polar_lab(
     controls = {
         "numbers": numbers,  # first: a preset sets the rows, then the angle between them
         "p": slider(p, 0, 1, 0.05, "p (1: G, 0: polar factor)"),
-        "angle": slider(_between(rows) if angle is None else angle, -180, 180, 0.25, "degrees between rows"),
+        "angle": slider(
+            _on_slider(_between(rows)) if angle is None else angle, -180, 180, _TURN, "degrees between rows"
+        ),
         "show_factor": w.Checkbox(show_factor, description="show the polar factor", indent=False),
         "turn": slider(0, -180, 180, 1, "turn (degrees)"),
         "flip": w.Checkbox(False, description="flip", indent=False),
@@ -65,21 +68,22 @@ def polar_lab(
     def settle(change: Any) -> None:
         """New rows come with the angle that they have."""
         with suppress(ValueError):
-            controls["angle"].value = _between(source.get(change.new, _parsed(change.new)))
+            controls["angle"].value = _on_slider(_between(source.get(change.new, _parsed(change.new))))
 
     numbers.observe(settle, "value")
 
-    def code(state: State) -> str:
+    def given(state: State) -> list[str]:
         rows_now = state["numbers"]
-        given = [] if rows_now == _COURSE else ["matrix" if rows_now == text else _as_tensor(rows_now)]
+        arguments = [] if rows_now == _COURSE else ["matrix" if rows_now == text else _as_tensor(rows_now)]
         apart = source.get(rows_now, _parsed(rows_now))
         if abs(state["angle"] - _between(apart)) > _NEAR:
-            given.append(f"angle={state['angle']:g}")
-        given += [f"p={state['p']:g}"] if state["p"] else []
-        given += ["show_factor=True"] if state["show_factor"] else []
-        return f"ov.widgets.polar_lab({', '.join(given)})"
+            arguments.append(f"angle={state['angle']:g}")
+        arguments += [f"p={state['p']:g}"] if state["p"] else []
+        arguments += ["show_factor=True"] if state["show_factor"] else []
+        return arguments
 
     return View(
+        "polar_lab",
         partial(_draw, _Scene(), source),
         controls,
         presets={
@@ -91,12 +95,15 @@ def polar_lab(
         lose={"numbers": "1 0; 0 1", "angle": 1.0, "p": 0.0},
         visible=lambda s: ["numbers", *(_GAME if s["game"] else _EXPLORE)],
         more=["numbers"],
-        code=code,
+        given=given,
+        trail=True,
     )
 
 
+_TURN = 0.25
+"""Degrees: the slider's step."""
 _NEAR = 0.13
-"""Degrees: less than the slider's step."""
+"""Degrees: nearer than a step, so the slider means the numbers as they are."""
 _EXPLORE = ("p", "angle", "show_factor")
 _GAME = ("turn", "flip", "reveal")
 
@@ -116,13 +123,12 @@ class _Scene:
         bars.set(xlim=(-0.6, 1.6), ylim=(0, 2.5), xticks=(0, 1), ylabel="singular value, $s^p$")
         bars.set_xticklabels(("$s_1$", "$s_2$"))
         bars.axhline(1, color=RANDOM, lw=1, ls=":")
-        figure.suptitle(" ", fontsize=18)  # keeps the room
 
         def line(**style: Any) -> Line2D:
             return plane.plot([], [], animated=True, **style)[0]
 
-        self.title = figure.text(0.5, 0.975, "", ha="center", va="top", fontsize=13, animated=True)
         self.pale_ellipse = line(color=PALE, lw=1)
+        self.ghosts = [line(color=ORTHOGONAL, lw=1, alpha=0.25) for _ in range(3)]
         self.ellipse = line(color=ORTHOGONAL, lw=1.5)
         self.axes = [line(color=ORTHOGONAL, lw=1, ls="--") for _ in range(2)]
         self.mark = line(color=INK, lw=1)
@@ -153,19 +159,15 @@ class _Scene:
 
 def _draw(scene: _Scene, source: dict[str, Tensor], state: State) -> Picture:
     """The picture of a state."""
-    rows = _turned(source.get(state["numbers"]), state)
-    size = torch.linalg.matrix_norm(rows, 2).item()
-    zoom = 1.0 if 0.9 < size < 2.4 else 2.2 / size  # so that rows and unit circle can both be seen
-    rows = rows * zoom
-    U, s, Vh = torch.linalg.svd(rows, full_matrices=False)
-    factor = polar_factor(rows)
+    rows, zoom = _rows(source, state)
+    s, Vh = torch.linalg.svd(rows, full_matrices=False)[1:]
+    factor, shown = polar_factor(rows), _shown(source, state)
     p = 1.0 if state["game"] else state["p"]
-    now = factor if p == 0 else U @ torch.diag(s**p) @ Vh
-    guess = _orthonormal_pair(state["turn"], state["flip"])
-    shown = guess if state["game"] else now
-    moving: list[Artist] = [scene.title, scene.pale_ellipse, scene.ellipse]
-
     circle = torch.from_numpy(_circle()).T
+    moving: list[Artist] = [scene.pale_ellipse, scene.ellipse]
+    for ghost, earlier in zip(scene.ghosts, state["earlier"], strict=False):
+        ghost.set_data(*(circle @ _shown(source, earlier)).T.numpy())
+        moving.append(ghost)
     scene.pale_ellipse.set_data(*(circle @ rows).T.numpy())
     scene.ellipse.set_data(*(circle @ shown).T.numpy())
     for i, axis in enumerate(scene.axes):
@@ -189,7 +191,6 @@ def _draw(scene: _Scene, source: dict[str, Tensor], state: State) -> Picture:
     title, text = _message(rows, s, factor, shown, state)
     if zoom != 1:
         text = f"G is shown at {zoom:.2g} times its size, which changes no direction. {text}"
-    scene.title.set_text(title)
     scene.note.set_text(
         f"{abs(_between(shown)):.1f}° between the rows     distance to G (pale) {(rows - shown).norm():.3f}"
     )
@@ -198,7 +199,27 @@ def _draw(scene: _Scene, source: dict[str, Tensor], state: State) -> Picture:
         bar.set_height(value)
         label.set(text=f"{value:.2f}", position=(bar.get_x() + 0.3, value + 0.04))
     moving += [scene.note, *scene.bars, *scene.values]
-    return Picture(scene.stage.png(moving), text)
+    return Picture(scene.stage, moving, title, text)
+
+
+def _rows(source: dict[str, Tensor], state: State) -> tuple[Tensor, float]:
+    """The gradient, so large that its rows and the unit circle can both be seen, and how much larger."""
+    rows = _turned(source.get(state["numbers"]), state)
+    size = torch.linalg.matrix_norm(rows, 2).item()
+    zoom = 1.0 if 0.9 < size < 2.4 else 2.2 / size
+    return rows * zoom, zoom
+
+
+def _shown(source: dict[str, Tensor], state: State) -> Tensor:
+    """The strong rows: U S^p V^T, or in the game the learner's own pair."""
+    if state["game"]:
+        return _orthonormal_pair(state["turn"], state["flip"])
+    rows, _ = _rows(source, state)
+    if state["p"] == 0:
+        return polar_factor(rows)
+    U, s, Vh = torch.linalg.svd(rows, full_matrices=False)
+    powered: Tensor = U @ torch.diag(s ** state["p"]) @ Vh
+    return powered
 
 
 def _message(rows: Tensor, s: Tensor, factor: Tensor, shown: Tensor, state: State) -> tuple[str, str]:
@@ -283,6 +304,10 @@ def _between(rows: Tensor) -> float:
     """Degrees from row 1 to row 2, -180 to 180."""
     (a, b), (c, d) = rows.tolist()
     return math.degrees(math.atan2(a * d - b * c, a * c + b * d))
+
+
+def _on_slider(degrees: float) -> float:
+    return _TURN * round(degrees / _TURN)
 
 
 def _is_right(rows: Tensor) -> bool:

@@ -21,7 +21,8 @@ from orthoviz.models import basic_cnn, digits_cnn
 from orthoviz.optim import CONTROLS, OPTIMIZERS
 from orthoviz.plots import ORTHOGONAL, RANDOM, SGD, new_figure
 from orthoviz.training.comparison import best_rate, entrant, summary
-from orthoviz.widgets.core import LiveView, Picture, Stage, State, View, control, one_of
+from orthoviz.widgets.core import LiveView, State, View, changed, control, one_of
+from orthoviz.widgets.stage import Picture, Stage
 
 _RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 _CONTROLS = ("norm-matched", *(name.replace("_", " ") for name in CONTROLS))
@@ -115,8 +116,8 @@ class _Race(LiveView):
             one_of(label, racers[key], _RATES)
             return control(w.SelectionSlider, label, racers[key], options=_RATES, width="22em")
 
-        def choice(key: str) -> w.Dropdown:
-            menu = control(w.Dropdown, key, racers[key], options=list(OPTIMIZERS), width="18em")
+        def choice(key: str) -> w.SelectionSlider:
+            menu = control(w.SelectionSlider, key, racers[key], options=list(OPTIMIZERS), width="28em")
             rates = rate_of[key]
             menu.observe(lambda change: setattr(rates, "description", f"lr of {change.new}"), "value")
             return menu
@@ -126,14 +127,12 @@ class _Race(LiveView):
         chance = torch.bincount(data.test.labels).max().item() / len(data.test.labels)
         total = epochs * math.ceil(len(data.train.labels) / batch_size)
 
-        def code(state: State) -> str:
-            given = {key: state[key] for key in (*racers, "seed")}
-            given |= {"epochs": epochs, "batch_size": batch_size}
-            changed = [f"{key}={value!r}" for key, value in given.items() if value != _DEFAULTS[key]]
+        def given(state: State) -> list[str]:
             names = [] if data.name == "digits" else [repr(data.name)]
-            return f"ov.widgets.race({', '.join(names + changed)})"
+            return names + changed({**state, "epochs": epochs, "batch_size": batch_size}, _DEFAULTS)
 
         super().__init__(
+            "race",
             partial(_draw, _Scene(chance, total)),
             {
                 "lr_first": rate_of["first"],
@@ -151,7 +150,7 @@ class _Race(LiveView):
             lose={"lr_first": _BEST_SGD, "lr_second": 0.1},
             more=("first", "second", "seed"),
             state={"lanes": []},
-            code=code,
+            given=given,
         )
         if data.shape == (1, 8, 8) and total <= 50:
             self.run()  # a second or two: the picture opens with a race in it
@@ -197,7 +196,6 @@ class _Scene:
     def __init__(self, chance: float, total: int) -> None:
         figure, (self.curves, self.score) = new_figure(9, 4.2, (1.5, 1))
         self.stage, self.total = Stage(figure), total
-        figure.suptitle("One race proves nothing: keep the score", fontsize=13)
         for ax in (self.curves, self.score):
             ax.axhline(chance, color=RANDOM, lw=1, ls=":")
             ax.set_ylim(0, 1.02)
@@ -209,6 +207,7 @@ class _Scene:
         )
         self.score.set_xticks(_RATES, [f"{rate:g}" for rate in _RATES])
         self.score.minorticks_off()
+        self.score.text(0.02, 0.05, "▵ next", transform=self.score.transAxes, color="#666666", fontsize=9)
 
     def scale(self, axis: str, longest: float) -> None:
         """Set the horizontal axis; drawn anew only where it changes."""
@@ -237,16 +236,16 @@ def _draw(scene: _Scene, state: State) -> Picture:
         done = sorted((lane.lr, lane.accuracy[-1]) for lane in lanes if lane.name == name and lane.finished)
         style = _style(name) | dict(lw=1, marker=_MARKERS[name], animated=True)
         moving += scene.score.plot([lr for lr, _ in done], [final for _, final in done], **style)
+    nexts = [(state[place], state[f"lr_{place}"]) for place in ("first", "second")]
+    for name, lr in nexts:
+        moving += scene.score.plot(lr, 0.03, **_style(name), marker="^", ms=9, mfc="none", animated=True)
     racing = [(lane.name, lane.lr) for lane in lanes[-2:]]
-    if not racing:
-        racing = [(state[place], state[f"lr_{place}"]) for place in ("first", "second")]
+    racing = racing or nexts
     key = [Line2D([], [], lw=2.2, label=f"{name}, lr {lr:g}", **_style(name)) for name, lr in racing]
     legend = scene.curves.legend(handles=key, loc="lower right", frameon=False, bbox_to_anchor=(1, 0.12))
     legend.set_animated(True)
-    image = scene.stage.png([*moving, legend])
-    for artist in (*moving, legend):
-        artist.remove()
-    return Picture(image, state["status"] + _message(lanes))
+    title = "One race proves nothing: keep the score"
+    return Picture(scene.stage, [], title, state["status"] + _message(lanes), passing=[*moving, legend])
 
 
 def _message(lanes: list[_Lane]) -> str:

@@ -1,7 +1,7 @@
 """stage_spectra: what the momentum buffer's singular values tell about the steps before."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +18,8 @@ from orthoviz import training
 from orthoviz.measures import singular_values
 from orthoviz.plots import INK, ORTHOGONAL, RANDOM, STAGES, new_figure
 from orthoviz.polar import polar_factor
-from orthoviz.widgets.core import Picture, Stage, State, View, control, one_of, replace_earlier, short
+from orthoviz.widgets.core import State, View, changed, control, one_of
+from orthoviz.widgets.stage import Picture, Stage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,25 +91,19 @@ def stage_spectra(
     """
     one_of("order", order, _ORDERS)
     if data is not None:
-        view = _own_view(data, order, momentum, step)
-    else:
-        step = int(one_of("step", _DEFAULTS["step"] if step is None else step, _STEPS))
-        one_of("momentum", momentum, _MOMENTA)
-        one_of("source", source, (_STORED, _NOISE, _PERSISTENT))
-        view = _stored_view({"order": order, "momentum": float(momentum), "step": step, "source": source})
-    replace_earlier(view)
-    return view
+        return _own_view(data, order, momentum, step)
+    step = int(one_of("step", _DEFAULTS["step"] if step is None else step, _STEPS))
+    one_of("momentum", momentum, _MOMENTA)
+    one_of("source", source, (_STORED, _NOISE, _PERSISTENT))
+    return _stored_view({"order": order, "momentum": float(momentum), "step": step, "source": source})
 
 
 def _stored_view(first: State) -> View:
     """The view of the stored run and of made-up gradients."""
 
-    def code(state: State) -> str:
-        given = [f"{key}={short(state[key])}" for key, value in _DEFAULTS.items() if state[key] != value]
-        return f"ov.widgets.stage_spectra({', '.join(given)})"
-
     top = 1.06 / (1 - _MOMENTA[-1])
     return View(
+        "stage_spectra",
         partial(_draw, _Scene(_SHAPE[0], top, _STEPS), _found, _SHAPE),
         {
             "step": control(w.SelectionSlider, "step", first["step"], options=_STEPS),
@@ -145,7 +140,7 @@ def _stored_view(first: State) -> View:
         },
         lose={**_DEFAULTS, "order": "after_momentum", "step": 48},
         more=["source"],
-        code=code,
+        given=lambda state: changed(state, _DEFAULTS),
     )
 
 
@@ -161,19 +156,14 @@ def _own_view(data: "pd.DataFrame", order: str, momentum: float, step: int | Non
     count = max(len(reading.raw) for reading in readings.values())
     fixed = {"order": order, "momentum": float(momentum), "source": _YOURS}
 
-    def code(state: State) -> str:
-        given = ["data"] + [
-            f"{k}={short(state[k])}" for k in ("order", "momentum") if state[k] != _DEFAULTS[k]
-        ]
-        given += [f"step={state['step']}"] if state["step"] != steps[-1] else []
-        return f"ov.widgets.stage_spectra({', '.join(given)})"
-
+    usual = {"order": _DEFAULTS["order"], "momentum": _DEFAULTS["momentum"], "step": steps[-1]}
     return View(
+        "stage_spectra",
         partial(_draw, _Scene(count, top, steps), lambda state: readings[state["step"]], _shape(data)),
         {"step": control(w.SelectionSlider, "step", step, options=steps)},
         presets={"first": {"step": steps[0]}, "last": {"step": steps[-1]}},
         state=fixed,
-        code=code,
+        given=lambda state: ["data", *changed(state, usual)],
     )
 
 
@@ -255,11 +245,11 @@ class _Scene:
 
     def __init__(self, count: int, top: float, steps: tuple[int, ...]) -> None:
         self.steps, self.top = steps, top
-        figure, (ax,) = new_figure(9, 4.9)
+        figure, (ax,) = new_figure(9, 4.5)
         self.stage = Stage(figure)
         figure.set_layout_engine("none")  # places by hand: a strip stands below
-        ax.set_position((0.085, 0.34, 0.7, 0.5))
-        strip = figure.add_axes((0.085, 0.12, 0.7, 0.16))
+        ax.set_position((0.085, 0.37, 0.7, 0.545))
+        strip = figure.add_axes((0.085, 0.13, 0.7, 0.175))
         strip.spines[["top", "right"]].set_visible(False)
         for panel in (ax, strip):
             panel.set_xlim(0, count + 1)
@@ -267,7 +257,6 @@ class _Scene:
         ax.set(ylim=(0, top), ylabel="singular value")
         strip.set(yscale="log", ylim=(8e-3, 1.5), xlabel="index, from the strongest")
         strip.set_ylabel("raw, $s/s_1$", fontsize=10)
-        self.title = figure.text(0.5, 0.975, "", ha="center", va="top", fontsize=13, animated=True)
 
         def line(panel: Axes, colour: str, style: Any, width: float, **more: Any) -> Line2D:
             drawn: Line2D = panel.plot([], [], color=colour, ls=style, lw=width, animated=True, **more)[0]
@@ -285,8 +274,10 @@ class _Scene:
                 Line2D([], [], color=_MOMENTUM, lw=1, alpha=0.4, label="its earlier steps"),
                 Line2D([], [], color=RANDOM, lw=2.5, ls=(0, (1, 1)), label="buffer of noise alone"),
             ],
-            loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=10, handlelength=2.4,
+            loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, frameon=False, fontsize=10,
+            columnspacing=1.2, handlelength=2.2, handletextpad=0.5,
         )  # fmt: skip
+        self.key.set_animated(True)
         across = ax.get_yaxis_transform()
         self.marks = [ax.axhline(0, color=RANDOM, lw=1, ls=":", animated=True) for _ in range(4)]
         self.names = [
@@ -302,6 +293,14 @@ class _Scene:
         self.note = ax.text(
             0.99, 0.86, "", transform=ax.transAxes, ha="right", va="top", fontsize=10, animated=True
         )
+
+    def named(self, drawn: Sequence[bool]) -> Artist:
+        """The legend, of the lines that are drawn."""
+        for handle, text, shown in zip(self.key.legend_handles, self.key.get_texts(), drawn, strict=True):
+            assert handle is not None
+            handle.set_visible(shown)
+            text.set_visible(shown)
+        return self.key
 
     def marked(self, state: State) -> list[Artist]:
         """The lines to read the meter by, and their names on the right, kept apart."""
@@ -325,8 +324,10 @@ def _draw(scene: _Scene, find: Find, shape: tuple[int, int] | None, state: State
     """The picture of a state."""
     reading, order, step = find(state), state["order"], state["step"]
     moving: list[Artist] = scene.marked(state)
+    ghosts: list[Artist] = []
     for ghost, earlier in zip(scene.ghosts, (s for s in scene.steps if s < step), strict=False):
-        moving += _set(ghost, find({**state, "step": earlier}).buffer(order))
+        ghosts += _set(ghost, find({**state, "step": earlier}).buffer(order))
+    moving += ghosts
     noise = _noise(shape, state)
     moving += _set(scene.noise, noise)
     moving += _set(scene.orthogonal, reading.orthogonal)
@@ -337,11 +338,12 @@ def _draw(scene: _Scene, find: Find, shape: tuple[int, int] | None, state: State
         for end, x, value in zip(scene.ends, (1, len(buffer)), (buffer[0], buffer[-1]), strict=True):
             end.set(text=f"{value:.2f}", position=(x, value + 0.02 * scene.top))
             moving.append(end)
+    lines = (reading.orthogonal, buffer, ghosts or None, noise)
+    moving.append(scene.named([line is not None for line in lines]))
     raw_buffer = order != "before_momentum" and buffer is not None
     scene.note.set_text("buffer relative to the gradient's largest value" if raw_buffer else "")
     title, text = _message(reading, noise, state)
-    scene.title.set_text(title)
-    return Picture(scene.stage.png([*moving, scene.note, scene.title]), text)
+    return Picture(scene.stage, [*moving, scene.note], title, text)
 
 
 def _most(momentum: float, step: int) -> float:

@@ -18,7 +18,8 @@ from orthoviz.measures import step_inflation, update_ratio
 from orthoviz.models import digits_cnn
 from orthoviz.optim import OrthogonalSGD
 from orthoviz.plots import ORTHOGONAL, RANDOM, SGD, new_figure
-from orthoviz.widgets.core import Picture, Stage, State, View, control, one_of, replace_earlier, short
+from orthoviz.widgets.core import State, View, changed, control, one_of
+from orthoviz.widgets.stage import Picture, Stage
 
 _SCALES = tuple(10.0**power for power in range(-3, 4))
 _LR = 0.01
@@ -61,13 +62,8 @@ def step_size_lens(model: nn.Module | None = None, *, scale: float = 1.0, match:
         raise ValueError("the model holds no gradients of matrices: call loss.backward() first")
     steps = cache(partial(_steps, _copy(source, 1.0)))
 
-    def code(state: State) -> str:
-        changed = [] if model is None else ["model"]
-        changed += [f"scale={short(state['scale'])}"] if state["scale"] != 1 else []
-        changed += ["match=True"] if state["match"] else []
-        return f"ov.widgets.step_size_lens({', '.join(changed)})"
-
-    view = View(
+    return View(
+        "step_size_lens",
         partial(_draw, _Scene(steps(1.0, False)), steps),
         {
             "scale": control(
@@ -84,10 +80,9 @@ def step_size_lens(model: nn.Module | None = None, *, scale: float = 1.0, match:
             "match the length": {"match": True},
         },
         lose={"scale": 1e-3},
-        code=code,
+        given=lambda state: ["model"] * (model is not None) + changed(state, {"scale": 1.0, "match": False}),
+        trail=True,
     )
-    replace_earlier(view)
-    return view
 
 
 def _example() -> nn.Module:
@@ -141,7 +136,6 @@ class _Scene:
 
     def __init__(self, first: list[_Step]) -> None:
         figure, (self.lengths, self.ratios) = new_figure(9, 4, (1.1, 1))
-        figure.suptitle("The length of the step no longer depends on the gradient", fontsize=13)
         self.stage = Stage(figure)
         gradients = [step.gradient for step in first if step.gradient > 0] or [1.0]
         low, high = min(gradients) * 5e-4, max(gradients) * 2e3
@@ -165,6 +159,13 @@ class _Scene:
 def _draw(scene: _Scene, steps: Callable[[float, bool], list[_Step]], state: State) -> Picture:
     """The picture of a state."""
     found = steps(state["scale"], state["match"])
+    ghosts: list[Artist] = []
+    for earlier in state["earlier"]:
+        was = steps(earlier["scale"], earlier["match"])
+        x = [s.gradient for s in was]
+        for name, colour, marker in (("sgd", SGD, "o"), ("orthogonal", ORTHOGONAL, "s")):
+            y = [getattr(s, name) for s in was]
+            ghosts += scene.lengths.plot(x, y, marker, color=colour, ms=5, alpha=0.25, animated=True)
     moving: list[Artist] = []
     for name, colour, marker, offset in (("sgd", SGD, "o", -0.18), ("orthogonal", ORTHOGONAL, "s", 0.18)):
         x, y = [s.gradient for s in found], [getattr(s, name) for s in found]
@@ -176,10 +177,10 @@ def _draw(scene: _Scene, steps: Callable[[float, bool], list[_Step]], state: Sta
         moving += scene.ratios.barh(places, ratios, height=0.34, left=1e-9, color=colour, animated=True)
     legend = scene.lengths.legend(loc="upper left", frameon=False, fontsize=9)
     legend.set_animated(True)
-    image = scene.stage.png([*moving, legend])
-    for artist in (*moving, legend):
-        artist.remove()
-    return Picture(image, _message(state, found))
+    title = "The length of the step no longer depends on the gradient"
+    if state["match"]:
+        title = "Matched: the length is the gradient's again, and only the shape is new"
+    return Picture(scene.stage, [], title, _message(state, found), passing=[*ghosts, *moving, legend])
 
 
 def _message(state: State, found: list[_Step]) -> str:

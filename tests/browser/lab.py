@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
@@ -17,15 +18,30 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
 
+ROOT = Path(__file__).resolve().parents[2]
+
+
 @contextmanager
-def server(folder):
-    """`orthoviz lab --no-browser`; its settings in ``folder``, its autosave off. Yields the address."""
+def server(folder, *, dark=False, notebook7=False):
+    """`orthoviz lab --no-browser`; its settings in ``folder``, its autosave off. Yields the address.
+
+    With ``notebook7`` it is Notebook 7, as `jupyter notebook` starts it in the lessons' folder.
+    """
     config, settings = folder / "config", folder / "settings"
     config.mkdir()
-    (config / "jupyter_lab_config.py").write_text("c.LabApp.expose_app_in_browser = True\n")
-    manager = settings / "@jupyterlab" / "docmanager-extension"
-    manager.mkdir(parents=True)
-    (manager / "plugin.jupyterlab-settings").write_text('{"autosave": false}')
+    exposed = "c.{}.expose_app_in_browser = True\n"
+    (config / "jupyter_lab_config.py").write_text(exposed.format("LabApp"))
+    (config / "jupyter_notebook_config.py").write_text(exposed.format("JupyterNotebookApp"))
+    for extension, plugin, settings_of in (
+        ("docmanager", "plugin", '{"autosave": false}'),
+        ("apputils", "themes", f'{{"theme": "JupyterLab {"Dark" if dark else "Light"}"}}'),
+    ):
+        place = settings / "@jupyterlab" / f"{extension}-extension"
+        place.mkdir(parents=True)
+        (place / f"{plugin}.jupyterlab-settings").write_text(settings_of)
+    command = ["orthoviz", "lab"]
+    if notebook7:
+        command = ["notebook", "--allow-root", f"--ServerApp.root_dir={ROOT / 'notebooks'}"]
     environment = {
         "JUPYTER_CONFIG_DIR": str(config),
         "JUPYTERLAB_SETTINGS_DIR": str(settings),
@@ -37,7 +53,7 @@ def server(folder):
     log = folder / "server.log"
     with open(log, "w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "orthoviz", "lab", "--no-browser"],
+            [sys.executable, "-m", *command, "--no-browser"],
             env={**os.environ, **environment},
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -72,6 +88,7 @@ def open_notebook(page, address, name):
         end = urllib.request.Request(f"{base}/api/sessions/{session['id']}?{token}", method="DELETE")
         urllib.request.urlopen(end)
     address = re.sub(r"/lab[^?]*", f"/lab/tree/{name}.ipynb", address)
+    address = re.sub(r"/tree\?", f"/notebooks/{name}.ipynb?", address)
     page.goto(f"{address}&reset")  # without the tabs of an earlier test
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
     page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel")

@@ -1,0 +1,272 @@
+"""The page of all views in the browser: each opens, answers to keys and buttons, and bears rough treatment.
+
+What is marked "full" takes minutes (make test-views).
+"""
+
+import json
+import re
+import subprocess
+import sys
+import urllib.request
+
+import nbformat
+import pytest
+from playwright.sync_api import expect
+
+import orthoviz as ov
+from tests.browser import lab
+from tests.browser.test_lab import changed, clean, fits, picture
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(lab.CHROMIUM is None, reason="no Chromium on this machine"),
+]
+
+VIEWS = [name for name in ov.widgets.__all__ if name != "theme"]
+LIVE = ("race", "barlow")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with lab.server(tmp_path_factory.mktemp("lab")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def page(address):
+    with lab.browser() as page:
+        lab.open_notebook(page, address, "views")
+        lab.run_all(page)
+        yield page
+
+
+def find(page, name):
+    """A view on the page, scrolled to."""
+    lab.show_cell(page, f"widgets.{name}()")
+    view = page.locator(".jp-OutputArea-output", has=page.locator(f".orthoviz-{name}")).first
+    view.scroll_into_view_if_needed()
+    return view
+
+
+def press(page, view, label):
+    before = picture(view)
+    view.get_by_role("button", name=label, exact=True).click()
+    changed(page, view, before)
+
+
+def settle(page, view):
+    """Wait until the kernel is idle and the picture stays as it is."""
+    before = None
+    while picture(view) != before:
+        before = picture(view)
+        page.wait_for_timeout(600)
+        lab.ask_kernel(page, "pass")
+
+
+def move_by_keyboard(page, view):
+    """The first slider one step by an arrow, or the first button that is not chosen by Enter."""
+    before = picture(view)
+    handles = view.locator(".noUi-handle:visible")
+    if handles.count():
+        handle = handles.first
+        at_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
+        handle.focus()
+        page.keyboard.press("ArrowLeft" if at_end else "ArrowRight")
+    else:
+        view.locator(".widget-toggle-buttons:visible button:not(.mod-active)").first.focus()
+        page.keyboard.press("Enter")
+    changed(page, view, before)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_view_opens_moves_by_keyboard_loses_and_comes_back(page, name):
+    view = find(page, name)
+    first, said = picture(view), view.locator("img").get_attribute("alt")
+    expect(view.locator(".orthoviz-title")).not_to_be_empty()
+    move_by_keyboard(page, view)
+    press(page, view, "reset")
+    press(page, view, "make it lose")
+    press(page, view, "reset")
+    assert picture(view) == first
+    expect(view.locator("img")).to_have_attribute("alt", said)
+    expect(view.locator("[role=status]")).to_have_text(said)
+    view.get_by_role("button", name="as code", exact=True).click()
+    expect(view.locator("code")).to_have_text(f"ov.widgets.{name}()")
+    clean(page)
+    fits(page)
+
+
+def test_the_picture_is_saved_as_png_and_svg(page, tmp_path):
+    view = find(page, "polar_lab")
+    view.get_by_role("button", name="save", exact=True).click()
+    for kind, begins in (("PNG", b"\x89PNG"), ("SVG", b"<?xml")):
+        with page.expect_download() as download:
+            view.get_by_role("link", name=kind).click()
+        assert download.value.suggested_filename == f"polar_lab.{kind.lower()}"
+        download.value.save_as(tmp_path / "file")
+        assert (tmp_path / "file").read_bytes().startswith(begins)
+    move_by_keyboard(page, view)
+    expect(view.get_by_role("link", name="SVG")).to_be_hidden()  # it would be another state's
+    clean(page)
+
+
+def test_live_views_go_step_by_step_and_side_by_side(page):
+    race, barlow = find(page, "race"), find(page, "barlow")
+    press(page, race, "step")
+    press(page, race, "step")
+    assert "Test accuracy" in race.locator("[role=status]").inner_text()
+    press(page, barlow, "start")
+    press(page, race, "start")
+    settle(page, barlow)
+    settle(page, race)
+    assert "step 90" in barlow.locator("[role=status]").inner_text()
+    assert "2 finished races" in race.locator("[role=status]").inner_text()
+    clean(page)
+
+
+def test_exported_without_a_kernel_each_view_is_its_picture(address, page, tmp_path):
+    """The page that JupyterLab's menu exports, opened without any network."""
+    execute = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", tmp_path]
+    subprocess.run([*execute, "views"], cwd=lab.ROOT / "notebooks", check=True, capture_output=True)
+    base, token = re.match(r"(http://[^/]+)/.*[?&]token=(\w+)", address).groups()
+    executed = {"type": "notebook", "name": "views.ipynb", "path": "views.ipynb", "format": "json"}
+    executed["content"] = nbformat.read(tmp_path / "views.ipynb", 4)
+    order = urllib.request.Request(
+        f"{base}/nbconvert/html",
+        json.dumps(executed).encode(),
+        {"Authorization": f"token {token}", "Content-Type": "application/json"},
+    )
+    (tmp_path / "views.html").write_bytes(urllib.request.urlopen(order).read())
+    export = page.context.browser.new_context(offline=True).new_page()
+    export.goto(f"file://{tmp_path}/views.html", wait_until="commit")  # MathJax's address does not answer
+    pictures = export.locator("figure img[alt]:visible")
+    expect(pictures).to_have_count(len(VIEWS))
+    assert all(pictures.nth(i).evaluate("p => p.naturalWidth > 0") for i in range(len(VIEWS)))
+    assert export.locator("figcaption").count() == len(VIEWS)
+    export.screenshot(path=tmp_path / "export.png", full_page=True)
+    export.close()
+
+
+# In full
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("width", [1280, 800])
+def test_every_control_of_every_view_changes_its_picture(address, width):
+    with lab.browser(width=width) as page:
+        lab.open_notebook(page, address, "views")
+        lab.run_all(page)
+        for name in VIEWS:
+            view = find(page, name)
+            fits(page)
+            for more in view.locator(".jp-Collapse-header").all():
+                more.click()
+            for handle in view.locator(".noUi-handle:visible").all():
+                before = picture(view)
+                handle.focus()
+                at_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
+                page.keyboard.press("ArrowLeft" if at_end else "ArrowRight")
+                changed(page, view, before)
+            for group in view.locator(".widget-toggle-buttons:visible").all():
+                if "guess" in group.inner_text():
+                    continue  # it changes the sentence
+                before = picture(view)
+                group.locator("button:not(.mod-active)").last.click()
+                changed(page, view, before)
+            for box in view.locator("input[type=checkbox]:visible").all():
+                before = picture(view)
+                box.click()
+                changed(page, view, before)
+            fits(page)
+        clean(page)
+
+
+_HAMMER = """async ([view, count]) => {
+    let seed = 1;
+    const random = n => (seed = (seed * 48271) % 2147483647) % n;
+    const keys = ['ArrowLeft', 'ArrowRight', 'PageUp', 'PageDown', 'Home', 'End'];
+    const texts = ['', '1 0; 0 1', 'nan 1; 1 1', '1 x', '1e30 0; 0 1e-30', '1.6 .3; 1.2 .9'];
+    for (let i = 0; i < count; i++) {
+        const shown = [...view.querySelectorAll('.noUi-handle, button, input')].filter(
+            part => part.offsetParent !== null && part.textContent !== 'save');
+        const part = shown[random(shown.length)];
+        if (part.classList.contains('noUi-handle')) {
+            const key = keys[random(keys.length)];
+            part.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true}));
+        } else if (part.type === 'text') {
+            part.value = texts[random(texts.length)];
+            part.dispatchEvent(new Event('input', {bubbles: true}));
+            part.dispatchEvent(new Event('change', {bubbles: true}));
+        } else part.click();
+        await new Promise(done => setTimeout(done, 2));
+    }
+}"""
+
+_COUNT = """
+import gc, json, threading, psutil, matplotlib.pyplot
+gc.collect()
+print(json.dumps([psutil.Process().memory_info().rss / 1e6,
+                  sum(t.name == "orthoviz-view" for t in threading.enumerate()),
+                  len(matplotlib.pyplot.get_fignums())]))
+"""
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", VIEWS)
+def test_five_hundred_changes_at_full_speed(page, name):
+    view = find(page, name)
+    view.evaluate(f"(view, count) => ({_HAMMER})([view, count])", 100)  # what is cached once is not a leak
+    view.get_by_role("button", name="stop", exact=True).click() if name in LIVE else None
+    settle(page, view)
+    before = json.loads(lab.ask_kernel(page, _COUNT))
+    view.evaluate(f"(view, count) => ({_HAMMER})([view, count])", 500)
+    view.get_by_role("button", name="stop", exact=True).click() if name in LIVE else None
+    settle(page, view)
+    memory, *counts = json.loads(lab.ask_kernel(page, _COUNT))
+    assert memory - before[0] < 20, f"{memory - before[0]:.0f} MB more"
+    assert counts == before[1:]
+    clean(page)
+    view.get_by_role("button", name="reset", exact=True).click()  # from whatever error there was
+    settle(page, view)
+    shown = picture(view)
+    lab.ask_kernel(page, f"[v for v in Out.values() if getattr(v, '_name', '') == {name!r}][-1].redraw()")
+    page.wait_for_timeout(300)
+    assert picture(view) == shown
+    print(f"{name}: {memory - before[0]:.1f} MB more")
+
+
+@pytest.mark.full
+def test_in_notebook_7(tmp_path):
+    with lab.server(tmp_path, notebook7=True) as address, lab.browser() as page:
+        lab.open_notebook(page, address, "views")
+        lab.run_all(page)
+        for name in VIEWS:
+            view = find(page, name)
+            move_by_keyboard(page, view)
+            press(page, view, "make it lose")
+        clean(page)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("dark", [False, True], ids=["lecture", "dark"])
+def test_themes(tmp_path, dark):
+    """The lecture theme and a dark page: nothing sticks out. The pictures are for looking at."""
+    with lab.server(tmp_path, dark=dark) as address, lab.browser() as page:
+        lab.open_notebook(page, address, "views")
+        if not dark:
+            page.evaluate(
+                """() => {
+                    const notebook = window.jupyterapp.shell.currentWidget.content;
+                    const cell = notebook.widgets.find(c => c.model.sharedModel.source.startsWith('import'));
+                    cell.model.sharedModel.source += '\\nov.widgets.theme("lecture")';
+                }"""
+            )
+        lab.run_all(page)
+        for name in VIEWS:
+            view = find(page, name)
+            fits(page)
+            view.screenshot(path=tmp_path / f"{name}.png")
+        clean(page)
+        light = page.evaluate("() => document.body.dataset.jpThemeLight")
+        assert light == ("false" if dark else "true")
+    print(f"pictures in {tmp_path}")
