@@ -88,9 +88,7 @@ class _Barlow(LiveView):
             partial(_draw, _Scene(total)),
             {
                 "lam": control(w.SelectionSlider, "λ, weight of the second term", lam, options=_LAMBDAS),
-                "optimizer": w.ToggleButtons(
-                    options=_NAMES, value=optimizer, style={"button_width": "130px"}
-                ),
+                "optimizer": control(w.ToggleButtons, "", optimizer, options=_NAMES),
             },
             presets={
                 "no second term": {"lam": 0.0},

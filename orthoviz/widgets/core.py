@@ -320,10 +320,17 @@ class LiveView(View):
         self.redraw()
 
 
-def control(kind: Callable[..., Any], label: str, value: Any, *, width: str = "26em", **options: Any) -> Any:
-    """A slider or buttons of this kind, wide enough for its label, with a layout of its own."""
-    style = {"description_width": "initial"} | options.pop("style", {})
-    return kind(value=value, description=label, style=style, layout=w.Layout(width=width), **options)
+def control(kind: Callable[..., Any], label: str, value: Any, *, width: int = 26, **options: Any) -> Any:
+    """A control with a layout of its own: a slider ``width`` letters wide, others as wide as their texts."""
+    wide, style = "auto", {"description_width": "initial"}
+    if kind in (w.IntSlider, w.FloatSlider, w.SelectionSlider):
+        wide = f"{width if themed()[0] == 'notebook' else round(1.5 * width)}em"
+    elif kind is w.ToggleButtons:
+        style["button_width"] = "auto"
+    elif kind is w.Checkbox:
+        options["indent"] = False
+    layout = w.Layout(width=wide, max_width="100%")
+    return kind(value=value, description=label, style=style, layout=layout, **options)
 
 
 def one_of(name: str, value: Any, options: Iterable[Any]) -> Any:

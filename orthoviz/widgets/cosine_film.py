@@ -71,10 +71,12 @@ def cosine_film(*, compare: str = _BEST, layer: str = "conv 2", what: str = _FIL
         "cosine_film",
         partial(_draw, cache(_Scene)),
         {
-            "compare": _buttons("compare", compare, (_EQUAL, _BEST), 130),
-            "layer": _buttons("layer", layer, tuple(_SHAPES), 70),
-            "what": _buttons("what", what, (_FILTERS, _MAPS), 110),
-            "guess": _buttons("my guess: more alike in the end with", _SKIP, (_SKIP, *_NAMES), 145),
+            "compare": control(w.ToggleButtons, "compare", compare, options=(_EQUAL, _BEST)),
+            "layer": control(w.ToggleButtons, "layer", layer, options=tuple(_SHAPES)),
+            "what": control(w.ToggleButtons, "what", what, options=(_FILTERS, _MAPS)),
+            "guess": control(
+                w.ToggleButtons, "my guess: more alike in the end with", _SKIP, options=(_SKIP, *_NAMES)
+            ),
         },
         presets={
             "first layer": {**_DEFAULTS, "layer": "conv 1"},
@@ -84,13 +86,6 @@ def cosine_film(*, compare: str = _BEST, layer: str = "conv 2", what: str = _FIL
         lose=_DEFAULTS | _worst(),
         more=["guess"],
         given=lambda state: changed(state, _DEFAULTS),
-    )
-
-
-def _buttons(label: str, value: str, options: tuple[str, ...], width: int) -> w.ToggleButtons:
-    wide = f"{len(options) * (width + 8) + 8 * len(label) + 20}px"
-    return control(
-        w.ToggleButtons, label, value, options=options, width=wide, style={"button_width": f"{width}px"}
     )
 
 

@@ -91,25 +91,9 @@ def filter_gallery(
         partial(_draw, _Scene(), cache(partial(_sheet, own))),
         {
             "k": control(w.SelectionSlider, "k-th most alike pair", k, options=places),
-            "filters": control(
-                w.ToggleButtons,
-                "filters",
-                filters,
-                options=(_TRAINED, _TWIN),
-                width="24em",
-                style={"button_width": "110px"},
-            ),
-            "layer": control(
-                w.ToggleButtons,
-                "layer",
-                layer,
-                options=list(_SHAPES),
-                width="27em",
-                style={"button_width": "70px"},
-            ),
-            "run": control(
-                w.ToggleButtons, "run", run, options=_RUNS, width="62em", style={"button_width": "185px"}
-            ),
+            "filters": control(w.ToggleButtons, "filters", filters, options=(_TRAINED, _TWIN)),
+            "layer": control(w.ToggleButtons, "layer", layer, options=list(_SHAPES)),
+            "run": control(w.ToggleButtons, "run", run, options=_RUNS),
         },
         presets={"most alike": _DEFAULTS, **(stored if own is None else {})},
         lose=_CHANCE if own is None else twin,

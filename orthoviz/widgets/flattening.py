@@ -78,9 +78,7 @@ def flattening(weight: Tensor | nn.Module | None = None, *, rows: int = 3, layer
                 w.ToggleButtons,
                 "layer",
                 one_of("layer", first if layer is None else layer, layers),
-                width="48em",
                 options=layers,
-                style={"button_width": "115px"},
             ),
         },
         presets={

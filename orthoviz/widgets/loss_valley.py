@@ -54,7 +54,7 @@ def loss_valley(*, problem: str = _DEEP, lr: float = 0.03, step: int = 45) -> Vi
     if not 0 <= step <= _STEPS[-1]:
         raise ValueError(f"step must be from 0 to {_STEPS[-1]}, got {step}")
     step = min(_STEPS, key=lambda known: abs(known - step))
-    slider = control(w.SelectionSlider, "step", step, options=_STEPS, width="30em")
+    slider = control(w.SelectionSlider, "step", step, options=_STEPS, width=30)
     index = _STEPS.index(step)  # a link takes over its first end's value
     play = w.Play(value=index, min=0, max=len(_STEPS) - 1, interval=150, layout=w.Layout(width="auto"))
     w.jslink((play, "value"), (slider, "index"))
@@ -64,15 +64,8 @@ def loss_valley(*, problem: str = _DEEP, lr: float = 0.03, step: int = 45) -> Vi
         partial(_draw, {name: _Scene(name) for name in (_DEEP, _QUADRATIC)}),
         {
             "step": slider,
-            "problem": control(
-                w.ToggleButtons,
-                "problem",
-                problem,
-                options=(_DEEP, _QUADRATIC),
-                width="27em",
-                style={"button_width": "150px"},
-            ),
-            "lr": control(w.SelectionSlider, "learning rate", lr, options=_RATES, width="20em"),
+            "problem": control(w.ToggleButtons, "problem", problem, options=(_DEEP, _QUADRATIC)),
+            "lr": control(w.SelectionSlider, "learning rate", lr, options=_RATES, width=20),
         },
         presets={
             "strong first, weak first": {"step": 45},

@@ -106,28 +106,14 @@ def newton_schulz(
         partial(_draw, _Scene(1e-5 if own is None else _smallest(own)), measure),
         {
             "steps": control(w.IntSlider, "steps", steps, min=0, max=_MOST_STEPS),
-            "table": control(
-                w.ToggleButtons,
-                "coefficients",
-                table,
-                width="46em",
-                options=list(_METHODS),
-                style={"button_width": "120px"},
-            ),
+            "table": control(w.ToggleButtons, "coefficients", table, options=list(_METHODS)),
             "condition": control(
                 w.SelectionSlider,
                 "condition number s1 / s32",
                 float(condition),
                 options=[(short(value), value) for value in _CONDITIONS],
             ),
-            "precision": control(
-                w.ToggleButtons,
-                "computed in",
-                precision,
-                width="36em",
-                options=_PRECISIONS,
-                style={"button_width": "90px"},
-            ),
+            "precision": control(w.ToggleButtons, "computed in", precision, options=_PRECISIONS),
         },
         presets={
             "Jordan": {"table": "Jordan", "steps": 5},

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from orthoviz.plots import INK, ORTHOGONAL, PALE, RANDOM, new_figure
 from orthoviz.polar import polar_factor
-from orthoviz.widgets.core import State, View
+from orthoviz.widgets.core import State, View, control
 from orthoviz.widgets.stage import Picture, Stage
 
 G = ((1.6, 0.3), (1.2, 0.9))
@@ -48,8 +48,7 @@ def polar_lab(
     source = {text: rows}  # the numbers in full precision, for the text that stands for them
 
     def slider(value: float, low: float, high: float, step: float, label: str) -> w.FloatSlider:
-        look = {"style": {"description_width": "initial"}, "layout": w.Layout(width="26em")}
-        return w.FloatSlider(value, min=low, max=high, step=step, description=label, **look)
+        return control(w.FloatSlider, label, value, min=low, max=high, step=step)
 
     numbers = w.Text(text, description="rows", continuous_update=False)
     controls = {
@@ -58,11 +57,11 @@ def polar_lab(
         "angle": slider(
             _on_slider(_between(rows)) if angle is None else angle, -180, 180, _TURN, "degrees between rows"
         ),
-        "show_factor": w.Checkbox(show_factor, description="show the polar factor", indent=False),
+        "show_factor": control(w.Checkbox, "show the polar factor", show_factor),
         "turn": slider(0, -180, 180, 1, "turn (degrees)"),
-        "flip": w.Checkbox(False, description="flip", indent=False),
-        "reveal": w.Checkbox(False, description="reveal", indent=False),
-        "game": w.Checkbox(False, description="by hand", indent=False),
+        "flip": control(w.Checkbox, "flip", False),
+        "reveal": control(w.Checkbox, "reveal", False),
+        "game": control(w.Checkbox, "by hand", False),
     }
 
     def settle(change: Any) -> None:

@@ -114,10 +114,10 @@ class _Race(LiveView):
         def rate(key: str) -> w.SelectionSlider:
             label = f"lr of {racers[key.removeprefix('lr_')]}"
             one_of(label, racers[key], _RATES)
-            return control(w.SelectionSlider, label, racers[key], options=_RATES, width="22em")
+            return control(w.SelectionSlider, label, racers[key], options=_RATES, width=22)
 
         def choice(key: str) -> w.SelectionSlider:
-            menu = control(w.SelectionSlider, key, racers[key], options=list(OPTIMIZERS), width="28em")
+            menu = control(w.SelectionSlider, key, racers[key], options=list(OPTIMIZERS), width=28)
             rates = rate_of[key]
             menu.observe(lambda change: setattr(rates, "description", f"lr of {change.new}"), "value")
             return menu
@@ -137,10 +137,10 @@ class _Race(LiveView):
             {
                 "lr_first": rate_of["first"],
                 "lr_second": rate_of["second"],
-                "axis": w.ToggleButtons(options=("steps", "seconds"), style={"button_width": "80px"}),
+                "axis": control(w.ToggleButtons, "", "steps", options=("steps", "seconds")),
                 "first": choice("first"),
                 "second": choice("second"),
-                "seed": control(w.SelectionSlider, "seed", seed, options=_SEEDS, width="18em"),
+                "seed": control(w.SelectionSlider, "seed", seed, options=_SEEDS, width=18),
             },
             presets={
                 "equal learning rate": {},

@@ -27,6 +27,7 @@ _CSS = """<style>
 .orthoviz-lecture .orthoviz-title{font-size:26px}
 .orthoviz-lecture :is(.orthoviz-line,.widget-label,.widget-readout,.widget-button,.widget-toggle-button,
 .widget-checkbox span,code){font-size:19px;line-height:1.35}
+.orthoviz-lecture .widget-label{min-width:max-content}
 .orthoviz-lecture :is(.widget-button,.widget-toggle-button,.widget-inline-hbox){height:auto;min-height:34px}
 :is([data-jp-theme-light=false],.vscode-dark,[theme=dark]) .orthoviz-picture{
 filter:invert(.93) hue-rotate(180deg)}

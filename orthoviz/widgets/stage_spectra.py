@@ -111,25 +111,16 @@ def _stored_view(first: State) -> View:
                 w.ToggleButtons,
                 "factor",
                 first["order"],
-                width="38em",
-                style={"button_width": "150px"},
                 options=[(label, order) for order, label in _ORDERS.items()],
             ),
             "momentum": control(
                 w.ToggleButtons,
                 "momentum",
                 first["momentum"],
-                width="20em",
                 options=[(f"{value:g}", value) for value in _MOMENTA],
-                style={"button_width": "50px"},
             ),
             "source": control(
-                w.ToggleButtons,
-                "gradients",
-                first["source"],
-                options=(_STORED, _NOISE, _PERSISTENT),
-                width="46em",
-                style={"button_width": "175px"},
+                w.ToggleButtons, "gradients", first["source"], options=(_STORED, _NOISE, _PERSISTENT)
             ),
         },
         presets={

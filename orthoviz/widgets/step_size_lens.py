@@ -71,9 +71,9 @@ def step_size_lens(model: nn.Module | None = None, *, scale: float = 1.0, match:
                 "loss times",
                 scale,
                 options=[(f"{s:g}", s) for s in _SCALES],
-                width="24em",
+                width=24,
             ),
-            "match": control(w.Checkbox, "match the gradient's length", match, width="18em"),
+            "match": control(w.Checkbox, "match the gradient's length", match, width=18),
         },
         presets={
             "loss × 1000": {"scale": 1e3},
