@@ -92,8 +92,8 @@ class View(w.VBox):  # type: ignore[misc]
             control.observe(self._changed, "value")
         theme, width = themed()
         super().__init__(children, layout=w.Layout(max_width=f"{width + 8}px"))
-        self.add_class(f"orthoviz-{theme}")
-        self.add_class(f"orthoviz-{name}")  # so that a page can be asked for it
+        for kind in ("view", theme, name):
+            self.add_class(f"orthoviz-{kind}")
         self.redraw()
         _replace_earlier(self)
 

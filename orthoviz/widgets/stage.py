@@ -34,6 +34,14 @@ filter:invert(.93) hue-rotate(180deg)}
 :is([data-jp-theme-light=false],.vscode-dark,[theme=dark]) .orthoviz-photo{padding:8px;background:white}
 </style>"""
 
+# Notebook 7's shortcuts would take the arrow keys from a slider, unless it has this attribute
+_KEEP_ARROWS = (
+    "const view = this.closest('.orthoviz-view'); "
+    "if (view &amp;&amp; !view.dataset.keys) { view.dataset.keys = 1; "
+    "view.addEventListener('focusin', event => event.target.matches('.noUi-handle') &amp;&amp; "
+    "event.target.setAttribute('data-lm-suppress-shortcuts', '')) }"
+)
+
 
 def theme(name: str = "notebook") -> None:
     """How the views look that are made from now on.
@@ -133,7 +141,7 @@ def img(data: bytes, text: str, *, photo: bool = False) -> str:
     return (
         f'{_CSS}<img class="orthoviz-{"photo" if photo else "picture"}" decoding="sync" '
         f'alt="{html.escape(text, quote=True)}" width="{width}" style="max-width:100%;height:auto" '
-        f'src="data:image/png;base64,{source}">'
+        f'src="data:image/png;base64,{source}" onload="{_KEEP_ARROWS}">'
     )
 
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def server(folder, *, dark=False, notebook7=False):
     """`orthoviz lab --no-browser`; its settings in ``folder``, its autosave off. Yields the address.
 
-    With ``notebook7`` it is Notebook 7, as `jupyter notebook` starts it in the lessons' folder.
+    With ``notebook7`` it is Notebook 7, as `jupyter notebook` starts it in a folder with the page of views.
     """
     config, settings = folder / "config", folder / "settings"
     config.mkdir()
@@ -41,7 +41,9 @@ def server(folder, *, dark=False, notebook7=False):
         (place / f"{plugin}.jupyterlab-settings").write_text(settings_of)
     command = ["orthoviz", "lab"]
     if notebook7:
-        command = ["notebook", "--allow-root", f"--ServerApp.root_dir={ROOT / 'notebooks'}"]
+        shutil.copy(ROOT / "notebooks" / "views.ipynb", folder)
+        command = ["notebook", "--allow-root", f"--ServerApp.root_dir={folder}"]
+        shutil.rmtree(settings)  # Notebook 7 does not know them
     environment = {
         "JUPYTER_CONFIG_DIR": str(config),
         "JUPYTERLAB_SETTINGS_DIR": str(settings),

@@ -239,10 +239,12 @@ def test_five_hundred_changes_at_full_speed(page, name):
 def test_in_notebook_7(tmp_path):
     with lab.server(tmp_path, notebook7=True) as address, lab.browser() as page:
         lab.open_notebook(page, address, "views")
+        page.errors.clear()  # its own, of extensions made for JupyterLab
         lab.run_all(page)
         for name in VIEWS:
             view = find(page, name)
             move_by_keyboard(page, view)
+            press(page, view, "reset")
             press(page, view, "make it lose")
         clean(page)
 
