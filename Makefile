@@ -1,5 +1,6 @@
 # make lab    set up on first use, then open the course in JupyterLab
 # make test   set up on first use, then run all tests
+# make test-views   all views in the browser, in full: every control, 500 changes each, Notebook 7; 25 minutes
 # TORCH=cpu with either installs torch without the CUDA libraries.
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -9,7 +10,7 @@ BIN := .venv/bin
 TORCH ?= $(patsubst .venv/.ready-%,%,$(wildcard .venv/.ready-*))
 READY := .venv/.ready$(if $(TORCH),-$(TORCH))
 
-.PHONY: lab test check lint lock pairs bench-loop bench-monitor bench-optim bench-polar bench-ranks
+.PHONY: lab test test-views bench-views check lint lock pairs bench-loop bench-monitor bench-optim bench-polar bench-ranks
 
 lab: $(READY)
 	@$(BIN)/orthoviz lab
@@ -17,8 +18,11 @@ lab: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 tests notebooks
 
+test-views: $(READY)
+	$(BIN)/python -m pytest -m full -s tests/browser
+
 check: lint
-	$(BIN)/python -m pytest -m "not slow" tests
+	$(BIN)/python -m pytest -m "not slow and not full" tests
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -37,6 +41,9 @@ bench-monitor: $(READY)
 
 bench-optim: $(READY)
 	$(BIN)/python -m benchmarks.optim
+
+bench-views: $(READY)
+	$(BIN)/python -m benchmarks.views
 
 bench-ranks: $(READY)
 	$(BIN)/python -m benchmarks.ranks

@@ -1,9 +1,13 @@
-"""Draw the README's pictures: the view loss_valley as it opens, and the stored sweep of learning rates.
+"""Draw the README's pictures: the views as they open, and the stored sweep of learning rates.
 
 python -m benchmarks.readme_picture
 """
 
+import tempfile
+from pathlib import Path
+
 import seaborn as sns
+from PIL import Image
 
 import orthoviz as ov
 from benchmarks.common import RESULTS, provenance, store
@@ -15,8 +19,8 @@ def main() -> None:
         data="none: a toy problem",
         command="python -m benchmarks.readme_picture",
     )
-    view = ov.widgets.loss_valley()
-    (store("loss_valley", about) / "picture.png").write_bytes(view.image)
+    ov.widgets.loss_valley().save(store("loss_valley", about) / "picture.png")
+    _all_views().save(RESULTS / "views" / "picture.png", optimize=True)
     sweep = ov.training.results("lr_sweep")
     figure, (left, right) = ov.plots.new_figure(9, 3.6, (1, 1))
     look = {"hue": "optimizer", "style": "optimizer", "palette": ov.plots.COLOURS, "dashes": ov.plots.DASHES}
@@ -38,6 +42,29 @@ def main() -> None:
     left.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.2))
     figure.suptitle("Orthogonalised gradients win here, by less than one learning rate suggests")
     figure.savefig(RESULTS / "lr_sweep" / "picture.png", dpi=120)
+
+
+def _all_views(width: int = 640, gap: int = 14) -> Image.Image:
+    """Every view as it opens, in two columns, loss_valley first."""
+    names = sorted(set(ov.widgets.__all__) - {"theme"}, key=lambda name: (name != "loss_valley", name))
+    pictures = []
+    for name in names:
+        view = getattr(ov.widgets, name)()
+        with tempfile.TemporaryDirectory() as folder:
+            view.save(Path(folder) / "view.png")
+            picture = Image.open(Path(folder) / "view.png").convert("RGB")
+        pictures.append(picture.resize((width, round(width * picture.height / picture.width))))
+        view.close()
+    heights = [0, 0]
+    places = []
+    for picture in pictures:
+        column = heights.index(min(heights))
+        places.append((column * (width + gap), heights[column]))
+        heights[column] += picture.height + gap
+    sheet = Image.new("RGB", (2 * width + gap, max(heights) - gap), "white")
+    for picture, place in zip(pictures, places, strict=True):
+        sheet.paste(picture, place)
+    return sheet
 
 
 if __name__ == "__main__":

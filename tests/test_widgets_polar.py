@@ -58,6 +58,8 @@ VIEWS = {
         dict(method="keep"),
         dict(method="Jordan"),
         dict(method="fast"),
+        dict(show="a mini-batch"),
+        dict(batch_size=64),
     ],
 }
 
@@ -600,3 +602,17 @@ def test_the_as_code_button_shows_the_call(dead):
     press(dead, "exactly 0, keep")
     assert dead._call.layout.display == ""
     assert code(dead) == "ov.widgets.dead_filters(size=0, method='keep')"
+
+
+def test_a_mini_batch_supports_the_stored_number_of_directions():
+    view = ov.widgets.dead_filters(show="a mini-batch")
+    stored = ov.training.results("rank_budget").set_index("batch_size")
+    assert stored.possible.unique() == sum(  # the smaller sides of the network's matrices
+        [8, *[8] * 4, *[16] * 4, 8, *[32] * 4, 16, *[64] * 4, 32, 10]
+    )
+    for size in stored.index:
+        view.set(batch_size=int(size))
+        given, possible = stored.loc[size, ["supported", "possible"]]
+        assert f"have {given:.0f} of {possible:.0f} directions" in line(view)
+        assert f"the other {possible - given:.0f}" in line(view)
+    assert stored.supported.is_monotonic_increasing

@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from torch import Tensor
 
+from orthoviz import training
 from orthoviz.plots import INK, ORTHOGONAL, RANDOM, new_figure
 from orthoviz.polar import polar_factor
 from orthoviz.widgets.core import State, View, changed, control, one_of, short
@@ -38,7 +39,12 @@ _NOTHING = -9.3
 _TOP = 1.25
 
 
-def dead_filters(*, size: float = 1.0, method: str = "drop") -> View:
+_ONE, _BATCH = "one filter", "a mini-batch"
+_BATCH_SIZES = (2, 4, 16, 64, 256)
+_DEFAULTS = {"size": 1.0, "method": "drop", "show": _ONE, "batch_size": 4}
+
+
+def dead_filters(*, size: float = 1.0, method: str = "drop", show: str = _ONE, batch_size: int = 4) -> View:
     """*What happens to a filter whose gradient fades?*
 
     A gradient of 16 filters with 60 weights each (Gaussian), of which filter 3's is made smaller and
@@ -49,19 +55,27 @@ def dead_filters(*, size: float = 1.0, method: str = "drop") -> View:
     code) gives a full step to a direction that it has to make up. ``"Jordan"`` is Newton-Schulz with Jordan's
     five steps and ``"fast"`` the package's own; both let a faint filter fade.
 
+    The second picture counts what a mini-batch leaves: of all directions that the gradients of a network
+    could have, those that the batch supports and those that "keep" makes up. Stored counts, of a ResNet-18
+    an eighth as wide, at its start, on CIFAR-10 (``results/rank_budget``).
+
     Args:
         size: length of filter 3's gradient relative to the others': 1, 1e-1, ... 1e-8, or exactly 0.
         method: "drop", "keep", "Jordan" or "fast": whose steps the bars show.
+        show: "one filter" or "a mini-batch".
+        batch_size: of the second picture, 2, 4, 16, 64 or 256 images.
 
     Raises:
         ValueError: an argument has a value that the view has no place for.
     """
     one_of("size", size, _SIZES)
     one_of("method", method, _METHODS)
+    one_of("show", show, (_ONE, _BATCH))
+    one_of("batch_size", batch_size, _BATCH_SIZES)
 
     return View(
         "dead_filters",
-        partial(_draw, _Scene()),
+        partial(_draw, _Scene(), cache(_Budget)),
         {
             "size": control(
                 w.SelectionSlider,
@@ -71,15 +85,19 @@ def dead_filters(*, size: float = 1.0, method: str = "drop") -> View:
                 options=[(short(value), value) for value in _SIZES],
             ),
             "method": control(w.ToggleButtons, "method", method, options=list(_METHODS)),
+            "batch_size": control(w.SelectionSlider, "batch size", batch_size, options=_BATCH_SIZES),
+            "show": control(w.ToggleButtons, "show", show, options=(_ONE, _BATCH)),
         },
         presets={
             "faint": {"size": 1e-3},
             "faint, Jordan": {"size": 1e-3, "method": "Jordan"},
             "exactly 0, drop": {"size": 0.0},
             "exactly 0, keep": {"size": 0.0, "method": "keep"},
+            "a mini-batch": {"show": _BATCH},
         },
         lose={"size": 1e-5},
-        given=lambda state: changed(state, {"size": 1.0, "method": "drop"}),
+        visible=lambda s: ["show", *(["size", "method"] if s["show"] == _ONE else ["batch_size"])],
+        given=lambda state: changed(state, _DEFAULTS),
         trail=True,
     )
 
@@ -105,6 +123,47 @@ class _Scene:
             artist.set_in_layout(False)
 
 
+class _Budget:
+    """The directions of a network's gradients, a bar for each batch size."""
+
+    def __init__(self) -> None:
+        figure, (ax,) = new_figure(9, 4.6)
+        self.stage = Stage(figure)
+        self.table = training.results("rank_budget").set_index("batch_size")
+        possible = self.table.possible.max()
+        ax.set(xlim=(-0.6, len(self.table) - 0.4), ylim=(0, 1.22 * possible))
+        ax.set(xlabel="images in a batch", ylabel="directions of all gradients")
+        ax.set_xticks(range(len(self.table)), [str(size) for size in self.table.index])
+        ax.axhline(possible, color=RANDOM, lw=1, ls=":")
+        ax.text(-0.55, 1.01 * possible, f"possible: {possible:.0f}", color="#666666", va="bottom")
+        bars: dict[str, Any] = dict(width=0.6, animated=True)
+        supported = self.table.supported
+        colour = _STYLE["keep"][0]
+        self.supported = ax.bar(range(len(supported)), supported, color=ORTHOGONAL, **bars)
+        self.made_up = ax.bar(
+            range(len(supported)), possible - supported, bottom=supported, color=colour, hatch="//",
+            ec="white", **bars,
+        )  # fmt: skip
+        ax.legend(
+            [self.supported, self.made_up], ['the batch supports', '"keep" makes up'], frameon=False, ncols=2,
+            loc="upper right",
+        )  # fmt: skip
+
+    def show(self, batch_size: int) -> Picture:
+        """The picture, with this batch size strong."""
+        possible, supported = (float(self.table[key][batch_size]) for key in ("possible", "supported"))
+        for bars in (self.supported, self.made_up):
+            for size, bar in zip(self.table.index, bars, strict=True):
+                bar.set_alpha(1.0 if size == batch_size else 0.35)
+        text = (
+            f"Batch size {batch_size}: the gradients of a narrow ResNet-18 have {supported:.0f} of "
+            f"{possible:.0f} directions; keeping null directions makes up the other "
+            f"{possible - supported:.0f}, and steps along each at full length."
+        )
+        title = "A small batch supports few directions; keeping the others steps along made-up ones"
+        return Picture(self.stage, [*self.supported, *self.made_up], title, text)
+
+
 def _draw_lines(ax: Axes) -> None:
     """Each method's step of filter 3 against its gradient's size, with names; and a place for exactly 0."""
     ticks = [_NOTHING, *np.log10(_SIZES[1:])]
@@ -128,8 +187,10 @@ def _draw_lines(ax: Axes) -> None:
         ax.text(x, height, method, color=darker, ha="center", fontsize=12)
 
 
-def _draw(scene: _Scene, state: State) -> Picture:
+def _draw(scene: _Scene, budget: Callable[[], _Budget], state: State) -> Picture:
     """The picture of a state."""
+    if state["show"] == _BATCH:
+        return budget().show(state["batch_size"])
     size, method = state["size"], state["method"]
     colour, _ = _STYLE[method]
     steps = _steps(method, (size,))[0]
@@ -141,8 +202,9 @@ def _draw(scene: _Scene, state: State) -> Picture:
     for i, (bar, length) in enumerate(zip(scene.bars, steps.tolist(), strict=True)):
         bar.set(height=length, color=colour, alpha=1 if i == _FADED else 0.35)
     title, text = _message(size, method, steps)
-    ghosts = scene.ghosts[: len(state["earlier"])]
-    for ghost, earlier in zip(ghosts, state["earlier"], strict=True):
+    before = [earlier for earlier in state["earlier"] if earlier["show"] == _ONE]
+    ghosts = scene.ghosts[: len(before)]
+    for ghost, earlier in zip(ghosts, before, strict=True):
         was = earlier["size"], earlier["method"]
         y = _steps(was[1], was[:1])[0, _FADED].item()
         ghost.set(data=([_place(*was)], [y]), color=_STYLE[was[1]][0])

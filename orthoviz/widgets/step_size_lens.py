@@ -4,11 +4,12 @@ import copy
 import math
 from collections.abc import Callable
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ipywidgets as w
 import torch
 from matplotlib.artist import Artist
+from matplotlib.lines import Line2D
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -24,6 +25,11 @@ from orthoviz.widgets.stage import Picture, Stage
 _SCALES = tuple(10.0**power for power in range(-3, 4))
 _LR = 0.01
 _MOST_LAYERS = 40
+_OPTIMIZERS = (
+    ("sgd", "SGD", SGD, "o", 9, -0.18),
+    ("orthogonal", "orthogonal SGD", ORTHOGONAL, "s", 5.5, 0.18),
+)
+"""Name, label, colour, marker and its size, and place of the bar."""
 
 
 class _Step(NamedTuple):
@@ -154,33 +160,40 @@ class _Scene:
         self.ratios.set(xscale="log", xlim=(1e-7, 100), ylim=(len(first) - 0.5, -0.5))
         self.ratios.set(xlabel="one step relative to the weights, ‖ΔW‖ / ‖W‖")
         self.ratios.axvline(1, color=RANDOM, lw=1, ls=":")
+        self.dots, self.bars = {}, {}
+        self.ghosts: list[dict[str, Line2D]] = []
+        for name, label, colour, marker, size, offset in _OPTIMIZERS:
+            look: dict[str, Any] = dict(marker=marker, ls="", color=colour, animated=True)
+            self.dots[name] = self.lengths.plot([], [], ms=size, label=label, **look)[0]
+            places = [place + offset for place in range(len(first))]
+            self.bars[name] = self.ratios.barh(places, 0, height=0.34, left=1e-9, color=colour, animated=True)
+        for _ in range(3):
+            ghosts = {}
+            for name, _label, colour, marker, _size, _offset in _OPTIMIZERS:
+                look = dict(marker=marker, ls="", color=colour, animated=True)
+                ghosts[name] = self.lengths.plot([], [], ms=5, alpha=0.25, **look)[0]
+            self.ghosts.append(ghosts)
+        self.lengths.legend(handles=list(self.dots.values()), loc="upper left", frameon=False, fontsize=9)
 
 
 def _draw(scene: _Scene, steps: Callable[[float, bool], list[_Step]], state: State) -> Picture:
     """The picture of a state."""
     found = steps(state["scale"], state["match"])
-    ghosts: list[Artist] = []
-    for earlier in state["earlier"]:
-        was = steps(earlier["scale"], earlier["match"])
-        x = [s.gradient for s in was]
-        for name, colour, marker in (("sgd", SGD, "o"), ("orthogonal", ORTHOGONAL, "s")):
-            y = [getattr(s, name) for s in was]
-            ghosts += scene.lengths.plot(x, y, marker, color=colour, ms=5, alpha=0.25, animated=True)
     moving: list[Artist] = []
-    for name, colour, marker, offset in (("sgd", SGD, "o", -0.18), ("orthogonal", ORTHOGONAL, "s", 0.18)):
-        x, y = [s.gradient for s in found], [getattr(s, name) for s in found]
-        label = "SGD" if name == "sgd" else "orthogonal SGD"
-        size = 9 if name == "sgd" else 5.5
-        moving += scene.lengths.plot(x, y, marker, color=colour, ms=size, label=label, animated=True)
-        ratios = [getattr(s, f"{name}_ratio") for s in found]
-        places = [place + offset for place in range(len(found))]
-        moving += scene.ratios.barh(places, ratios, height=0.34, left=1e-9, color=colour, animated=True)
-    legend = scene.lengths.legend(loc="upper left", frameon=False, fontsize=9)
-    legend.set_animated(True)
+    for ghosts, earlier in zip(scene.ghosts, state["earlier"], strict=False):
+        was = steps(earlier["scale"], earlier["match"])
+        for name, ghost in ghosts.items():
+            ghost.set_data([s.gradient for s in was], [getattr(s, name) for s in was])
+            moving.append(ghost)
+    for name, dots in scene.dots.items():
+        dots.set_data([s.gradient for s in found], [getattr(s, name) for s in found])
+        for bar, s in zip(scene.bars[name], found, strict=True):
+            bar.set_width(getattr(s, f"{name}_ratio"))
+        moving += [dots, *scene.bars[name]]
     title = "The length of the step no longer depends on the gradient"
     if state["match"]:
         title = "Matched: the length is the gradient's again, and only the shape is new"
-    return Picture(scene.stage, [], title, _message(state, found), passing=[*ghosts, *moving, legend])
+    return Picture(scene.stage, moving, title, _message(state, found))
 
 
 def _message(state: State, found: list[_Step]) -> str:
