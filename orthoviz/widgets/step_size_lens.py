@@ -165,8 +165,8 @@ class _Scene:
         for name, label, colour, marker, size, offset in _OPTIMIZERS:
             look: dict[str, Any] = dict(marker=marker, ls="", color=colour, animated=True)
             self.dots[name] = self.lengths.plot([], [], ms=size, label=label, **look)[0]
-            places = [place + offset for place in range(len(first))]
-            self.bars[name] = self.ratios.barh(places, 0, height=0.34, left=1e-9, color=colour, animated=True)
+            beside = [place + offset for place in range(len(first))]
+            self.bars[name] = self.ratios.barh(beside, 0, height=0.34, left=1e-9, color=colour, animated=True)
         for _ in range(3):
             ghosts = {}
             for name, _label, colour, marker, _size, _offset in _OPTIMIZERS:

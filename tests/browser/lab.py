@@ -68,19 +68,31 @@ def server(folder, *, dark=False, notebook7=False):
         process.wait(20)
 
 
+_running = []
+"""Playwright and its Chromium: a process has one of it, so pages that are open together share it."""
+
+
 @contextmanager
 def browser(width=1280, height=1000):
     """A page; its console errors are in ``page.errors``."""
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = chromium.new_page(viewport={"width": width, "height": height})
-        page.errors = []
-        page.on(
-            "console", lambda message: page.errors.append(message.text) if message.type == "error" else None
-        )
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
+    first = not _running
+    if first:
+        playwright = sync_playwright().start()
+        _running[:] = playwright, playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    context = _running[1].new_context(viewport={"width": width, "height": height})
+    page = context.new_page()
+    page.errors = []
+    page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    try:
         yield page
-        chromium.close()
+    finally:
+        context.close()
+        if first:
+            playwright, chromium = _running
+            chromium.close()
+            playwright.stop()
+            _running.clear()
 
 
 def open_notebook(page, address, name):

@@ -203,8 +203,10 @@ _HAMMER = """async ([view, count]) => {
 }"""
 
 _COUNT = """
-import gc, json, threading, psutil, matplotlib.pyplot
+import ctypes, gc, json, sys, threading, psutil, matplotlib.pyplot
 gc.collect()
+if sys.platform == "linux":
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is free is no leak
 print(json.dumps([psutil.Process().memory_info().rss / 1e6,
                   sum(t.name == "orthoviz-view" for t in threading.enumerate()),
                   len(matplotlib.pyplot.get_fignums())]))
@@ -215,7 +217,8 @@ print(json.dumps([psutil.Process().memory_info().rss / 1e6,
 @pytest.mark.parametrize("name", VIEWS)
 def test_five_hundred_changes_at_full_speed(page, name):
     view = find(page, name)
-    view.evaluate(f"(view, count) => ({_HAMMER})([view, count])", 50)  # what is cached once is not a leak
+    # what is loaded or cached once is no leak: a race meets fourteen optimisers
+    view.evaluate(f"(view, count) => ({_HAMMER})([view, count])", 500 if name in LIVE else 50)
     view.get_by_role("button", name="stop", exact=True).click() if name in LIVE else None
     settle(page, view)
     before = json.loads(lab.ask_kernel(page, _COUNT))
