@@ -86,3 +86,13 @@ def test_its_costs_of_a_step_are_the_stored_ones():
         (line,) = re.findall(rf"^\| {re.escape(label)} \| (.*) \|$", README, re.MULTILINE)
         cells = [("BasicCNN", 64), ("BasicCNN", 1024), ("resnet18", 128), ("resnet18", 256)]
         assert line.split(" | ") == [f"{stored[name, model, batch]:.2f}" for model, batch in cells]
+
+
+def test_its_answer_to_a_key_press_is_the_stored_one():
+    stored = ov.training.results("views")
+    median, late = stored.median_ms, stored.p95_ms
+    says = f"after {median.min():.0f} to {median.max():.0f} ms (medians; 95 % within {late.max():.0f},"
+    assert says in " ".join(README.split())
+    assert set(stored["view"]) == set(ov.widgets.__all__) - {"theme"}
+    assert median.max() <= 100
+    assert late.max() <= 250

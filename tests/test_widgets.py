@@ -6,6 +6,7 @@ import io
 import re
 import threading
 import time
+from xml.etree import ElementTree
 
 import ipywidgets
 import numpy as np
@@ -230,6 +231,56 @@ def test_an_error_in_drawing_is_shown_in_the_view():
     assert "the pencil broke" in line(view)
 
 
+def test_earlier_states_stay_as_ghosts_until_reset(lab):
+    lab.set(p=0.5)
+    ghosted = source(lab)
+    assert ghosted != source(ov.widgets.polar_lab(p=0.5))
+    assert without_ghosts(lab) == source(ov.widgets.polar_lab(p=0.5))
+    press(lab, "reset")
+    assert source(lab) == source(ov.widgets.polar_lab())
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_a_picture_is_saved_with_its_title_and_only_what_is_shown(lab, kind, tmp_path):
+    path = tmp_path / f"lab.{kind}"
+    before = source(lab)
+    lab.save(path)
+    assert without_ghosts(lab) == before  # saving leaves the picture as it was
+    if kind == "png":
+        width, height = Image.open(path).size
+        shown = Image.open(io.BytesIO(before))
+        assert height / width > shown.height / shown.width  # the title stands above
+    else:
+        root = ElementTree.parse(path).getroot()
+        assert root.tag.endswith("svg")
+        comments = re.findall(r"<!-- (.*?) -->", path.read_text())
+        assert lab.title in comments
+        assert "row 1" in comments
+        assert not any("Your" in comment for comment in comments)
+
+
+def test_a_picture_of_another_kind_is_refused(lab, tmp_path):
+    with pytest.raises(ValueError, match=r"must end in \.png or \.svg"):
+        lab.save(tmp_path / "lab.gif")
+
+
+def test_the_lecture_theme_is_larger_and_darker_and_ends(lab):
+    pale = Image.open(io.BytesIO(source(lab)))
+    ov.widgets.theme("lecture")
+    try:
+        view = ov.widgets.polar_lab()
+    finally:
+        ov.widgets.theme()
+    large = Image.open(io.BytesIO(source(view)))
+    assert large.width > pale.width
+    assert "orthoviz-lecture" in view._dom_classes
+    greys = [{c[:3] for _, c in i.getcolors(1 << 20) if c[0] == c[1] == c[2]} for i in (pale, large)]
+    assert (0xBB,) * 3 in greys[0] - greys[1]
+    assert (255,) * 3 in greys[1]
+    with pytest.raises(ValueError, match="theme must be one of 'notebook', 'lecture'"):
+        ov.widgets.theme("night")
+
+
 # race
 
 
@@ -416,3 +467,24 @@ def test_racing_leaves_the_global_random_state_alone(race):
     press(race, "start")
     wait(lambda: not threads())
     assert torch.equal(torch.rand(4), expected)
+
+
+def test_a_race_goes_step_by_step_and_then_on(race):
+    def steps():
+        return [len(lane.accuracy) - 1 for lane in race.state["lanes"][-2:]]
+
+    for expected in (1, 2):
+        race.start(pieces=1)
+        race._thread.join()
+        assert steps() == [expected, expected]
+    races = len(race.state["lanes"])
+    race.start()
+    race._thread.join()
+    assert len(race.state["lanes"]) == races  # the same race, to its end
+    assert all(lane.finished for lane in race.state["lanes"][-2:])
+    race.start(pieces=1)
+    race._thread.join()
+    race.stop()
+    assert line(race).startswith("Stopped: this race does not count")
+    assert not any(lane.finished for lane in race.state["lanes"][-2:])
+    assert threads() == []

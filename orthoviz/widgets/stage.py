@@ -118,6 +118,9 @@ class Stage:
         heading = self._figure.text(0.5, 1.02, title, ha="center", va="bottom", fontsize=13)
         for artist in hidden:
             artist.set_visible(False)
+        layout = self._figure.get_layout_engine()
+        if layout is not None:
+            self._figure.set_layout_engine("none")  # all stays where it is
         data = io.BytesIO()
         try:
             self._figure.savefig(data, format=kind, dpi="figure", bbox_inches="tight")
@@ -125,7 +128,8 @@ class Stage:
             heading.remove()
             for artist in hidden:
                 artist.set_visible(True)
-            self.forget()
+            if layout is not None:
+                self._figure.set_layout_engine(layout)
         return data.getvalue()
 
 
