@@ -20,7 +20,7 @@ def main() -> None:
         command="python -m benchmarks.readme_picture",
     )
     ov.widgets.loss_valley().save(store("loss_valley", about) / "picture.png")
-    _all_views().quantize(128).save(RESULTS / "views" / "picture.png", optimize=True)
+    _all_views().save(RESULTS / "views" / "picture.png", optimize=True)
     sweep = ov.training.results("lr_sweep")
     figure, (left, right) = ov.plots.new_figure(9, 3.6, (1, 1))
     look = {"hue": "optimizer", "style": "optimizer", "palette": ov.plots.COLOURS, "dashes": ov.plots.DASHES}
@@ -44,7 +44,7 @@ def main() -> None:
     figure.savefig(RESULTS / "lr_sweep" / "picture.png", dpi=120)
 
 
-def _all_views(width: int = 640, gap: int = 14) -> Image.Image:
+def _all_views(width: int = 600, gap: int = 14) -> Image.Image:
     """Every view as it opens, in two columns, loss_valley first."""
     names = sorted(set(ov.widgets.__all__) - {"theme"}, key=lambda name: (name != "loss_valley", name))
     pictures = []

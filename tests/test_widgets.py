@@ -257,6 +257,9 @@ def test_a_picture_is_saved_with_its_title_and_only_what_is_shown(lab, kind, tmp
         assert lab.title in comments
         assert "row 1" in comments
         assert not any("Your" in comment for comment in comments)
+        steps = ov.widgets.newton_schulz()
+        steps.save(path)
+        assert "residual" in path.read_text()  # it stands outside the axes
 
 
 def test_a_picture_of_another_kind_is_refused(lab, tmp_path):

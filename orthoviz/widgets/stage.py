@@ -109,7 +109,7 @@ class Stage:
 
     def save(self, moving: Sequence[Artist], title: str, kind: str) -> bytes:
         """The same with its title above it, as a file: ``kind`` is "png" or "svg"."""
-        shown = set(moving)
+        shown = {artist for artist in moving if artist.get_animated()}
         hidden = [
             artist
             for artist in self._figure.findobj(lambda artist: artist.get_animated())
@@ -118,6 +118,8 @@ class Stage:
         heading = self._figure.text(0.5, 1.02, title, ha="center", va="bottom", fontsize=13)
         for artist in hidden:
             artist.set_visible(False)
+        for artist in shown:  # a figure leaves out what is animated
+            artist.set_animated(False)
         layout = self._figure.get_layout_engine()
         if layout is not None:
             self._figure.set_layout_engine("none")  # all stays where it is
@@ -128,6 +130,8 @@ class Stage:
             heading.remove()
             for artist in hidden:
                 artist.set_visible(True)
+            for artist in shown:
+                artist.set_animated(True)
             if layout is not None:
                 self._figure.set_layout_engine(layout)
         return data.getvalue()
