@@ -15,6 +15,7 @@ import torch
 from IPython.core.formatters import format_display_data
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import nn
 
 import orthoviz as ov
 from orthoviz.widgets import core
@@ -491,3 +492,25 @@ def test_a_race_goes_step_by_step_and_then_on(race):
     assert line(race).startswith("Stopped: this race does not count")
     assert not any(lane.finished for lane in race.state["lanes"][-2:])
     assert threads() == []
+
+
+def test_ones_own_network_races():
+    def model(seed):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.Linear(12, 10))
+
+    view = ov.widgets.race(model=model, epochs=2, seed=3)
+    network = model(3)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    data = ov.datasets.load("digits")
+    for epoch in (1, 2):
+        for _ in ov.training.steps(network, optimizer, data, batch_size=256, seed=3, epoch=epoch):
+            pass
+    images, labels = next(iter(ov.datasets.whole(data, data.test)))
+    expected = (network(images).argmax(1) == labels).double().mean().item()
+    first = view.state["lanes"][0]
+    assert first.accuracy[-1] == pytest.approx(expected)
+    assert "ov.widgets.race(epochs=2, seed=3, model=model)" in html.unescape(view._call.value)
+    view.close()
+    with pytest.raises(ValueError, match=r"classes|logits"):
+        ov.widgets.race(model=lambda seed: nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))

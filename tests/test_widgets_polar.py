@@ -616,3 +616,31 @@ def test_a_mini_batch_supports_the_stored_number_of_directions():
         assert f"have {given:.0f} of {possible:.0f} directions" in line(view)
         assert f"the other {possible - given:.0f}" in line(view)
     assert stored.supported.is_monotonic_increasing
+
+
+def test_ones_own_gradient_fades_and_its_steps_are_those_of_numpy():
+    gradient = torch.randn(6, 20, generator=torch.Generator().manual_seed(3))
+    gradient[3] *= 1e4  # another length than the others
+    view = ov.widgets.dead_filters(gradient, size=1e-2)
+    G = gradient.double().numpy()
+    lengths = np.linalg.norm(G, axis=1)
+    G[3] *= 1e-2 * np.delete(lengths, 3).mean() / lengths[3]
+    U, _, Vh = np.linalg.svd(G, full_matrices=False)
+    steps = np.linalg.norm(U @ Vh, axis=1)
+    assert f"with drop its step has length {steps[3]:.2f}" in line(view)
+    assert f"{np.delete(steps, 3).min():.2f} to {np.delete(steps, 3).max():.2f}" in line(view)
+    assert code(view) == "ov.widgets.dead_filters(gradient, size=0.01)"
+
+
+@pytest.mark.parametrize(
+    ("gradient", "match"),
+    [
+        (torch.ones(3, 5), "4 to 64 rows, got torch.float32 of shape"),
+        (torch.ones(8, 3, 3, 3), "flatten"),
+        (torch.full((8, 4), torch.nan), "NaN"),
+        (torch.cat([torch.ones(3, 4), torch.zeros(2, 4)]), "row 3 of the gradient is zero"),
+    ],
+)
+def test_a_gradient_that_cannot_fade_is_refused(gradient, match):
+    with pytest.raises(ValueError, match=match):
+        ov.widgets.dead_filters(gradient)

@@ -34,6 +34,8 @@ _STYLE: dict[str, tuple[str, Any]] = {
     "Jordan": ("#E69F00", (0, (4, 1.5, 1, 1.5))),
     "fast": ("#009E73", (0, (1, 1))),
 }
+Steps = Callable[[str, tuple[float, ...]], Tensor]
+"""Lengths of all filters' steps, (sizes, filters), with a method."""
 _NOTHING = -9.3
 """Where 0 stands on the axis of log10(size)."""
 _TOP = 1.25
@@ -44,7 +46,14 @@ _BATCH_SIZES = (2, 4, 16, 64, 256)
 _DEFAULTS = {"size": 1.0, "method": "drop", "show": _ONE, "batch_size": 4}
 
 
-def dead_filters(*, size: float = 1.0, method: str = "drop", show: str = _ONE, batch_size: int = 4) -> View:
+def dead_filters(
+    gradient: Tensor | None = None,
+    *,
+    size: float = 1.0,
+    method: str = "drop",
+    show: str = _ONE,
+    batch_size: int = 4,
+) -> View:
     """*What happens to a filter whose gradient fades?*
 
     A gradient of 16 filters with 60 weights each (Gaussian), of which filter 3's is made smaller and
@@ -60,14 +69,18 @@ def dead_filters(*, size: float = 1.0, method: str = "drop", show: str = _ONE, b
     an eighth as wide, at its start, on CIFAR-10 (``results/rank_budget``).
 
     Args:
+        gradient: your own, ``(m, n)`` with 4 to 64 rows, in place of the built-in one. Row 3 is first made
+            as long as the others are on average.
         size: length of filter 3's gradient relative to the others': 1, 1e-1, ... 1e-8, or exactly 0.
         method: "drop", "keep", "Jordan" or "fast": whose steps the bars show.
         show: "one filter" or "a mini-batch".
         batch_size: of the second picture, 2, 4, 16, 64 or 256 images.
 
     Raises:
-        ValueError: an argument has a value that the view has no place for.
+        ValueError: an argument has a value that the view has no place for; the gradient has another shape,
+            holds NaN or infinity, or its row 3 is zero.
     """
+    steps = cache(partial(_steps, _example() if gradient is None else _own(gradient)))
     one_of("size", size, _SIZES)
     one_of("method", method, _METHODS)
     one_of("show", show, (_ONE, _BATCH))
@@ -75,7 +88,7 @@ def dead_filters(*, size: float = 1.0, method: str = "drop", show: str = _ONE, b
 
     return View(
         "dead_filters",
-        partial(_draw, _Scene(), cache(_Budget)),
+        partial(_draw, _Scene(steps), steps, cache(_Budget)),
         {
             "size": control(
                 w.SelectionSlider,
@@ -97,7 +110,7 @@ def dead_filters(*, size: float = 1.0, method: str = "drop", show: str = _ONE, b
         },
         lose={"size": 1e-5},
         visible=lambda s: ["show", *(["size", "method"] if s["show"] == _ONE else ["batch_size"])],
-        given=lambda state: changed(state, _DEFAULTS),
+        given=lambda state: ["gradient"] * (gradient is not None) + changed(state, _DEFAULTS),
         trail=True,
     )
 
@@ -105,19 +118,20 @@ def dead_filters(*, size: float = 1.0, method: str = "drop", show: str = _ONE, b
 class _Scene:
     """The lines, drawn once; the marker and the bars move."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: Steps) -> None:
         figure, (lines, bars) = new_figure(9, 4.6, (1.7, 1))
         self.stage = Stage(figure)
-        _draw_lines(lines)
+        _draw_lines(lines, *_lengths(steps))
         self.here = lines.axvline(0, color=INK, lw=1, ls=":", animated=True)
         dot: dict[str, Any] = dict(marker="o", mec="white", ls="", clip_on=False, animated=True)
         self.marker = lines.plot([], [], ms=10, **dot)[0]
         self.ghosts = [lines.plot([], [], ms=8, alpha=0.35, **dot)[0] for _ in range(3)]
 
-        bars.set(xlim=(-0.7, 15.7), ylim=(0, _TOP), xticks=(0, 3, 6, 9, 12, 15))
+        count = steps("drop", (1.0,)).shape[1]
+        bars.set(xlim=(-0.7, count - 0.3), ylim=(0, _TOP), xticks=range(0, count, 3 * -(-count // 18)))
         bars.set(xlabel="filter", ylabel="length of each filter's step")
         bars.axhline(1, color=RANDOM, lw=1, ls=":")
-        self.bars = bars.bar(range(16), [1] * 16, width=0.75, animated=True)
+        self.bars = bars.bar(range(count), [1] * count, width=0.75, animated=True)
         self.value = bars.text(-0.5, _TOP, "", va="top", color=INK, fontsize=12, animated=True)
         for artist in (self.here, self.marker, *self.ghosts, *self.bars, self.value):
             artist.set_in_layout(False)
@@ -164,7 +178,7 @@ class _Budget:
         return Picture(self.stage, [*self.supported, *self.made_up], title, text)
 
 
-def _draw_lines(ax: Axes) -> None:
+def _draw_lines(ax: Axes, sizes: NDArray[np.float64], lengths: dict[str, NDArray[np.float32]]) -> None:
     """Each method's step of filter 3 against its gradient's size, with names; and a place for exactly 0."""
     ticks = [_NOTHING, *np.log10(_SIZES[1:])]
     ax.set(xlim=(_NOTHING - 0.5, 0.25), ylim=(0, _TOP), xticks=ticks)
@@ -172,7 +186,6 @@ def _draw_lines(ax: Axes) -> None:
     ax.set(xlabel="size of filter 3's gradient, relative to the others'", ylabel="length of filter 3's step")
     ax.axvspan(_NOTHING - 0.5, _NOTHING + 0.5, color="#F0F0F0", zorder=0)
     ax.axhline(1, color=RANDOM, lw=1, ls=":")
-    sizes, lengths = _lengths()
     for method, (colour, dashes) in _STYLE.items():
         y = lengths[method]
         ax.plot(np.log10(sizes), y[1:], color=colour, ls=dashes, lw=2)
@@ -187,34 +200,34 @@ def _draw_lines(ax: Axes) -> None:
         ax.text(x, height, method, color=darker, ha="center", fontsize=12)
 
 
-def _draw(scene: _Scene, budget: Callable[[], _Budget], state: State) -> Picture:
+def _draw(scene: _Scene, steps: Steps, budget: Callable[[], _Budget], state: State) -> Picture:
     """The picture of a state."""
     if state["show"] == _BATCH:
         return budget().show(state["batch_size"])
     size, method = state["size"], state["method"]
     colour, _ = _STYLE[method]
-    steps = _steps(method, (size,))[0]
-    step = steps[_FADED].item()
+    lengths = steps(method, (size,))[0]
+    step = lengths[_FADED].item()
     x = _place(size, method)
     scene.here.set_xdata([x, x])
     scene.marker.set(data=([x], [step]), color=colour)
     scene.value.set_text(f"{method}, filter 3: {_number(step)}")
-    for i, (bar, length) in enumerate(zip(scene.bars, steps.tolist(), strict=True)):
+    for i, (bar, length) in enumerate(zip(scene.bars, lengths.tolist(), strict=True)):
         bar.set(height=length, color=colour, alpha=1 if i == _FADED else 0.35)
-    title, text = _message(size, method, steps)
+    title, text = _message(size, method, lengths)
     before = [earlier for earlier in state["earlier"] if earlier["show"] == _ONE]
     ghosts = scene.ghosts[: len(before)]
     for ghost, earlier in zip(ghosts, before, strict=True):
         was = earlier["size"], earlier["method"]
-        y = _steps(was[1], was[:1])[0, _FADED].item()
+        y = steps(was[1], was[:1])[0, _FADED].item()
         ghost.set(data=([_place(*was)], [y]), color=_STYLE[was[1]][0])
     moving: list[Artist] = [scene.here, *ghosts, scene.marker, *scene.bars, scene.value]
     return Picture(scene.stage, moving, title, text)
 
 
-def _message(size: float, method: str, steps: Tensor) -> tuple[str, str]:
-    step = steps[_FADED].item()
-    others = torch.cat([steps[:_FADED], steps[_FADED + 1 :]])
+def _message(size: float, method: str, lengths: Tensor) -> tuple[str, str]:
+    step = lengths[_FADED].item()
+    others = torch.cat([lengths[:_FADED], lengths[_FADED + 1 :]])
     times = "" if size == 1 else f"{short(size)} times "
     given = f"{times}as long as the others'" if size else "exactly 0"
     text = (
@@ -255,18 +268,38 @@ def _number(length: float) -> str:
     return f"{length:.2f}" if length >= 0.1 else f"{length:.2g}"
 
 
-@cache
-def _lengths() -> tuple[NDArray[np.float64], dict[str, NDArray[np.float32]]]:
+def _lengths(steps: Steps) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float32]]]:
     """Sizes from 1e-8 to 1, and for each method filter 3's step at 0 and at these."""
     sizes = np.logspace(-8, 0, 161)
     given = (0.0, *sizes.tolist())
-    return sizes, {method: _steps(method, given)[:, _FADED].numpy() for method in _METHODS}
+    return sizes, {method: steps(method, given)[:, _FADED].numpy() for method in _METHODS}
 
 
-@cache
-def _steps(method: str, sizes: tuple[float, ...]) -> Tensor:
-    """Length of all 16 filters' steps, (sizes, 16)."""
-    gradient = torch.randn(16, 60, generator=torch.Generator().manual_seed(0))
+def _example() -> Tensor:
+    return torch.randn(16, 60, generator=torch.Generator().manual_seed(0))
+
+
+def _own(gradient: Tensor) -> Tensor:
+    """The learner's gradient, where it can be shown, with row 3 as long as the others."""
+    G = torch.as_tensor(gradient).detach().cpu()
+    if G.ndim != 2 or not 4 <= len(G) <= 64 or not G.dtype.is_floating_point:
+        raise ValueError(
+            f"gradient must be (m, n), floating point, with 4 to 64 rows, got {G.dtype} of shape "
+            f"{tuple(G.shape)}: of a convolution's gradient take .flatten(1)[:64]"
+        )
+    if not bool(G.isfinite().all()):
+        raise ValueError("gradient holds NaN or infinity")
+    G = G.float().clone()
+    lengths = G.norm(dim=1)
+    if not lengths[_FADED] > 0:
+        raise ValueError(f"row {_FADED} of the gradient is zero and has no direction to fade")
+    others = torch.cat([lengths[:_FADED], lengths[_FADED + 1 :]])
+    G[_FADED] *= others.mean() / lengths[_FADED]
+    return G
+
+
+def _steps(gradient: Tensor, method: str, sizes: tuple[float, ...]) -> Tensor:
+    """Length of all filters' steps, (sizes, filters)."""
     gradients = gradient.repeat(len(sizes), 1, 1)
     gradients[:, _FADED] *= torch.tensor(sizes)[:, None]
     lengths: Tensor = torch.linalg.vector_norm(_METHODS[method](gradients), dim=-1)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -70,6 +70,7 @@ def race(
     epochs: int = 4,
     batch_size: int = 256,
     seed: int = 0,
+    model: Callable[[int], nn.Module] | None = None,
 ) -> View:
     """*One race proves nothing: keep the score.*
 
@@ -84,6 +85,7 @@ def race(
         epochs, batch_size: of each run.
         seed: of the initial weights and of the batches, 0 to 9, the same for both; under "more" it can be
             changed. Only of two seeds or more can the score say who is better.
+        model: makes your own network from a seed, with a logit for each class.
 
     A race of at most 50 steps on 8 x 8 images is run before the view opens; others wait for Start. The
     view works in a thread of its own, which ends with the race, with Stop, when its cell is run again,
@@ -92,22 +94,27 @@ def race(
     given = {"first": first, "second": second, "lr_first": lr_first, "lr_second": lr_second}
     for place in ("first", "second"):
         one_of(place, given[place], OPTIMIZERS)
-    return _Race(load(data) if isinstance(data, str) else data, given, epochs, batch_size, seed)
+    images = load(data) if isinstance(data, str) else data
+    return _Race(images, given, epochs, batch_size, seed, model)
 
 
 class _Race(LiveView):
     def __init__(
-        self, data: Dataset, racers: dict[str, Any], epochs: int, batch_size: int, seed: int
+        self,
+        data: Dataset,
+        racers: dict[str, Any],
+        epochs: int,
+        batch_size: int,
+        seed: int,
+        model: Callable[[int], nn.Module] | None,
     ) -> None:
         self._data = data.subset(test=_MOST_TEST_IMAGES)
         self._epochs, self._batch_size = epochs, batch_size
         one_of("seed", seed, _SEEDS)
         classes = len(data.classes)
-        make_network = partial(digits_cnn if data.shape == (1, 8, 8) else basic_cnn, classes)
-        self._entrants = {
-            name: entrant(lambda seed: make_network(seed=seed), param_groups, make)
-            for name, make in OPTIMIZERS.items()
-        }
+        usual = digits_cnn if data.shape == (1, 8, 8) else basic_cnn
+        network = model or (lambda seed: usual(classes, seed=seed))
+        self._entrants = {name: entrant(network, param_groups, make) for name, make in OPTIMIZERS.items()}
         check = self._entrants[racers["first"]](racers["lr_first"], seed)
         training.check_fits(*check, data, epochs=epochs, batch_size=batch_size)
 
@@ -129,7 +136,8 @@ class _Race(LiveView):
 
         def given(state: State) -> list[str]:
             names = [] if data.name == "digits" else [repr(data.name)]
-            return names + changed({**state, "epochs": epochs, "batch_size": batch_size}, _DEFAULTS)
+            own = ["model=model"] * (model is not None)
+            return names + changed({**state, "epochs": epochs, "batch_size": batch_size}, _DEFAULTS) + own
 
         super().__init__(
             "race",
