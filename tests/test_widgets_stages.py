@@ -391,3 +391,38 @@ def test_of_many_filters_the_first_are_shown_and_small_layers_have_fewer_pairs()
 def test_what_cannot_be_shown_is_refused(make, options):
     with pytest.raises(ValueError, match=f"^{next(iter(options))} (must|holds)"):
         make(**options)
+
+
+def my_run(seed):
+    data = ov.datasets.load("digits")
+    model = ov.models.digits_cnn(seed=seed)
+    optimizer = ov.OrthogonalSGD(ov.param_groups(model), lr=0.01, momentum=0.9)
+    with ov.watch(model, optimizer, every=3, run="mine", seed=seed) as monitor:
+        ov.training.fit(model, optimizer, data, epochs=1, batch_size=256, monitor=monitor, progress=False)
+    return monitor.frame(), model
+
+
+def test_ones_own_runs_in_the_film():
+    (one, first), (two, _) = my_run(0), my_run(1)
+    frame = ov.monitor.join(one, two)
+    view = cosine_film(frame, layer="3.weight")
+    ends = []
+    for monitored in (one, two):
+        rows = monitored.query("layer == '3.weight' and quantity == 'mean_abs_cosine' and stage == 'weight'")
+        ends.append(rows.sort_values("step").value.iloc[-1])
+    assert f"mine {np.mean(ends):.3f}" in line(view)
+    rows, columns = first.get_parameter("3.weight").flatten(1).shape
+    chance = ov.measures.random_cosine(rows, columns)
+    low, high = chance.mean - 2 * chance.deviation, chance.mean + 2 * chance.deviation
+    assert f"random filters {low:.3f} to {high:.3f}" in line(view)
+    assert code_of(view) == "ov.widgets.cosine_film(data, layer='3.weight')"
+    picture = source(view)
+    view.set(layer="6.weight")
+    assert source(view) != picture
+
+
+def test_a_frame_without_cosines_is_no_film():
+    with pytest.raises(ValueError, match="got neither"):
+        cosine_film(my_run(0)[0].query("quantity == 'singular_values'"))
+    with pytest.raises(ValueError, match="no layer"):
+        cosine_film(my_run(0)[0].drop(columns="layer"))

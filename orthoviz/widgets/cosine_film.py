@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ipywidgets as w
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from orthoviz import training
 from orthoviz.measures import random_cosine
-from orthoviz.plots import COLOURS, DASHES, INK, RANDOM, new_figure
+from orthoviz.plots import COLOURS, DASHES, INK, RANDOM, look, new_figure
+from orthoviz.plots.frames import shape_of
 from orthoviz.widgets.core import State, View, changed, control, one_of
 from orthoviz.widgets.stage import Picture, Stage
 
@@ -30,10 +31,12 @@ _DEFAULTS = {"compare": _BEST, "layer": "conv 2", "what": _FILTERS}
 
 
 class _Line(NamedTuple):
-    """One optimiser's seeds at one learning rate: their mean and range over the epochs."""
+    """One optimiser's seeds at one learning rate, or a run of the learner's: mean and range over time."""
 
     lr: float
-    epoch: NDArray[np.float64]
+    """nan in a run of the learner's."""
+    x: NDArray[np.float64]
+    """Epochs, or the learner's steps."""
     mean: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
@@ -43,7 +46,13 @@ class _Line(NamedTuple):
         return float(self.mean[-1])
 
 
-def cosine_film(*, compare: str = _BEST, layer: str = "conv 2", what: str = _FILTERS) -> View:
+def cosine_film(
+    data: pd.DataFrame | None = None,
+    *,
+    compare: str = _BEST,
+    layer: str | None = None,
+    what: str = _FILTERS,
+) -> View:
     r"""*Name the learning rate first: the answer changes sign.*
 
     Shows how alike a layer's filters, or their feature maps, become as BasicCNN trains on CIFAR-10 (stored
@@ -53,14 +62,22 @@ def cosine_film(*, compare: str = _BEST, layer: str = "conv 2", what: str = _FIL
     :math:`1/\pi` of unrelated ones. Under "more" you can guess first.
 
     Args:
+        data: your own runs, a monitor's frame (of several: ``ov.monitor.join``) with "mean_abs_cosine" of
+            weights, or "feature_cosine" of activations: a line a run, over its steps.
         compare: "best lr of each" (of those stored, .01 and .1 for SGD, .01 and .03 for orthogonal SGD, the
-            one with the best test accuracy in the end) or "equal lr" (.01 for both).
-        layer: "conv 1", "conv 2", "conv 3" or "head", which has filters only.
+            one with the best test accuracy in the end) or "equal lr" (.01 for both). Without effect on your
+            own data.
+        layer: "conv 1", "conv 2" (the default), "conv 3" or "head", which has filters only; with your own
+            data one of its layers, default the first.
         what: "filters" or "feature maps".
 
     Raises:
-        ValueError: an argument has a value that the view has no place for; the feature maps of the head.
+        ValueError: an argument has a value that the view has no place for; the feature maps of the head;
+            the frame lacks columns, or holds no cosines.
     """
+    if data is not None:
+        return _own_view(data, layer, what)
+    layer = _DEFAULTS["layer"] if layer is None else layer
     one_of("compare", compare, (_EQUAL, _BEST))
     one_of("what", what, _QUANTITY)
     one_of("layer", layer, _SHAPES)
@@ -69,7 +86,7 @@ def cosine_film(*, compare: str = _BEST, layer: str = "conv 2", what: str = _FIL
 
     return View(
         "cosine_film",
-        partial(_draw, cache(_Scene)),
+        partial(_draw, cache(_stored_scene)),
         {
             "compare": control(w.ToggleButtons, "compare", compare, options=(_EQUAL, _BEST)),
             "layer": control(w.ToggleButtons, "layer", layer, options=tuple(_SHAPES)),
@@ -114,6 +131,82 @@ def _line(name: str, compare: str, layer: str, what: str) -> _Line:
     return _Line(lr, seeds.index.to_numpy(float) / _EPOCH, *columns)
 
 
+def _own_view(data: pd.DataFrame, layer: str | None, what: str) -> View:
+    """The view of the learner's runs."""
+    needed = ("step", "layer", "stage", "quantity", "value")
+    if lacking := [column for column in needed if column not in data]:
+        raise ValueError(f"data must be a monitor's frame, with {', '.join(needed)}; no {', '.join(lacking)}")
+    data = data if "run" in data else data.assign(run="your run")
+    found: dict[tuple[str, str], dict[str, _Line]] = {}
+    for kind, (stage, quantity) in _QUANTITY.items():
+        rows = data[(data["stage"] == stage) & (data["quantity"] == quantity)].dropna(subset="value")
+        for (of, run), part in rows.groupby(["layer", "run"], observed=True):
+            seeds = part.groupby("step")["value"].agg(["mean", "min", "max"])
+            columns = (seeds[column].to_numpy(float) for column in ("mean", "min", "max"))
+            lines = found.setdefault((str(of), kind), {})
+            lines[str(run)] = _Line(math.nan, seeds.index.to_numpy(float), *columns)
+    if not found:
+        raise ValueError('data must hold "mean_abs_cosine" of weights or "feature_cosine", got neither')
+    layers, kinds = (list(dict.fromkeys(key[i] for key in found)) for i in (0, 1))
+    first = {"layer": layers[0], "what": kinds[0]}
+    state = {
+        "layer": one_of("layer", layer or layers[0], layers),
+        "what": what if what in kinds else kinds[0],
+    }
+    chance = {key: _own_chance(data, *key) for key in found}
+    return View(
+        "cosine_film",
+        partial(_draw_own, cache(lambda *key: _own_scene(key, found[key], chance[key])), found, chance),
+        {
+            "layer": control(w.SelectionSlider, "layer", state["layer"], options=layers),
+            "what": control(w.ToggleButtons, "what", state["what"], options=kinds),
+        },
+        presets={"first": {"layer": layers[0]}, "last": {"layer": layers[-1]}},
+        given=lambda now: ["data", *changed(now, first)],
+    )
+
+
+def _own_chance(data: pd.DataFrame, layer: str, what: str) -> tuple[float, float] | None:
+    """What random filters of the layer's shape have, where the monitor has written it down."""
+    if what == _MAPS:
+        return 1 / math.pi, 1 / math.pi
+    shape = shape_of(data, layer)
+    if shape is None:
+        return None
+    chance = random_cosine(*shape)
+    return chance.mean - 2 * chance.deviation, chance.mean + 2 * chance.deviation
+
+
+def _own_scene(key: tuple[str, str], lines: dict[str, _Line], chance: tuple[float, float] | None) -> "_Scene":
+    last = max(float(line.x[-1]) for line in lines.values())
+    return _Scene(*key, list(lines.values()), chance, len(lines), ("step", max(last, 1.0)))
+
+
+def _draw_own(
+    scenes: Callable[[str, str], "_Scene"],
+    found: dict[tuple[str, str], dict[str, _Line]],
+    chances: dict[tuple[str, str], tuple[float, float] | None],
+    state: State,
+) -> Picture:
+    """The picture of a state of the learner's runs."""
+    key = state["layer"], state["what"]
+    if key not in found:
+        return _nothing(f"There are no {key[1]} of {key[0]} in this frame", "Choose another layer.")
+    scene, lines, chance = scenes(*key), found[key], chances[key]
+    styles = look(lines)
+    passing: list[Artist] = []
+    for name, line in lines.items():
+        dashes = styles["dashes"][name]
+        passing += scene.line(line, styles["palette"][name], (0, dashes) if dashes else "-")
+    ends = [(line.end, f"{name}\n{line.end:.3f}", styles["palette"][name]) for name, line in lines.items()]
+    if chance is not None:
+        ends.append((sum(chance) / 2, _told(chance), RANDOM))
+    says = ", ".join(text.replace("\n", " ") for _, text, _ in ends)
+    text = f"{key[0]}, {key[1]}, mean absolute cosine in the end: {says}."
+    title = "Alike is what lies above chance: your runs, layer by layer"
+    return Picture(scene.stage, scene.named(ends), title, text, passing=passing)
+
+
 @cache
 def _worst() -> State:
     """Where orthogonal filters end more alike than SGD's by the largest part."""
@@ -138,47 +231,62 @@ def _chance(layer: str, what: str) -> tuple[float, float]:
     return chance.mean - 2 * chance.deviation, chance.mean + 2 * chance.deviation
 
 
+def _stored_scene(layer: str, what: str) -> "_Scene":
+    lines = [_line(name, compare, layer, what) for name in _NAMES for compare in (_EQUAL, _BEST)]
+    return _Scene(layer, what, lines, _chance(layer, what), len(_NAMES), ("epoch", 5.05))
+
+
 class _Scene:
     """Axes and chance of one layer, where all lines fit; the lines move over them."""
 
-    def __init__(self, layer: str, what: str) -> None:
+    def __init__(
+        self, layer: str, what: str, lines: list[_Line], chance: tuple[float, float] | None, count: int,
+        time: tuple[str, float],
+    ) -> None:  # fmt: skip
         figure, (ax,) = new_figure(9, 4.4)
         self.stage = Stage(figure)
         figure.set_layout_engine("none")
         ax.set_position((0.09, 0.14, 0.71, 0.78))
-        low, high = _chance(layer, what)
-        self.top = 1.15 * max(
-            [high] + [_line(name, c, layer, what).high.max() for name in _NAMES for c in (_EQUAL, _BEST)]
-        )
-        ax.set(xlim=(0, 5.05), ylim=(0, self.top), xlabel="epoch")
+        low, high = chance or (0.0, 0.0)
+        self.top = 1.15 * max(high, *(float(line.high.max()) for line in lines), 1e-6)
+        ax.set(xlim=(0, time[1]), ylim=(0, self.top), xlabel=time[0])
         ax.set_ylabel(f"mean |cos| of {layer}'s {what}")
-        ax.axhspan(low, high, color=RANDOM, alpha=0.3, lw=0 if high > low else 2)
+        if chance is not None:
+            ax.axhspan(low, high, color=RANDOM, alpha=0.3, lw=0 if high > low else 2)
         self.pale = figure.text(
             0.79, 0.955, "", ha="right", va="center", fontsize=10, color=INK, animated=True
         )
         self.ax, right = ax, ax.get_yaxis_transform()
         self.notes = [
-            ax.text(1.02, 0, "", transform=right, va="center", fontsize=11, animated=True) for _ in range(3)
+            ax.text(1.02, 0, "", transform=right, va="center", fontsize=11, animated=True)
+            for _ in range(count + 1)
         ]
 
-    def named(self, lines: dict[str, _Line], chance: str, at: float) -> list[Artist]:
-        """Names at the right ends of the lines, kept apart."""
-        wanted = [(at, chance, RANDOM)]
-        wanted += [(l.end, f"{name}\nlr {l.lr:g}: {l.end:.3f}", COLOURS[name]) for name, l in lines.items()]
-        wanted.sort()
+    def line(self, line: _Line, colour: str, dashes: Any) -> list[Artist]:
+        """A mean with its range."""
+        band = self.ax.fill_between(line.x, line.low, line.high, color=colour, alpha=0.2, lw=0, animated=True)
+        return [
+            band,
+            *self.ax.plot(line.x, line.mean, color=colour, ls=dashes, lw=2.4, animated=True),
+        ]
+
+    def named(self, wanted: list[tuple[float, str, str]]) -> list[Artist]:
+        """Names at the right ends of the lines, kept apart: heights, texts and colours."""
+        wanted = sorted(wanted)
         gap, places = 0.115 * self.top, [height for height, *_ in wanted]
         for i in range(1, len(places)):
             places[i] = max(places[i], places[i - 1] + gap)
-        for place, note, (_, text, colour) in zip(places, self.notes, wanted, strict=True):
+        notes = self.notes[: len(wanted)]
+        for place, note, (_, text, colour) in zip(places, notes, wanted, strict=True):
             note.set(text=text, color=colour, y=place)
-        return list(self.notes)
+        return list(notes)
 
 
 def _draw(scenes: Callable[[str, str], _Scene], state: State) -> Picture:
     """The picture of a state."""
     compare, layer, what = state["compare"], state["layer"], state["what"]
     if layer == "head" and what == _MAPS:
-        return _nothing()
+        return _nothing("The head has no feature maps", "Choose filters, or a convolution.")
     scene = scenes(layer, what)
     lines = {name: _line(name, compare, layer, what) for name in _NAMES}
     other = _EQUAL if compare == _BEST else _BEST
@@ -187,29 +295,28 @@ def _draw(scenes: Callable[[str, str], _Scene], state: State) -> Picture:
         colour, dashes = COLOURS[name], (0, DASHES[name]) if DASHES[name] else "-"
         ghost = _line(name, other, layer, what)
         moving += scene.ax.plot(
-            ghost.epoch, ghost.mean, color=colour, ls=dashes, lw=1.2, alpha=0.4, animated=True
+            ghost.x, ghost.mean, color=colour, ls=dashes, lw=1.2, alpha=0.4, animated=True
         )
-        moving.append(
-            scene.ax.fill_between(
-                line.epoch, line.low, line.high, color=colour, alpha=0.2, lw=0, animated=True
-            )
-        )
-        moving += scene.ax.plot(line.epoch, line.mean, color=colour, ls=dashes, lw=2.4, animated=True)
-    low, high = _chance(layer, what)
-    chance = f"chance: {low:.3f}" if low == high else f"random filters\n{low:.3f} to {high:.3f}"
+        moving += scene.line(line, colour, dashes)
+    low, high = chance = _chance(layer, what)
+    ends = [(l.end, f"{name}\nlr {l.lr:g}: {l.end:.3f}", COLOURS[name]) for name, l in lines.items()]
     title, text = _message(state, lines, low, high)
     scene.pale.set_text(f"pale: {other}")
-    names = scene.named(lines, chance, (low + high) / 2)
+    names = scene.named([*ends, ((low + high) / 2, _told(chance), RANDOM)])
     return Picture(scene.stage, [scene.pale, *names], title, text, passing=moving)
 
 
+def _told(chance: tuple[float, float]) -> str:
+    low, high = chance
+    return f"chance: {low:.3f}" if low == high else f"random filters\n{low:.3f} to {high:.3f}"
+
+
 @cache
-def _nothing() -> Picture:
-    """The head has no feature maps."""
-    text = "Choose filters, or a convolution."
-    figure, (ax,) = new_figure(9, 4.7)
+def _nothing(title: str, text: str) -> Picture:
+    """An empty picture that says why."""
+    figure, (ax,) = new_figure(9, 4.4)
     ax.set_axis_off()
-    return Picture(Stage(figure), [], "The head has no feature maps", text)
+    return Picture(Stage(figure), [], title, text)
 
 
 def _message(state: State, lines: dict[str, _Line], low: float, high: float) -> tuple[str, str]:
