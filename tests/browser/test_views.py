@@ -253,10 +253,11 @@ def test_in_notebook_7(tmp_path):
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("width", [1280, 800])
 @pytest.mark.parametrize("dark", [False, True], ids=["lecture", "dark"])
-def test_themes(tmp_path, dark):
+def test_themes(tmp_path, dark, width):
     """The lecture theme and a dark page: nothing sticks out. The pictures are for looking at."""
-    with lab.server(tmp_path, dark=dark) as address, lab.browser() as page:
+    with lab.server(tmp_path, dark=dark) as address, lab.browser(width=width) as page:
         lab.open_notebook(page, address, "views")
         if not dark:
             page.evaluate(
