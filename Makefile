@@ -1,6 +1,6 @@
 # make lab    set up on first use, then open the course in JupyterLab
 # make test   set up on first use, then run all tests
-# make test-views   all views in the browser, in full: every control, 500 changes each, Notebook 7; 25 minutes
+# make test-views   all views in the browser, in full: every control, 500 changes each, Notebook 7; 10 minutes
 # TORCH=cpu with either installs torch without the CUDA libraries.
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \

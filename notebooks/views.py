@@ -18,7 +18,8 @@
 # in the state that tells its message; "make it lose" shows where the message fails. Most take your own
 # tensor, model or frame: `help(ov.widgets.polar_lab)`.
 #
-# For a projector: write `ov.widgets.theme("lecture")` below the import, and run all cells again.
+# For a projector: write `ov.widgets.theme("lecture")` below the import, and run all cells again. On a small
+# screen close the file browser (Ctrl B): a picture is as wide as there is room.
 
 # %%
 import orthoviz as ov

@@ -31,7 +31,8 @@ _CSS = """<style>
 .orthoviz-lecture :is(.widget-button,.widget-toggle-button,.widget-inline-hbox){height:auto;min-height:34px}
 :is([data-jp-theme-light=false],.vscode-dark,[theme=dark]) .orthoviz-picture{
 filter:invert(.93) hue-rotate(180deg)}
-:is([data-jp-theme-light=false],.vscode-dark,[theme=dark]) .orthoviz-photo{padding:8px;background:white}
+:is([data-jp-theme-light=false],.vscode-dark,[theme=dark]) .orthoviz-photo{
+box-sizing:border-box;padding:8px;background:white}
 </style>"""
 
 # Notebook 7's shortcuts would take the arrow keys from a slider, unless it has this attribute
