@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-import orthoviz as ov
-from benchmarks.common import RESULTS, provenance, store
+from benchmarks.common import provenance, store
 from tests.browser import lab
 
 _PRESSES = 40
@@ -40,25 +39,24 @@ def main() -> None:
         command="python -m benchmarks.views",
     )
     rows = []
-    names = [name for name in ov.widgets.__all__ if name != "theme"]
-    with lab.server(Path(tempfile.mkdtemp())) as address, lab.browser() as page:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        lab.server(Path(folder)) as address,
+        lab.browser() as page,
+    ):
         lab.open_notebook(page, address, "views")
         lab.run_all(page)
-        for name in names:
+        for name in lab.VIEWS:
             took = pd.Series(_measured(page, name))
             rows.append([name, took.median(), took.quantile(0.95), took.max(), len(took)])
             print(f"{name:16} median {took.median():4.0f} ms, 95 % under {took.quantile(0.95):4.0f} ms")
     columns = ["view", "median_ms", "p95_ms", "longest_ms", "presses"]
-    folder = store("views", about)
-    pd.DataFrame(rows, columns=columns).round(1).to_csv(folder / "table.csv", index=False)
-    print(f"stored in {folder.relative_to(RESULTS.parent)}")
+    pd.DataFrame(rows, columns=columns).round(1).to_csv(store("views", about) / "table.csv", index=False)
 
 
 def _measured(page, name):
     """Milliseconds of each press: arrows on the first slider, or Enter on two buttons in turn."""
-    lab.show_cell(page, f"widgets.{name}()")
-    view = page.locator(".jp-OutputArea-output", has=page.locator(f".orthoviz-{name}")).first
-    view.scroll_into_view_if_needed()
+    view = lab.find_view(page, name)
     view.evaluate(_CLOCK)
     handle = view.locator(".noUi-handle:visible").first
     buttons = view.locator(".widget-toggle-buttons:visible button")

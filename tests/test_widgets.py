@@ -263,6 +263,29 @@ def test_a_picture_is_saved_with_its_title_and_only_what_is_shown(lab, kind, tmp
         assert "residual" in path.read_text()  # it stands outside the axes
 
 
+def test_of_a_state_that_cannot_be_drawn_the_picture_that_is_shown_is_saved(lab, tmp_path):
+    lab.save(tmp_path / "before.png")
+    lab.set(numbers="1 x")
+    assert 'role="alert"' in lab._line.value
+    lab.save(tmp_path / "after.png")
+    button(lab, "save").value = True
+    assert "download" in lab._files.value
+    assert (tmp_path / "after.png").read_bytes() == (tmp_path / "before.png").read_bytes()
+
+
+def test_what_passes_is_gone_though_the_picture_could_not_be_made():
+    figure = Figure()
+    ax = figure.subplots()
+
+    class Torn(Stage):
+        def png(self, moving=()):
+            raise RuntimeError("the paper tore")
+
+    view = core.View("none", lambda state: Picture(Torn(figure), [], "", "", passing=ax.plot([1, 2])), {})
+    assert "the paper tore" in line(view)
+    assert not ax.lines
+
+
 def test_a_picture_of_another_kind_is_refused(lab, tmp_path):
     with pytest.raises(ValueError, match=r"must end in \.png or \.svg"):
         lab.save(tmp_path / "lab.gif")

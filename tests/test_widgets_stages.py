@@ -424,5 +424,7 @@ def test_ones_own_runs_in_the_film():
 def test_a_frame_without_cosines_is_no_film():
     with pytest.raises(ValueError, match="got neither"):
         cosine_film(my_run(0)[0].query("quantity == 'singular_values'"))
-    with pytest.raises(ValueError, match="no layer"):
+    with pytest.raises(ValueError, match="what must be one of 'filters', got 'feature maps'"):
+        cosine_film(my_run(0)[0], what="feature maps")
+    with pytest.raises(ValueError, match="needs a column layer"):
         cosine_film(my_run(0)[0].drop(columns="layer"))

@@ -16,6 +16,7 @@ from typing import Any
 
 import ipywidgets as w
 from IPython.core.getipython import get_ipython
+from matplotlib.artist import Artist
 
 from orthoviz.widgets.stage import Picture, captioned, img, themed
 
@@ -139,9 +140,7 @@ class View(w.VBox):  # type: ignore[misc]
             if self._trail and self._now is not None and self._now != state:
                 earlier = [*earlier, self._now][-_MOST_EARLIER:]
             try:
-                picture = self._draw(self._with(state, earlier))
-                image = picture.stage.png([*picture.moving, *picture.passing])
-                _remove(picture)
+                picture, image = self._drawn(state, earlier, lambda p, artists: p.stage.png(artists))
             except Exception as error:  # wherever it comes from, the learner should see it
                 self.say(error)
                 return
@@ -181,16 +180,24 @@ class View(w.VBox):  # type: ignore[misc]
         message = str(error) if isinstance(error, ValueError) else "".join(traceback.format_exception(error))
         self._line.value = f'<div class="orthoviz-alert" role="alert">{html.escape(message)}</div>'
 
-    def _with(self, state: State, earlier: list[State]) -> State:
-        return state | {"earlier": earlier} if self._trail else state
+    def _drawn(
+        self, state: State, earlier: list[State], render: Callable[[Picture, list[Artist]], bytes]
+    ) -> tuple[Picture, bytes]:
+        """The picture of a state, and what is made of its artists; those that pass are gone after it."""
+        picture = self._draw(state | {"earlier": earlier} if self._trail else state)
+        try:
+            return picture, render(picture, [*picture.moving, *picture.passing])
+        finally:
+            for artist in picture.passing:
+                artist.remove()
 
     def _file(self, kind: str) -> bytes:
+        """The picture that is shown, which is not that of a state that could not be drawn."""
         with self._drawing:
-            picture = self._draw(self._with(self.state, self._earlier))
-            try:
-                return picture.stage.save([*picture.moving, *picture.passing], picture.title, kind)
-            finally:
-                _remove(picture)
+            shown = self.state if self._now is None else self._now
+            return self._drawn(shown, self._earlier, lambda p, artists: p.stage.save(artists, p.title, kind))[
+                1
+            ]
 
     def _changed(self, change: Any) -> None:
         if not self._holding:
@@ -221,7 +228,8 @@ class View(w.VBox):  # type: ignore[misc]
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """The widget, and for a page without a kernel its picture and caption."""
-        still = captioned(self.image, self.text, title=self.title)
+        photo = self._shown is not None and self._shown[1].photo
+        still = captioned(self.image, self.text, title=self.title, photo=photo)
         return super()._repr_mimebundle_(**kwargs) | {"text/html": still}
 
 
@@ -381,11 +389,6 @@ def _replace_earlier(view: w.Widget) -> None:
             old.close()
         views = []
     _of_cell[cell] = run, [*views, view]
-
-
-def _remove(picture: Picture) -> None:
-    for artist in picture.passing:
-        artist.remove()
 
 
 def _parts(widget: w.Widget) -> Iterator[w.Widget]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from orthoviz import training
 from orthoviz.measures import random_cosine
 from orthoviz.plots import COLOURS, DASHES, INK, RANDOM, look, new_figure
-from orthoviz.plots.frames import shape_of
+from orthoviz.plots.frames import need, shape_of
 from orthoviz.widgets.core import State, View, changed, control, one_of
 from orthoviz.widgets.stage import Picture, Stage
 
@@ -133,9 +133,7 @@ def _line(name: str, compare: str, layer: str, what: str) -> _Line:
 
 def _own_view(data: pd.DataFrame, layer: str | None, what: str) -> View:
     """The view of the learner's runs."""
-    needed = ("step", "layer", "stage", "quantity", "value")
-    if lacking := [column for column in needed if column not in data]:
-        raise ValueError(f"data must be a monitor's frame, with {', '.join(needed)}; no {', '.join(lacking)}")
+    need(data, "step", "layer", "stage", "quantity", "value")
     data = data if "run" in data else data.assign(run="your run")
     found: dict[tuple[str, str], dict[str, _Line]] = {}
     for kind, (stage, quantity) in _QUANTITY.items():
@@ -151,7 +149,7 @@ def _own_view(data: pd.DataFrame, layer: str | None, what: str) -> View:
     first = {"layer": layers[0], "what": kinds[0]}
     state = {
         "layer": one_of("layer", layer or layers[0], layers),
-        "what": what if what in kinds else kinds[0],
+        "what": one_of("what", what, kinds),
     }
     chance = {key: _own_chance(data, *key) for key in found}
     return View(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from orthoviz.plots import INK, ORTHOGONAL, PALE, RANDOM, new_figure
 from orthoviz.polar import polar_factor
-from orthoviz.widgets.core import State, View, control
+from orthoviz.widgets.core import State, View, changed, control
 from orthoviz.widgets.stage import Picture, Stage
 
 G = ((1.6, 0.3), (1.2, 0.9))
@@ -77,9 +77,7 @@ def polar_lab(
         apart = source.get(rows_now, _parsed(rows_now))
         if abs(state["angle"] - _between(apart)) > _NEAR:
             arguments.append(f"angle={state['angle']:g}")
-        arguments += [f"p={state['p']:g}"] if state["p"] else []
-        arguments += ["show_factor=True"] if state["show_factor"] else []
-        return arguments
+        return arguments + changed(state, {"p": 0.0, "show_factor": False})
 
     return View(
         "polar_lab",

@@ -79,7 +79,7 @@ def step_size_lens(model: nn.Module | None = None, *, scale: float = 1.0, match:
                 options=[(f"{s:g}", s) for s in _SCALES],
                 width=24,
             ),
-            "match": control(w.Checkbox, "match the gradient's length", match, width=18),
+            "match": control(w.Checkbox, "match the gradient's length", match),
         },
         presets={
             "loss × 1000": {"scale": 1e3},

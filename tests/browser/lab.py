@@ -14,6 +14,8 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+import orthoviz as ov
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
@@ -137,6 +139,17 @@ def show_cell(page, text):
         }""",
         text,
     )
+
+
+VIEWS = [name for name in ov.widgets.__all__ if name != "theme"]
+
+
+def find_view(page, name):
+    """A view on the page of all views, scrolled to."""
+    show_cell(page, f"widgets.{name}()")
+    view = page.locator(".jp-OutputArea-output", has=page.locator(f".orthoviz-{name}")).first
+    view.scroll_into_view_if_needed()
+    return view
 
 
 def ask_kernel(page, code):

@@ -13,8 +13,8 @@ import nbformat
 import pytest
 from playwright.sync_api import expect
 
-import orthoviz as ov
 from tests.browser import lab
+from tests.browser.lab import VIEWS, find_view
 from tests.browser.test_lab import changed, clean, fits, picture
 
 pytestmark = [
@@ -22,7 +22,6 @@ pytestmark = [
     pytest.mark.skipif(lab.CHROMIUM is None, reason="no Chromium on this machine"),
 ]
 
-VIEWS = [name for name in ov.widgets.__all__ if name != "theme"]
 LIVE = ("race", "barlow")
 
 
@@ -38,14 +37,6 @@ def page(address):
         lab.open_notebook(page, address, "views")
         lab.run_all(page)
         yield page
-
-
-def find(page, name):
-    """A view on the page, scrolled to."""
-    lab.show_cell(page, f"widgets.{name}()")
-    view = page.locator(".jp-OutputArea-output", has=page.locator(f".orthoviz-{name}")).first
-    view.scroll_into_view_if_needed()
-    return view
 
 
 def press(page, view, label):
@@ -80,7 +71,7 @@ def move_by_keyboard(page, view):
 
 @pytest.mark.parametrize("name", VIEWS)
 def test_a_view_opens_moves_by_keyboard_loses_and_comes_back(page, name):
-    view = find(page, name)
+    view = find_view(page, name)
     first, said = picture(view), view.locator("img").get_attribute("alt")
     expect(view.locator(".orthoviz-title")).not_to_be_empty()
     move_by_keyboard(page, view)
@@ -97,7 +88,7 @@ def test_a_view_opens_moves_by_keyboard_loses_and_comes_back(page, name):
 
 
 def test_the_picture_is_saved_as_png_and_svg(page, tmp_path):
-    view = find(page, "polar_lab")
+    view = find_view(page, "polar_lab")
     view.get_by_role("button", name="save", exact=True).click()
     for kind, begins in (("PNG", b"\x89PNG"), ("SVG", b"<?xml")):
         with page.expect_download() as download:
@@ -111,7 +102,7 @@ def test_the_picture_is_saved_as_png_and_svg(page, tmp_path):
 
 
 def test_live_views_go_step_by_step_and_side_by_side(page):
-    race, barlow = find(page, "race"), find(page, "barlow")
+    race, barlow = find_view(page, "race"), find_view(page, "barlow")
     press(page, race, "step")
     press(page, race, "step")
     assert "Test accuracy" in race.locator("[role=status]").inner_text()
@@ -157,7 +148,7 @@ def test_every_control_of_every_view_changes_its_picture(address, width):
         lab.open_notebook(page, address, "views")
         lab.run_all(page)
         for name in VIEWS:
-            view = find(page, name)
+            view = find_view(page, name)
             fits(page)
             for more in view.locator(".jp-Collapse-header").all():
                 more.click()
@@ -216,7 +207,7 @@ print(json.dumps([psutil.Process().memory_info().rss / 1e6,
 @pytest.mark.full
 @pytest.mark.parametrize("name", VIEWS)
 def test_five_hundred_changes_at_full_speed(page, name):
-    view = find(page, name)
+    view = find_view(page, name)
     # what is loaded or cached once is no leak: a race meets fourteen optimisers
     view.evaluate(f"(view, count) => ({_HAMMER})([view, count])", 500 if name in LIVE else 50)
     view.get_by_role("button", name="stop", exact=True).click() if name in LIVE else None
@@ -245,7 +236,7 @@ def test_in_notebook_7(tmp_path):
         page.errors.clear()  # its own, of extensions made for JupyterLab
         lab.run_all(page)
         for name in VIEWS:
-            view = find(page, name)
+            view = find_view(page, name)
             move_by_keyboard(page, view)
             press(page, view, "reset")
             press(page, view, "make it lose")
@@ -269,7 +260,7 @@ def test_themes(tmp_path, dark, width):
             )
         lab.run_all(page)
         for name in VIEWS:
-            view = find(page, name)
+            view = find_view(page, name)
             fits(page)
             view.screenshot(path=tmp_path / f"{name}.png")
         clean(page)
