@@ -7,6 +7,7 @@ state with a name. Nothing here knows what a picture shows.
 
 import base64
 import html
+import queue
 import threading
 import time
 import traceback
@@ -238,7 +239,8 @@ class LiveView(View):
 
     A subclass has ``work()``, which does a little at a time and yields in between, and may have
     ``ended(stopped)``. An error in the work is shown in the view. The work ends when it is done, with Stop,
-    when the view's cell is run again, and with ``close()``.
+    when the view's cell is run again, and with ``close()``, which ends the thread too: there is one for the view's
+    life, as each new one can bring megabytes of an allocator's that stay.
 
     Args:
         as for :class:`View`; the state gets a ``status`` to show.
@@ -254,6 +256,9 @@ class LiveView(View):
         **options: Any,
     ) -> None:
         self._stop = threading.Event()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._orders: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._work: Iterator[None] | None = None
         self._switching = threading.Lock()  # buttons answer in whatever thread the kernel gives them
@@ -265,6 +270,11 @@ class LiveView(View):
         ]
         super().__init__(name, draw, controls, buttons=buttons, state={**state, "status": ""}, **options)
 
+    @property
+    def working(self) -> bool:
+        """Whether the work is on."""
+        return not self._idle.is_set()
+
     def work(self) -> Iterator[None]:
         """What is done, in small pieces."""
         raise NotImplementedError
@@ -275,20 +285,20 @@ class LiveView(View):
     def start(self, pieces: int | None = None) -> None:
         """Begin the work, or go on with it, for so many pieces or to its end; does nothing while it is on."""
         with self._switching:
-            if self._closed or (self._thread is not None and self._thread.is_alive()):
+            if self._closed or self.working:
                 return
             self._stop.clear()
-            self._thread = threading.Thread(
-                target=self.run, args=(pieces,), name="orthoviz-view", daemon=True
-            )
-            self._thread.start()
+            self._idle.clear()
+            self._orders.put(pieces)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="orthoviz-view", daemon=True)
+                self._thread.start()
 
     def stop(self) -> None:
         """End the work that is on, if any, and wait for it: the time of a piece."""
         with self._switching:
             self._stop.set()
-            if self._thread is not None:
-                self._thread.join()
+            self._idle.wait()
             if self._work is not None:  # it was waiting between two pieces
                 self._end(stopped=True)
 
@@ -297,6 +307,9 @@ class LiveView(View):
         self._closed = True
         if hasattr(self, "_switching"):  # ipywidgets closes those too whose making raised
             self.stop()
+            if self._thread is not None:
+                self._orders.put(None)
+                self._thread.join()
         super().close()
 
     def run(self, pieces: int | None = None) -> None:
@@ -319,6 +332,14 @@ class LiveView(View):
         except Exception as error:  # in a thread nobody else would see it
             self._work = None
             self.say(error)
+
+    def _serve(self) -> None:
+        """Wait for orders and do them, until the view is closed."""
+        while not self._closed:
+            pieces = self._orders.get()
+            if not self._closed:
+                self.run(pieces)
+            self._idle.set()
 
     def _end(self, stopped: bool) -> None:
         work, self._work = self._work, None

@@ -220,9 +220,9 @@ def test_races_start_move_stop_and_end_with_their_cell(address, wide):
     view.get_by_text("Stopped: this race does not count").wait_for(timeout=1000)
 
     count = "import threading; print(sum(t.name == 'orthoviz-view' for t in threading.enumerate()))"
-    assert lab.ask_kernel(wide, count).strip() == "0"
+    assert lab.ask_kernel(wide, count).strip() == "1"  # the view's, waiting
     start.click()
-    lab.wait(lambda: lab.ask_kernel(wide, count).strip() == "1", 5)
+    changed(wide, view, picture(view))
     wide.evaluate("() => window.jupyterapp.commands.execute('notebook:run-cell')")
     output_of(wide, "Press start").wait_for(timeout=5000)
     assert lab.ask_kernel(wide, count).strip() == "0"
