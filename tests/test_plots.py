@@ -324,6 +324,8 @@ def test_names_keep_their_look_and_others_differ():
     assert len({str(v) for v in look["palette"].values()}) == 4
     assert len({str(v) for v in look["dashes"].values()}) == 4
     assert len(P.look([f"run {i}" for i in range(9)])["palette"]) == 9
+    look = P.look(["AdamW", "Muon's order", "SWAN"])
+    assert len({(look["palette"][name], look["dashes"][name]) for name in look["palette"]}) == 3
 
 
 def test_what_cannot_be_drawn_is_refused(frame, history):

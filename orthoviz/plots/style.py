@@ -58,7 +58,8 @@ _PATTERNS: tuple[Any, ...] = ((6, 1.5, 1, 1.5), (2, 1.5), (8, 2), (3, 1, 1, 1, 1
 def look(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Colour and line style for each name, as ``palette=`` and ``dashes=``: known names keep theirs."""
     names = list(dict.fromkeys(names))
-    others = cycle(zip(_OTHERS, _PATTERNS, strict=True))
+    taken = [_KNOWN[name] for name in names if name in _KNOWN]
+    others = cycle(one for one in zip(_OTHERS, _PATTERNS, strict=True) if one not in taken)
     new = {name: next(others) for name in names if name not in COLOURS}
     return {
         "palette": {name: COLOURS.get(name) or new[name][0] for name in names},
