@@ -153,10 +153,14 @@ class RankOne(Problem):
     def _gaussian(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self.draw, dtype=torch.float64)
 
+    def sample(self) -> tuple[Tensor, Tensor]:
+        """A fresh batch: inputs and noisy outputs, an example a row."""
+        x = self._gaussian(self.batch, len(self.target))
+        return x, x @ self.target.T + self.noise * self._gaussian(self.batch, len(self.target))
+
     def loss(self) -> Tensor:
         """Half the squared error of a fresh batch, its mean over examples."""
-        x = self._gaussian(self.batch, len(self.target))
-        y = x @ self.target.T + self.noise * self._gaussian(self.batch, len(self.target))
+        x, y = self.sample()
         return (x @ self.weight.T - y).square().sum(1).mean() / 2
 
     def error(self) -> Tensor:

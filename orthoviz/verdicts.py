@@ -27,3 +27,23 @@ def verdict(values: Mapping[str, Sequence[float]], *, more_is_better: bool = Tru
         return "not separated"
     # semicolons: names may have commas in them
     return f"{best} better than {'; '.join(behind)}, not separated from {'; '.join(beside)}"
+
+
+def decision(ours: Sequence[float], theirs: Sequence[float], worth: float) -> str:
+    """Whether to change: "adopt", "stay" or "cannot tell".
+
+    Adopt where every run of ours is ahead of every run of theirs by more than ``worth``; stay where none is
+    ahead of any by more; otherwise the runs cannot tell.
+
+    Args:
+        ours, theirs: the runs' final values, more is better.
+        worth: what the change must bring, in their unit.
+
+    Raises:
+        ValueError: one of them has no run.
+    """
+    if not (ours and theirs):
+        raise ValueError(f"both need at least one run, got {len(ours)} and {len(theirs)}")
+    if min(ours) - max(theirs) > worth:
+        return "adopt"
+    return "cannot tell" if max(ours) - min(theirs) > worth else "stay"

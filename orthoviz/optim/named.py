@@ -56,6 +56,7 @@ def optimizers(
         "orthogonal LARS": _maker(LARS, wrapped=shared, **papers, trust_coefficient=0.1),
         "trust region": _maker(TrustRegion, **papers),
         "SWAN": _maker(SWAN),
+        "Muon's order, AdamW's scale": _maker(OrthogonalSGD, **ours, order="after_momentum", lr_scale="rms"),
     }
 
 

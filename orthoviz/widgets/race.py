@@ -35,7 +35,7 @@ _DEFAULTS = {
     "batch_size": 256,
     "seed": 0,
 }
-_MARKERS = dict(zip(OPTIMIZERS, "os8D*HPp^vhXd<", strict=True))
+_MARKERS = dict(zip(OPTIMIZERS, "os8D*HPp^vhXd<>", strict=True))
 _SEEDS = tuple(range(10))
 _MOST_TEST_IMAGES = 400  # evaluated after every step
 _BEST_SGD = 0.1  # of these rates, on digits: the fair opponent

@@ -5,7 +5,7 @@ import math
 import torch
 
 from orthoviz.course.check import Exercise, Slip
-from orthoviz.course.exercises.tools import Function, call, close, random
+from orthoviz.course.exercises.tools import Function, call, close, random, yes_or_no
 from orthoviz.measures import rank_me
 from orthoviz.training.barlow import barlow_loss, cross_correlation
 
@@ -23,14 +23,10 @@ def _judge_separated(answer: Function) -> str:
          "runs, compare every one with every other"),
     )  # fmt: skip
     for first, second, right, slip in cases:
-        result = answer(first, second)
-        if result is None:
-            raise Slip("your function returns nothing: is there a return?")
-        if isinstance(result, str) or result not in (True, False):
-            raise Slip(f"your function returns a {type(result).__name__}, True or False was expected")
-        if bool(result) != right:
+        result = yes_or_no(answer, first, second)
+        if result != right:
             says = slip or "every seed of the first beats every seed of the second: that is separated"
-            raise Slip(f"for {first} and {second} this says {bool(result)}: {says}")
+            raise Slip(f"for {first} and {second} this says {result}: {says}")
     return (
         "min of one above max of the other: a simple rule, and with two or three seeds not even a strict one."
     )

@@ -33,6 +33,16 @@ def call(function: Function, *arguments: Any, shape: tuple[int, ...] | None = No
     return result
 
 
+def yes_or_no(function: Function, *arguments: Any) -> bool:
+    """What the learner's function answers."""
+    result = function(*arguments)
+    if result is None:
+        raise Slip("your function returns nothing: is there a return?")
+    if isinstance(result, str) or result not in (True, False):
+        raise Slip(f"your function returns a {type(result).__name__}, True or False was expected")
+    return bool(result)
+
+
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
