@@ -14,6 +14,7 @@ from orthoviz.cli import main
 from orthoviz.training import recipes
 from orthoviz.training.comparison import run_name, summary
 from orthoviz.training.records import segment, watched
+from orthoviz.verdicts import decision
 
 DATA = ov.datasets.load("digits")
 BOTH = {name: ov.optim.OPTIMIZERS[name] for name in ("SGD", "orthogonal SGD")}
@@ -285,3 +286,22 @@ def test_table1_puts_ours_beside_the_papers(tmp_path, monkeypatch):
 def test_bad_commands_exit_2_with_one_message(capsys, command, words):
     assert main(command.split()) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "says"),
+    [
+        ([0.95, 0.96], [0.90, 0.93], "adopt"),
+        ([0.95, 0.96], [0.90, 0.945], "cannot tell"),  # one pair is ahead by less than it is worth
+        ([0.91, 0.918], [0.91, 0.915], "stay"),  # even the luckiest is
+        ([0.75], [0.5], "stay"),  # exactly what it is worth is not more
+        ([0.5], [0.9], "stay"),
+    ],
+)
+def test_a_decision_counts_every_pair_of_runs(ours, theirs, says):
+    assert decision(ours, theirs, 0.25 if ours == [0.75] else 0.01) == says
+
+
+def test_no_runs_decide_nothing():
+    with pytest.raises(ValueError, match="at least one run, got 2 and 0"):
+        decision([0.9, 0.8], [], 0.01)

@@ -1,6 +1,6 @@
 """The page of all views in the browser: each opens, answers to keys and buttons, and bears rough treatment.
 
-What is marked "full" takes minutes (make test-views).
+What is marked "full" takes minutes (make test-views, make test-full).
 """
 
 import json

@@ -1,0 +1,50 @@
+"""All lessons in JupyterLab, from top to bottom: none fails, warns, sticks out or takes too long."""
+
+import json
+import time
+
+import pytest
+
+from tests.browser import lab
+from tests.browser.test_lab import clean, fits
+
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(lab.CHROMIUM is None, reason="no Chromium on this machine"),
+]
+
+LESSONS = sorted(path.stem for path in (lab.ROOT / "notebooks").glob("[0-9]*.ipynb"))
+BUDGET = 90  # seconds in quick mode on two cores; half as much again is a defect
+OUTPUTS = """() => window.jupyterapp.shell.currentWidget.content.widgets
+    .filter(cell => cell.model.type === 'code').flatMap(cell => cell.model.outputs.toJSON())"""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with lab.server(tmp_path_factory.mktemp("lab")) as address:
+        yield address
+
+
+def test_there_are_twelve():
+    assert [name[:2] for name in LESSONS] == [f"{number:02}" for number in range(12)]
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_runs_from_top_to_bottom(address, name):
+    with lab.browser() as page:
+        lab.open_notebook(page, address, name)
+        began = time.monotonic()
+        lab.run_all(page, timeout=1000 * 5 * BUDGET)
+        seconds = time.monotonic() - began
+        page.wait_for_timeout(500)
+        clean(page)
+        fits(page)
+        outputs = page.evaluate(OUTPUTS)
+        memory = int(lab.ask_kernel(page, "import resource; print(resource.getrusage(0).ru_maxrss)")) / 1e6
+    assert outputs
+    assert not [out for out in outputs if out["output_type"] == "error" or out.get("name") == "stderr"]
+    html = json.dumps([out["data"].get("text/html", "") for out in outputs if "data" in out])
+    assert html.count("<img") == html.count("alt=")
+    print(f"{name}: {seconds:.0f} s, {memory:.1f} GB")
+    assert seconds < 1.5 * BUDGET
+    assert memory < 3
