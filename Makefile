@@ -1,6 +1,8 @@
 # make lab    set up on first use, then open the course in JupyterLab
 # make test   set up on first use, then run all tests
-# make test-views   all views in the browser, in full: every control, 500 changes each, Notebook 7; 10 minutes
+# make test-full   what takes longer: all lessons and views in the browser, 500 changes of each view, the site
+# make test-views   its part on the views: every control, 500 changes each, Notebook 7; 10 minutes
+# make site   the course as pages to read without a network: site/_build/html/index.html
 # TORCH=cpu with either installs torch without the CUDA libraries.
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -10,7 +12,8 @@ BIN := .venv/bin
 TORCH ?= $(patsubst .venv/.ready-%,%,$(wildcard .venv/.ready-*))
 READY := .venv/.ready$(if $(TORCH),-$(TORCH))
 
-.PHONY: lab test test-views bench-views check lint lock pairs bench-loop bench-monitor bench-optim bench-polar bench-ranks
+.PHONY: lab test test-full test-views check lint lock pairs site slides badges bench-loop bench-monitor bench-optim bench-views \
+	bench-polar bench-ranks
 
 lab: $(READY)
 	@$(BIN)/orthoviz lab
@@ -19,7 +22,10 @@ test: $(READY)
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 tests notebooks
 
 test-views: $(READY)
-	$(BIN)/python -m pytest -m full -s tests/browser
+	$(BIN)/python -m pytest -m full -s tests/browser/test_views.py
+
+test-full: $(READY)
+	$(BIN)/python -m pytest -m full -s tests
 
 check: lint
 	$(BIN)/python -m pytest -m "not slow and not full" tests
@@ -75,4 +81,20 @@ endif
 	@touch $@
 
 pairs: $(READY)
-	$(BIN)/jupytext --to ipynb --update notebooks/*.py notebooks/solutions/*.py
+	$(BIN)/jupytext --to ipynb --update notebooks/*.py notebooks/solutions/*.py notebooks/lecturer/*.py
+
+# Ten minutes or so; a notebook that ran before is run again only when its code or the package has changed
+site: $(READY)
+	@rm -rf site/_build/html
+	$(BIN)/python -m sphinx --builder html --doctree-dir site/_build/doctrees --fresh-env \
+		--nitpicky --fail-on-warning --keep-going site site/_build/html
+	@echo "Open site/_build/html/index.html"
+
+# The lessons of the 90-minute class for a projector, without a network: site/_build/slides; five minutes or so
+slides: $(READY)
+	$(BIN)/python site/slides.py
+
+# After the address in pyproject.toml has changed
+badges: $(READY)
+	$(BIN)/python site/badges.py
+	@$(MAKE) --no-print-directory pairs

@@ -1,0 +1,67 @@
+"""How `make site` makes the pages: all lessons executed in quick mode, to be read without a network."""
+
+import hashlib
+import os
+import re
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+LESSONS = HERE / "lessons"  # Sphinx reads only what lies below this file
+EXECUTED = HERE / "_build" / "executed"
+_OFFLINE = metadata.distribution("sphinx-mathjax-offline")
+MATHJAX = _OFFLINE.locate_file("sphinx-mathjax-offline/static/mathjax/tex-svg-full.js")  # one file, no fonts
+
+
+def _fingerprint() -> str:
+    """Of all that decides what a notebook shows, besides the notebook."""
+    names = ("orthoviz/**/*.py", "results/**/*.*", "requirements.lock")
+    files = sorted(path for name in names for path in ROOT.glob(name))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+
+
+shutil.rmtree(LESSONS, ignore_errors=True)
+shutil.copytree(ROOT / "notebooks", LESSONS, ignore=shutil.ignore_patterns("*.py", ".*", "__pycache__"))
+for lesson in LESSONS.glob("*.ipynb"):  # a badge's picture lies on the network: its words will do
+    text = lesson.read_text(encoding="utf-8")
+    lesson.write_text(re.sub(r"\[!\[(.+?)\]\(.+?\)\]", r"[\1]", text), encoding="utf-8")
+for earlier in EXECUTED.glob("*"):
+    if earlier.name != _fingerprint():
+        shutil.rmtree(earlier)
+os.environ["ORTHOVIZ_MODE"] = "quick"
+
+project = "orthoviz"
+author = "the orthoviz contributors"
+version = metadata.version("orthoviz")
+extensions = ["myst_nb"]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+
+# An executed notebook is kept until its code changes, or anything of the fingerprint.
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(EXECUTED / _fingerprint())
+nb_execution_in_temp = True
+nb_execution_timeout = 600
+nb_execution_show_tb = True  # a failure is a warning, with which the build fails
+nb_merge_streams = True
+nb_output_stderr = "warn"
+# A page has no kernel: the picture that a widget brings along takes its place.
+nb_mime_priority_overrides = [("html", "text/html", 0)]
+
+html_theme = "furo"
+html_title = "orthoviz"
+html_static_path = ["style.css", str(MATHJAX)]
+html_css_files = ["style.css"]
+html_show_copyright = False
+pygments_dark_style = "github-dark"
+html_copy_source = html_use_index = False
+html_show_search_summary = False  # it would fetch the pages found, which a browser refuses for files
+mathjax_path = MATHJAX.name
+
+
+def setup(app):
+    """Leave out the state of widgets and the scripts, from the network, that would bring them to life."""
+    app.connect("doctree-read", lambda app, _: app.env.nb_metadata[app.env.docname].pop("js_files", None))
