@@ -36,8 +36,8 @@ ov.course.header()
 #
 # Search for "orthogonal" and "neural network" and you find two literatures. One makes the **steps**
 # orthogonal; that is this course. The older one makes the **weights** orthogonal and keeps them so: each
-# layer may turn its input, and never stretch it. People mix them up. Does a layer that only ever takes
-# orthogonal steps stay orthogonal?
+# layer may turn or mirror its input, and never stretch or shrink it. People mix them up. Does a layer that
+# only ever takes orthogonal steps stay orthogonal?
 #
 # Take the smallest case. A layer is the identity, an orthogonal matrix. One orthogonal step is added: a
 # rotation by some angle. How long does every vector come out, if it went in with length 1?
@@ -55,29 +55,34 @@ def two_steps(angle):
 ov.course.check("09.two_steps", two_steps)
 
 # %% [markdown]
-# From 2, when they agree, down to 0, when they cancel. So a sum of orthogonal matrices is a free matrix, and
-# a network that takes orthogonal steps is as free as any. Here are the three layers of `02_toy_problems`
-# after a hundred such steps. Their product should be a matrix with singular values 10, 3, 1 and 0.3.
+# From 2, when they agree, down to 0, when they cancel; and with a mirror image different directions come out
+# differently: diag(1, 1) + diag(1, -1) = diag(2, 0). So a sum of orthogonal matrices can be any matrix, and a
+# layer that takes orthogonal steps is as free as any. Let the three layers of `02_toy_problems` **start**
+# orthogonal, all singular values 1, and take a hundred such steps. Their product should get the singular
+# values 10, 3, 1 and 0.3. What will those of a single layer be? (Three layers share the work.)
 
 # %%
+torch.manual_seed(0)
 toy = ov.toys.DeepLinear()
+for layer in toy.layers:
+    torch.nn.init.orthogonal_(layer)
 ov.toys.descend(toy, ov.OrthogonalSGD(ov.param_groups(toy), lr=0.03), steps=100)
-spectra = pd.DataFrame([ov.measures.singular_values(layer.detach())[:4].tolist() for layer in toy.layers])
+spectra = pd.DataFrame([ov.measures.singular_values(layer.detach())[:5].tolist() for layer in toy.layers])
 spectra.index = [f"layer {i}" for i in (1, 2, 3)]
-spectra.loc["cube root"] = [mode ** (1 / 3) for mode in ov.plots.MODES]
-spectra.columns = [f"mode {mode:g}" for mode in ov.plots.MODES]
+spectra.loc["cube roots of 10, 3, 1, 0.3"] = [*(mode ** (1 / 3) for mode in ov.plots.MODES), 0]
 spectra.round(2)
 
 # %% [markdown]
-# Each layer has become a cube root of the target: it stretches one direction more than twice, and shrinks
-# another to two thirds. Orthogonal steps, and nothing orthogonal about the weights.
+# The singular values of each layer have become the cube roots of the modes: it stretches one direction more
+# than twice, and shrinks the fifth and all after it to next to nothing. Orthogonal start, orthogonal steps,
+# and nothing orthogonal is left of the weights.
 #
 # ## Now forbid it
 #
 # `torch.nn.utils.parametrizations.orthogonal` writes a weight as a function of free numbers whose value is
 # always an orthogonal matrix. Plain gradient descent on those numbers then moves from one orthogonal matrix
-# to the next. The same target, three such layers. A network that has learnt nothing has a loss of 55.0. How
-# low will this one get?
+# to the next. The same target, three such layers. A network of zeros has a loss of 55.0 (an orthogonal one
+# starts above that). How low will this one get?
 
 # %%
 guess = ov.course.predict("lowest loss of three orthogonal layers", low=0, high=55)
@@ -93,9 +98,9 @@ lengths = {f"mode {mode:g}": f"{mode * run[mode].iloc[-1]:.2f}" for mode in ov.p
 print("learnt, of each mode:", lengths)
 
 # %% [markdown]
-# It has learnt every direction of the target, and none of its lengths: a product of orthogonal matrices is
-# orthogonal, so each mode comes out with length one, and so do the twelve directions in which the target
-# is zero.
+# It has learnt every direction of the target, and no length but 1: a product of orthogonal matrices is
+# orthogonal, so each mode comes out with length one, and so do the twelve directions in which the target is
+# zero.
 #
 # ### Exercise 2: the floor
 #
@@ -120,8 +125,8 @@ ax.barh(list(parts), list(parts.values()), color=colours)
 ax.bar_label(ax.containers[0], fmt="%.3g", padding=4)
 ax.invert_yaxis()
 ax.set(xlabel="loss that is left", title="What orthogonal weights cannot learn", xlim=(0, 45))
-total = f"together {sum(parts.values()):.2f}."
-ov.course.picture(figure, f"What each direction leaves of the loss: {parts}; {total}")
+each = ", ".join(f"{name} {left:.3f}" for name, left in parts.items())
+ov.course.picture(figure, f"What is left of the loss: {each}; together {sum(parts.values()):.3f}.")
 
 # %% [markdown]
 # Mode 1 costs nothing: it happens to have the length that is allowed. So the constraint is no small thing.
@@ -130,8 +135,8 @@ ov.course.picture(figure, f"What each direction leaves of the loss: {parts}; {to
 # ## What it buys
 #
 # Depth. Multiply random layers, each made to keep the length of a vector on average. How much stronger is
-# the strongest direction of ten layers' product than the weakest of its sixteen: ten times, a thousand, a
-# million? And of ten orthogonal layers? (That one you know.) Say your number aloud.
+# the strongest direction of ten layers' product than the weakest of its sixteen: a thousand times, a million,
+# a billion? And of ten orthogonal layers? (That one you know.) Say your number aloud.
 
 # %%
 draw, product, rows = torch.Generator().manual_seed(0), torch.eye(16, dtype=torch.float64), []
@@ -144,19 +149,21 @@ depths = pd.DataFrame(rows).set_index("layers").astype(float)
 # %%
 figure, (ax,) = ov.plots.new_figure(8, 3)
 for name, dashes in (("strongest", "-"), ("median", "--"), ("weakest", ":")):
-    ax.semilogy(depths.index, depths[name], dashes, color=ov.plots.SGD, lw=2, label=f"Gaussian, {name}")
-ax.axhline(1, color=ov.plots.ORTHOGONAL, lw=2, label="orthogonal, every direction")
-ax.set(xlabel="layers", ylabel="length of a direction", xticks=range(0, 21, 5))
+    ax.semilogy(depths.index, depths[name], dashes, color=ov.plots.RANDOM, lw=2, label=f"Gaussian, {name}")
+ax.axhline(1, color=ov.plots.INK, lw=2, label="orthogonal, every direction")
+ax.set(xlabel="layers", ylabel="length (it went in with 1)", xticks=range(0, 21, 5))
 ax.set_title("A signal through many layers")
 ax.legend(frameon=False)
-ten = depths.loc[10].map("{:.1e}".format).to_dict()
-ov.course.picture(figure, f"After ten Gaussian layers: {ten}. Orthogonal: 1.")
+ten = depths.loc[10]
+says = f"strongest {ten.strongest:.2g}, weakest {ten.weakest:.1e}, {ten.strongest / ten.weakest:.0e} times"
+ov.course.picture(figure, f"After ten Gaussian layers: {says}. Through orthogonal layers every direction: 1.")
 
 # %% [markdown]
-# A gradient goes the same way back. Through orthogonal layers it arrives as it left (Saxe, McClelland and
-# Ganguli, 2014); through the others most of its directions are gone. So: two orthogonal layers that stay as
-# they are, below one **free** layer that may stretch. In which order will it learn the modes? Strong ones
-# first as gradient descent, weak ones first as the orthogonal step, or otherwise?
+# A gradient goes the same way back. Through orthogonal layers it arrives as it left; through the others most
+# of its directions are gone. (That is why networks are often *started* orthogonal: Saxe, McClelland and
+# Ganguli, 2014.) So: two orthogonal layers that stay as they are, below one **free** layer that may stretch.
+# In which order will it learn the modes? Strong ones first as gradient descent, weak ones first as the
+# orthogonal step, or otherwise?
 
 
 # %%
@@ -169,23 +176,25 @@ print(f"steps until a mode stays within a tenth of its value: {until}; loss {run
 
 # %% [markdown]
 # All at once. Through orthogonal layers the free one sees a problem whose curvature is 1 in every direction,
-# and there plain gradient descent needs no help: each error shrinks by the same tenth in every step.
+# and there plain gradient descent needs no help: each error shrinks by the same tenth in every step. (At rate
+# 1 it would need a single step. Behind two Gaussian layers it would not.)
 #
 # Strong first, weak first, all at once: three answers to one question, what to do about modes of different
 # strength. Wait for them; step equally far along all; or build the network so that there is no difference.
 #
 # ## Between free and orthogonal: a ball
 #
-# There is something in between, and you have used it all along. With **weight decay** a weight shrinks by a
-# small part in every step, $w \leftarrow (1 - \eta\lambda)\, w - \eta\, o$, and a singular value of $o$ is
-# never above 1. However many steps all push the same way: how large can a singular value of the weight get?
+# There is something in between. With **weight decay** a weight shrinks by a small part in every step, $w
+# \leftarrow (1 - \eta\lambda)\, w - \eta\, o$. Without momentum $o$ is a polar factor, so no singular value
+# of it is above 1. However many steps all push the same way: how large can a singular value of the weight
+# get?
 #
 # ### Exercise 3: the wall
 
 
 # %% tags=["exercise"]
 def wall(lr, decay):
-    """Where a singular value that every step pushes up by lr, and shrinks by lr * decay times, ends."""
+    """Where a singular value ends that is, in every step, multiplied by 1 - lr * decay and raised by lr."""
     raise NotImplementedError
 
 
@@ -193,11 +202,11 @@ def wall(lr, decay):
 ov.course.check("09.wall", wall)
 
 # %% [markdown]
-# So orthogonal steps with decay $\lambda$ stay in a **ball**: no singular value above $1/\lambda$, whatever
-# the gradients are (for Muon: Chen, Li and Liu, 2025, [arXiv 2506.15054](https://arxiv.org/abs/2506.15054)).
-# SGD has no such wall, as its steps grow with the gradient. Take $\lambda = 1$: each layer may now turn and
-# **shrink**, but not stretch. How low does the loss of the three layers get? (48.7 with orthogonal weights, 0
-# with free ones.)
+# So from a small start orthogonal steps with decay $\lambda$ stay in a **ball**: no singular value above
+# $1/\lambda$, whatever the gradients are. (For Muon, whose momentum stands inside the polar factor: Chen, Li
+# and Liu, 2025, [arXiv 2506.15054](https://arxiv.org/abs/2506.15054).) SGD has no such wall, as its steps
+# grow with the gradient. Take $\lambda = 1$: each layer may now turn and **shrink**, but not stretch. How
+# low does the loss of the three layers get? (48.7 with orthogonal weights, 0 with free ones.)
 
 # %%
 guess = ov.course.predict("lowest loss inside the ball", low=0, high=55)
@@ -205,8 +214,8 @@ guess
 
 # %%
 toy = ov.toys.DeepLinear()
-optimizer = ov.OrthogonalSGD(ov.param_groups(toy), lr=0.03, weight_decay=1)
-run = ov.toys.descend(toy, optimizer, steps=1000)
+optimizer = ov.OrthogonalSGD(ov.param_groups(toy), lr=0.01, weight_decay=1)
+run = ov.toys.descend(toy, optimizer, steps=1500)
 guess.reveal(run.error.iloc[-1])
 lengths = {f"mode {mode:g}": f"{mode * run[mode].iloc[-1]:.2f}" for mode in ov.plots.MODES}
 print("learnt, of each mode:", lengths)
@@ -215,15 +224,21 @@ print("largest singular value of each layer:", [round(value, 4) for value in lar
 
 # %% [markdown]
 # $\tfrac12 (9^2 + 2^2) = 42.5$: what the two strong modes have above 1 is out of reach, the others are
-# learnt, and the twelve empty directions too. A sphere forbids both, a ball forbids stretching only. (Usual
-# decays are far smaller, so the wall stands far away: at 5e-4 a singular value may reach 2,000.)
+# learnt, up to the jitter of a constant rate, and so are the twelve empty directions. Orthogonal weights
+# forbid both, the ball forbids stretching only. (Usual decays are smaller, so the wall stands farther away:
+# at 5e-4, as in lesson 00, at 2,000; at 0.1, torch's default for Muon, at 10.)
 #
 # ## Where this fails
 #
 # - **The floor is the toy's.** A target with lengths of its own and no free layer is the worst case for
 #   orthogonal weights. One free scale for the whole network would lower it to 48.65 only; one free layer
 #   removes it.
-# - **A wall that nobody reaches.** At usual decays the ball is no explanation of anything on short runs.
+# - **A wall that nobody reaches.** At small decays the ball explains nothing about short runs.
+# - **Momentum moves the wall.** In the paper's order, factor first, with decoupled decay, the buffer is up
+#   to ten polar factors long at momentum 0.9, and the wall ten times as far. Inside the factor, Muon's
+#   order, it is where you computed it.
+# - **Mirrors.** The parametrisation never changes the sign of a determinant, so a full-rank target may need a
+#   reflection that it cannot make, and the floor is then not reached.
 # - **Convolutions.** `parametrizations.orthogonal` looks at the last two axes: of a 3 x 3 convolution it
 #   makes every little 3 x 3 kernel orthogonal, and not the matrix of filters. It does not warn.
 # - **All of it is linear.** With ReLUs a layer changes lengths even if its weight cannot; how much the
@@ -231,7 +246,7 @@ print("largest singular value of each layer:", [round(value, 4) for value in lar
 #
 # **Open question.** Build a dense network for the digits whose hidden layers start orthogonal
 # (`torch.nn.init.orthogonal_`). Train it with orthogonal steps, with SGD, and with SGD and weights that stay
-# orthogonal (`orthogonal(layer)`), each at its best rate. Who wins, and how small has the smallest singular
-# value of the free weights become? Predict both, then run.
+# orthogonal (`orthogonal(layer)`), each at its best of a few rates: `ov.training.fit` in a loop. Who wins,
+# and how small has the smallest singular value of the free hidden weights become? Predict both, then run.
 #
 # **Next:** `10_why_it_works`, theories that must predict first.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orthoviz import (
+        claims,
         course,
         datasets,
         matrices,
@@ -37,6 +38,7 @@ __all__ = [
     "SWAN",
     "OrthogonalSGD",
     "TrustRegion",
+    "claims",
     "course",
     "datasets",
     "matrices",

@@ -118,6 +118,26 @@ def _parser() -> argparse.ArgumentParser:
     keep.add_argument("runs", metavar="FOLDER", help="the --out of its runs")
     keep.add_argument("copy", help="which copy of the data it was, as 'CIFAR-10, official archive'")
     keep.set_defaults(run=_store)
+
+    claims = commands.add_parser("claims", help="what is claimed, and what the stored runs say to it")
+    claims.add_argument("name", nargs="?", metavar="NAME", help="one of them in full")
+    claims.set_defaults(run=_claims)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="say whether this machine is ready for the course, and what to do",
+        description="A line a check: ok, note (nothing needs doing), or fix and what to do. "
+        "Exit code 1 where something needs doing.",
+    )
+    doctor.add_argument(
+        "--time", nargs="*", metavar="LESSON", help="also run lessons in quick mode, all or as '00 03'"
+    )
+    doctor.add_argument(
+        "--class", dest="folder", metavar="FOLDER", help="also pack all that a class without internet needs"
+    )
+    doctor.add_argument("--platform", nargs="+", metavar="NAME", help="with --class; default: this machine's")
+    doctor.add_argument("--python", nargs="+", metavar="VERSION", help="with --class, as '3.12 3.13'")
+    doctor.set_defaults(run=_doctor)
     return parser
 
 
@@ -244,6 +264,12 @@ def _store(args: argparse.Namespace) -> None:
     print(store(folder, args.recipe, what=what, milliseconds=ms, data=args.copy))
 
 
+def _claims(args: argparse.Namespace) -> None:
+    from orthoviz import claims
+
+    print(claims.shown(args.name) if args.name else claims.listing())
+
+
 def _fetch(args: argparse.Namespace) -> None:
     from orthoviz import datasets
 
@@ -282,6 +308,26 @@ def _remove(args: argparse.Namespace) -> None:
 
     datasets.remove(args.name)
     print(f"Removed {args.name}.")
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from itertools import chain
+
+    try:
+        from orthoviz.course import classroom, doctor
+    except ImportError as error:
+        print(f"fix   {error} -> pip install {error.name}")
+        return 1
+    if not args.folder and (args.platform or args.python):
+        raise ValueError("--platform and --python say what --class FOLDER packs, and need it")
+    lessons = () if args.time is None else doctor.time_lessons(args.time)
+    packed = classroom.pack(args.folder, args.platform, args.python) if args.folder else ()
+    bad = 0
+    for finding in chain(doctor.examine(), lessons, packed):
+        print(finding, flush=True)
+        bad += finding.level == "fix"
+    print(f"{bad} to fix" if bad else "all well")
+    return min(bad, 1)
 
 
 if __name__ == "__main__":

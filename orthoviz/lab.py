@@ -8,6 +8,25 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
 
+COPIES = Path("orthoviz-course")
+"""Where an installed package puts its copies of the lessons, in the folder in which it is started."""
+
+
+def checkout() -> Path | None:
+    """The repository's folder, or None for a package that was installed without it."""
+    return _PACKAGE.parent if (_PACKAGE.parent / "pyproject.toml").is_file() else None
+
+
+def notebooks() -> Path:
+    """Where the lessons lie: in the repository, or in the installed package."""
+    root = checkout()
+    return _PACKAGE / "_notebooks" if root is None else root / "notebooks"
+
+
+def lessons() -> list[str]:
+    """Names of all lessons, in their order."""
+    return sorted(path.stem for path in notebooks().glob("[0-9]*.ipynb"))
+
 
 def open_lab(lesson: str = "00_start_here", *, browser: bool = True) -> int:
     """Serve the lessons and open one of them, or "views", the page of all views, until told to end.
@@ -19,14 +38,12 @@ def open_lab(lesson: str = "00_start_here", *, browser: bool = True) -> int:
     Raises:
         ValueError: there is no such lesson.
     """
-    checkout = (_PACKAGE.parent / "pyproject.toml").is_file()
-    folder = _PACKAGE.parent / "notebooks" if checkout else _PACKAGE / "_notebooks"
     name = lesson.removesuffix(".ipynb")
-    lessons = sorted(path.stem for path in folder.glob("[0-9]*.ipynb"))
-    if name not in [*lessons, "views"]:
-        raise ValueError(f"there is no lesson {lesson!r}; there is: {', '.join(lessons)}")
-    if not checkout:
-        folder = _copied(folder, Path("orthoviz-course"))
+    if name not in [*lessons(), "views"]:
+        raise ValueError(f"there is no lesson {lesson!r}; there is: {', '.join(lessons())}")
+    folder = notebooks()
+    if checkout() is None:
+        folder = _copied(folder, COPIES)
     command = [
         *(sys.executable, "-m", "jupyterlab"),
         f"--ServerApp.root_dir={folder}",

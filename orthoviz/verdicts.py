@@ -33,7 +33,8 @@ def decision(ours: Sequence[float], theirs: Sequence[float], worth: float) -> st
     """Whether to change: "adopt", "stay" or "cannot tell".
 
     Adopt where every run of ours is ahead of every run of theirs by more than ``worth``; stay where none is
-    ahead of any by more; otherwise the runs cannot tell.
+    ahead of any by more; otherwise, and where one of them has a single run, the runs cannot tell. Leads are
+    compared to nine digits, so that 0.97 - 0.96 is 0.01.
 
     Args:
         ours, theirs: the runs' final values, more is better.
@@ -44,6 +45,9 @@ def decision(ours: Sequence[float], theirs: Sequence[float], worth: float) -> st
     """
     if not (ours and theirs):
         raise ValueError(f"both need at least one run, got {len(ours)} and {len(theirs)}")
-    if min(ours) - max(theirs) > worth:
+    if min(len(ours), len(theirs)) < 2:
+        return "cannot tell"
+    least, most = round(min(ours) - max(theirs), 9), round(max(ours) - min(theirs), 9)
+    if least > worth:
         return "adopt"
-    return "cannot tell" if max(ours) - min(theirs) > worth else "stay"
+    return "cannot tell" if most > worth else "stay"

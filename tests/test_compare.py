@@ -294,12 +294,14 @@ def test_bad_commands_exit_2_with_one_message(capsys, command, words):
         ([0.95, 0.96], [0.90, 0.93], "adopt"),
         ([0.95, 0.96], [0.90, 0.945], "cannot tell"),  # one pair is ahead by less than it is worth
         ([0.91, 0.918], [0.91, 0.915], "stay"),  # even the luckiest is
-        ([0.75], [0.5], "stay"),  # exactly what it is worth is not more
-        ([0.5], [0.9], "stay"),
+        ([0.97, 0.97], [0.96, 0.96], "stay"),  # exactly what it is worth is not more
+        ([0.57, 0.57], [0.56, 0.56], "stay"),
+        ([0.5, 0.5], [0.9, 0.9], "stay"),
+        ([0.99], [0.5, 0.6], "cannot tell"),  # one run tells nothing
     ],
 )
 def test_a_decision_counts_every_pair_of_runs(ours, theirs, says):
-    assert decision(ours, theirs, 0.25 if ours == [0.75] else 0.01) == says
+    assert decision(ours, theirs, 0.01) == says
 
 
 def test_no_runs_decide_nothing():

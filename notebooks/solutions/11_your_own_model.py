@@ -27,6 +27,8 @@ import orthoviz as ov
 
 # %% tags=["solution", "11.decide"]
 def decide(ours, theirs, worth):
+    if len(ours) < 2 or len(theirs) < 2:
+        return "cannot tell"
     if min(ours) - max(theirs) > worth:
         return "adopt"
     if max(ours) - min(theirs) <= worth:
@@ -84,6 +86,19 @@ def decide(ours, theirs, worth):
     if min(ours) - max(theirs) >= worth:
         return "adopt"
     return "stay" if max(ours) - min(theirs) < worth else "cannot tell"
+
+
+ov.course.check("11.decide", decide)
+
+# %% [markdown]
+# A single run believed:
+
+
+# %% tags=["wrong", "11.decide", "a single run"]
+def decide(ours, theirs, worth):
+    if min(ours) - max(theirs) > worth:
+        return "adopt"
+    return "stay" if max(ours) - min(theirs) <= worth else "cannot tell"
 
 
 ov.course.check("11.decide", decide)

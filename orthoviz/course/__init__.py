@@ -4,5 +4,6 @@ from orthoviz.course.check import check
 from orthoviz.course.header import header, mode
 from orthoviz.course.picture import picture
 from orthoviz.course.predict import predict
+from orthoviz.course.tally import tally
 
-__all__ = ["check", "header", "mode", "picture", "predict"]
+__all__ = ["check", "header", "mode", "picture", "predict", "tally"]

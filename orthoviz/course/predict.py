@@ -2,13 +2,26 @@
 
 import html
 import math
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import ipywidgets as w
-from IPython.display import display
+import numpy as np
+from IPython.display import HTML, display
+from matplotlib.axes import Axes
 
 from orthoviz.course.picture import picture
+from orthoviz.course.tally import counted, record, tally_file, typed
 from orthoviz.plots import INK, ORTHOGONAL, RANDOM, new_figure
+from orthoviz.widgets.stage import themed
+
+_PLACES = 60
+"""So many places for the class's guesses stand side by side."""
+_DOTS = 12
+"""So many dots stand one on another; where there would be more, bars do."""
+
+_BLANK = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 
 
 def predict(question: str, *, low: float, high: float, unit: str = "", scale: str = "linear") -> "Prediction":
@@ -21,7 +34,9 @@ def predict(question: str, *, low: float, high: float, unit: str = "", scale: st
         scale: ``"linear"`` or ``"log"``.
 
     Returns:
-        A widget. After the answer has been computed, ``guess.reveal(answer)`` shows both on one axis.
+        A widget. After the answer has been computed, ``guess.reveal(answer)`` shows both on one axis, with
+        the guesses of the class where there are any. Where guesses are counted (see :func:`tally`), and in
+        the lecture theme, the widget has a field in which a lecturer types the class's counts.
 
     Raises:
         ValueError: the axis is empty, or logarithmic and not positive.
@@ -56,15 +71,56 @@ class Prediction(w.VBox):  # type: ignore[misc]
         self._status = w.HTML("No guess yet.")
         commit.on_click(lambda _: self.commit(self.slider.value))
         skip.on_click(lambda _: self.commit(None))
-        super().__init__(
-            [w.HTML(f"<b>{html.escape(question)}</b>"), self.slider, w.HBox([commit, skip, self._status])]
-        )
+        rows = [w.HTML(f"<b>{html.escape(question)}</b>"), self.slider, w.HBox([commit, skip, self._status])]
+        self._recorded: float | None = None
+        self._typed = Counter[float]()
+        if tally_file() or themed()[0] == "lecture":
+            rows.append(self._class_field())
+        super().__init__(rows)
+
+    def _class_field(self) -> w.HBox:
+        """Where a lecturer types counts; they are taken with Enter or when the field is left."""
+        field = w.Text(
+            description="class:", placeholder="guess: count, guess: count", continuous_update=False,
+            style={"description_width": "initial"}, layout=w.Layout(width="min(30em, 90%)"),
+        )  # fmt: skip
+        said = w.HTML()
+
+        def take(change: Any) -> None:
+            try:
+                self.tally(change["new"])
+            except ValueError as error:
+                slip = html.escape(str(error)[0].upper() + str(error)[1:])
+                kept = f"{slip}. Kept as before: {_guesses(self._typed.total())}."
+                said.value = f'<span role="alert" style="color:var(--jp-error-color1,#B00020)">{kept}</span>'
+            else:
+                said.value = f'<span role="status">{_guesses(self._typed.total())} of the class.</span>'
+
+        field.observe(take, "value")
+        return w.HBox([field, said], layout=w.Layout(flex_flow="row wrap"))
+
+    def tally(self, counts: str | Mapping[float | str, int]) -> None:
+        """Take down the guesses of a class, in the place of those taken down before.
+
+        Args:
+            counts: how often each guess was made, ``{30: 5, 90: 12}`` or ``"30: 5, 90: 12"``. Guesses that
+                are counted in a file are added to them.
+
+        Raises:
+            ValueError: a guess is no number on the axis, or a count no whole number; nothing changes.
+        """
+        self._typed = typed(counts, self._low, self._high)
 
     def commit(self, guess: float | None) -> None:
         """Hold on to a guess; None skips."""
         self.guess = guess
         text = "Skipped." if guess is None else f"Your guess: {guess:.3g} {self._unit}".rstrip() + "."
-        self._status.value = f'<span role="status">{text} Run the next cell.</span>'
+        try:
+            record(self._question, guess, self._recorded)
+            self._recorded = guess
+        except OSError as error:
+            text += f" It could not be counted in {tally_file()} ({error})."
+        self._status.value = f'<span role="status">{html.escape(text)} Run the next cell.</span>'
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """The widget, and for a page without a kernel the question."""
@@ -72,20 +128,74 @@ class Prediction(w.VBox):  # type: ignore[misc]
         return super()._repr_mimebundle_(**kwargs) | {"text/html": fallback}
 
     def reveal(self, answer: float) -> None:
-        """Show the answer, and the guess if there is one, on one axis."""
-        figure, (ax,) = new_figure(9, 1.5)
+        """Show the answer, and the guess and the class's guesses if there are any, on one axis."""
+        display(self.revealed(answer))  # type: ignore[no-untyped-call]
+
+    def revealed(self, answer: float) -> HTML:
+        """The picture that :meth:`reveal` shows."""
+        of_class = self._of_class()
+        figure, (ax,) = new_figure(9, 2.6 if of_class else 1.5)
+        ax.set(xlim=(self._low, self._high), xscale=self._scale, ylim=(-1, 1), yticks=[])
         inside = min(max(answer, self._low), self._high)
         ax.plot([inside], [0], "D", color=ORTHOGONAL, ms=10, clip_on=False)
         label = f"answer {answer:.3g}" + (" (off the axis)" if inside != answer else "")
-        ax.annotate(label, (inside, 0), (0, 12), textcoords="offset points", ha="center", color=ORTHOGONAL)
+        at, up = ((inside, 1), (0, 4)) if of_class else ((inside, 0.5), (0, 12))
+        frame = ax.get_xaxis_transform()
+        ax.annotate(label, at, up, frame, "offset points", ha="center", color=ORTHOGONAL)
         text = f"{self._question}: {answer:.3g} {self._unit}".rstrip()
         if self.guess is not None:
             ax.plot([self.guess], [0], "o", color=INK, ms=8, mfc="none", clip_on=False)
             below = (self.guess, 0), (0, -20)
             ax.annotate(f"you {self.guess:.3g}", *below, textcoords="offset points", ha="center", color=INK)
             text += f"; your guess was {self.guess:.3g}"
+        if of_class:
+            text += "; " + _draw_class(ax, of_class)
+            ax.vlines(inside, 0, ax.get_ylim()[1], color=ORTHOGONAL, lw=1, zorder=0)
         ax.axhline(0, color=RANDOM, lw=1, zorder=0)
-        ax.set(xlim=(self._low, self._high), xscale=self._scale, ylim=(-1, 1), yticks=[])
         ax.set_xlabel(f"{self._question}, {self._unit}" if self._unit else self._question)
         ax.spines["left"].set_visible(False)
-        display(picture(figure, text))  # type: ignore[no-untyped-call]
+        return picture(figure, text)
+
+    def _of_class(self) -> Counter[float]:
+        """Guesses that were typed in, and those in the file that lie on the axis."""
+        try:
+            found = counted(self._question)
+        except OSError as error:
+            print(f"The class's guesses in {tally_file()} could not be read ({error}).")
+            return self._typed
+        on_axis = {guess: count for guess, count in found.items() if self._low <= guess <= self._high}
+        return self._typed + Counter(on_axis)
+
+
+def _draw_class(ax: Axes, counts: Counter[float]) -> str:
+    """A dot for each guess, stacked where guesses are close; bars where a stack would be too high.
+
+    Returns:
+        What is seen, in a few words.
+    """
+    low, high = ax.get_xlim()
+    edges = (np.geomspace if ax.get_xscale() == "log" else np.linspace)(low, high, _PLACES + 1)
+    guesses = np.repeat(list(counts), list(counts.values()))
+    places = np.clip(np.digitize(guesses, edges), 1, _PLACES)
+    stacks = {
+        float(np.median(guesses[places == place])): int((places == place).sum()) for place in set(places)
+    }
+    tallest = max(stacks.values())
+    for x, number in stacks.items():
+        if tallest <= _DOTS:
+            ax.plot([x] * number, 1.5 + np.arange(number), "o", color=INK, ms=7, mec="white", clip_on=False)
+        else:
+            top = 1 + (_DOTS - 1) * number / tallest
+            ax.vlines(x, 1, top, color=INK, lw=7)
+            ax.text(x, top + 0.3, f"{number}", ha="center", va="bottom", color=INK, bbox=_BLANK)
+    ax.set_ylim(-3.5, _DOTS + 2)
+    total = len(guesses)
+    ax.set_ylabel(f"the class,\n{_guesses(total)}", rotation=0, ha="right", va="center", color=INK)
+    return (
+        f"the class made {_guesses(total)} from {guesses.min():.3g} to {guesses.max():.3g}, "
+        f"median {np.median(guesses):.3g}"
+    )
+
+
+def _guesses(number: int) -> str:
+    return f"{number} guess" if number == 1 else f"{number} guesses"

@@ -22,6 +22,7 @@ from orthoviz.datasets.folders import folders
 
 _SUFFIX = ".safetensors"
 _BUILT_IN = {"digits": digits}
+_BUILT_IN_SHA256 = {"digits": "3616d13d9b8a0a7a70107bddfd1b1572ec4785e7884f0571b848e039b01e1a3f"}
 _HELP = {
     "cifar10": "Run 'orthoviz data fetch cifar10', or 'orthoviz data add cifar10 PATH' with its archive."
 }
@@ -86,6 +87,25 @@ def load(name: str) -> Dataset:
         augment=about["augment"],
         source=about["source"],
     )
+
+
+def verify(name: str) -> Dataset:
+    """The data set, if its images and labels are those that were added, to the last bit.
+
+    Raises:
+        DataError: they are not, or there is no such data set.
+    """
+    data = load(name)
+    found, expected = _checksum(data), _BUILT_IN_SHA256.get(name)
+    if expected is None:
+        with safe_open(_path(name), framework="pt") as file:
+            expected = json.loads(file.metadata()["about"])["sha256"]
+    if found != expected:
+        way = "Install the scikit-learn that orthoviz asks for."
+        if name not in _BUILT_IN:
+            way = f"Run 'orthoviz data remove {name}' and add it again."
+        raise DataError(f"{name} is damaged: its SHA-256 is {found}, expected {expected}. {way}")
+    return data
 
 
 def add(
@@ -192,7 +212,8 @@ def _channels_last(images: torch.Tensor) -> torch.Tensor:
     return images.permute(0, 2, 3, 1).contiguous()
 
 
-def _checksum(found: pictures.Found) -> str:
+def _checksum(found: pictures.Found | Dataset) -> str:
+    """SHA-256 of all pixels and labels."""
     digest = hashlib.sha256()
     for split in (found.train, found.test):
         digest.update(_channels_last(split.images).numpy().data)

@@ -165,8 +165,7 @@ def summary(frame: pd.DataFrame, heading: str, rates: Mapping[str, float]) -> st
     Args:
         frame: of one learning rate for each optimiser.
     """
-    last = frame[frame["epoch"] == frame.groupby(["optimizer", "seed"])["epoch"].transform("max")]
-    values = {str(name): some.tolist() for name, some in last.groupby("optimizer")["test_accuracy"]}
+    values = last_values(frame)
     means = {name: statistics.mean(some) for name, some in values.items()}
     says = ", ".join(
         f"{name} {100 * means[name]:.1f} % (lr {rates[name]:.3g})"
@@ -174,6 +173,12 @@ def summary(frame: pd.DataFrame, heading: str, rates: Mapping[str, float]) -> st
     )
     found = f"{verdict(values)}: " if len(values) > 1 else ""
     return f"{heading}: {found}{says}"
+
+
+def last_values(frame: pd.DataFrame, column: str = "test_accuracy") -> dict[str, list[float]]:
+    """Each optimiser's values at the end of its runs, which are of one learning rate each."""
+    last = frame[frame["epoch"] == frame.groupby(["optimizer", "seed"])["epoch"].transform("max")]
+    return {str(name): some.tolist() for name, some in last.groupby("optimizer")[column]}
 
 
 def rates(

@@ -247,6 +247,12 @@ RECIPES: dict[str, Recipe] = {
         options={"loss": barlow.BarlowLoss(), "evaluation": barlow.probe},
         twins=True,
     ),
+    "successors": replace(
+        _CONTROLS,
+        what="AdamW, SWAN, and Muon's order with and without AdamW's scale, all over AdamW's four rates",
+        optimizers=("AdamW", "SWAN", "Muon's order", "Muon's order, AdamW's scale"),
+        lrs=_RATES["AdamW"],
+    ),
     "speedrun": _SPEEDRUN,
 }
 """By the name that ``orthoviz train`` takes."""

@@ -239,8 +239,8 @@ class LiveView(View):
 
     A subclass has ``work()``, which does a little at a time and yields in between, and may have
     ``ended(stopped)``. An error in the work is shown in the view. The work ends when it is done, with Stop,
-    when the view's cell is run again, and with ``close()``, which ends the thread too: there is one for the view's
-    life, as each new one can bring megabytes of an allocator's that stay.
+    when the view's cell is run again, and with ``close()``, which ends the thread too. There is one for the
+    view's life, as each new one can bring megabytes of an allocator's that stay.
 
     Args:
         as for :class:`View`; the state gets a ``status`` to show.

@@ -15,13 +15,14 @@ from orthoviz.verdicts import decision
 
 
 def _judge_two_steps(answer: Function) -> str:
-    for angle in (40.0, 90.0, 0.0, 180.0):
+    for angle in (40.0, 90.0, 0.0, 180.0, 270.0):
         result = call(answer, angle, shape=()).item()
         half = math.radians(angle) / 2
         right = 2 * abs(math.cos(half))
         if math.isclose(result, right, rel_tol=1e-6, abs_tol=1e-6):
             continue
         named = {
+            2 * math.cos(half): "a singular value is not negative: abs",
             2 * math.cos(angle / 2): "the angle is given in degrees: math.radians",
             abs(2 * math.cos(angle / 2)): "the angle is given in degrees: math.radians",
             math.sqrt(max(0.0, 2 + 2 * math.cos(angle))): "the angle is given in degrees: math.radians",
@@ -51,6 +52,8 @@ def _judge_floor(answer: Function) -> str:
         named = {
             squares / 2: "the directions in which the target is zero count too: there Q has length 1",
             squares + empty: "the loss is HALF the squared distance",
+            squares / 2 + empty: "half of the squares in ALL directions, those of zero as well",
+            squares / 2 + size / 2: "the modes are among the directions: size - len(modes) are left",
             sum(s * s for s in modes) / 2: "that is the loss of a network that has learnt nothing",
             (sum(s * s for s in modes) + size)
             / 2: "that is an orthogonal matrix that has nothing to do with "
@@ -63,7 +66,7 @@ def _judge_floor(answer: Function) -> str:
         for value, slip in named.items():
             if math.isclose(result, value, rel_tol=1e-6):
                 raise Slip(slip)
-        raise Slip(f"for modes {modes} and size {size} this gives {result:.4g}, not {right:.4g}")
+        raise Slip(f"for modes {modes} and size {size} this gives {result:.6g}, not {right:.6g}")
     return "half the sum of (s - 1)^2 over ALL directions: each mode comes out with length one."
 
 
@@ -80,11 +83,14 @@ def _judge_wall(answer: Function) -> str:
             lr / (1 - lr * decay): "set w = (1 - lr decay) w + lr and solve for w",
             decay: "upside down: more decay, a nearer wall",
             1 - lr * decay: "that is what is left of w after one step",
-            1 / decay - lr: "one step short: the balance point itself is asked for",
+            1 / decay - lr: "first multiplied, then raised: this is the other order",
+            -1 / decay: "the balance is at a positive value: (1 - lr decay) w + lr = w",
         }
         for value, slip in named.items():
             if math.isclose(result, value, rel_tol=1e-6):
                 raise Slip(slip)
+        if 0.9 * right < result < right:
+            raise Slip(f"at lr {lr:g} and decay {decay:g} this is not there yet: where does it end?")
         raise Slip(f"at lr {lr:g} and decay {decay:g} this gives {result:.4g}, not {right:.4g}")
     return "1 / decay, whatever the learning rate: the rate says how soon, the decay says where."
 
@@ -97,14 +103,15 @@ def _judge_rows(answer: Function) -> str:
     result = call(answer, G, shape=(4, 6))
     right = normalize(G, dim=1)
     if close(result, right):
-        dead = torch.cat([G, torch.zeros(1, 6, dtype=torch.float64)])
-        if not call(answer, dead, shape=(5, 6)).isfinite().all():
-            raise Slip(
-                "right, but a row of zeros becomes NaN: it has no direction, and its step should be zero"
-            )
+        tall = torch.cat([G, random(8, 6, seed=2), torch.zeros(1, 6, dtype=torch.float64)])
+        found = call(answer, tall, shape=(13, 6))
+        if not found.isfinite().all():
+            raise Slip("a row of zeros becomes NaN: it has no direction, and its step should be zero")
+        if not close(found, normalize(tall, dim=1)):
+            raise Slip("this is right for a wide matrix; rows of a tall one may have length 1 as well")
         return "each row by itself: no row asks where the others point. That is what the polar factor adds."
     named = (
-        (-right, "that goes uphill's opposite: <O, G> should be large, the minus comes with the step"),
+        (-right, "that points downhill: <O, G> should be large, the minus comes with the step"),
         (G / G.norm(), "that is the whole at length 1: each row may have length 1"),
         (normalize(G, dim=0), "those are the columns: a row is a filter, dim=1"),
         (G.sign(), "that is the ruler of entries: a row of signs is longer than 1"),
@@ -112,6 +119,10 @@ def _judge_rows(answer: Function) -> str:
         (G / G.norm(dim=1).max(), "only the longest row has length 1: stretch each by itself"),
         (0.5 * right, "the rows are shorter than they may be"),
         (right / right.norm(), "the rows are shorter than they may be"),
+        (
+            G / G.abs().amax(1, keepdim=True),
+            "that makes the largest entry 1; a row's length is the root of the sum of squares",
+        ),
         (G, "this is the gradient: its rows are not of length 1"),
         (G / G.norm(dim=1, keepdim=True).square(), "divide by the length, not by its square"),
         (
@@ -133,6 +144,7 @@ def _judge_test(answer: Function) -> str:
         return matrix
 
     flat, steep, middle, three = [1.0] * 6, [1.0] + 5 * [0.1], [1.0, 0.7, 0.5, 0.3, 0.2, 0.1], [1.0] * 3
+    pixels = random(30, 10, seed=5)
     cases = [
         (spectrum(g, 8, 10, 1), spectrum(x, 30, 10, 2))
         for g, x in (
@@ -144,6 +156,7 @@ def _judge_test(answer: Function) -> str:
             (steep, steep),
         )
     ]
+    cases.append((spectrum(middle, 8, 10, 1), pixels + 3))  # a mean, as after a ReLU
     results = [yes_or_no(answer, gradient, inputs) for gradient, inputs in cases]
 
     def verdicts(test: Function) -> list[bool]:
@@ -166,6 +179,15 @@ def _judge_test(answer: Function) -> str:
             "of the inputs the largest singular value is asked for, not their sum",
         ),
         (lambda G, X: nuclear_rank(X) > stable_rank(G), "gradient and inputs have changed places"),
+        (
+            lambda G, X: nuclear_rank(G) > stable_rank(X - X.mean(0)),
+            "the inputs count as they are, with their mean: do not centre them",
+        ),
+        (lambda G, X: nuclear_rank(G) > stable_rank(X.T @ X), "of the inputs themselves, not of X^T X"),
+        (
+            lambda G, X: nuclear_rank(G) > 1,
+            "X.norm(2) is the Frobenius norm again: the largest singular value is matrix_norm(X, 2)",
+        ),
         (lambda G, X: rank(G) > rank(X), "ranks count every direction, however weak: take ratios of norms"),
         (lambda G, X: nuclear_rank(G) > rank(X), "of the inputs the stable rank, not the rank"),
     )
@@ -234,6 +256,7 @@ def _judge_decide(answer: Function) -> str:
          "against every other"),
         ([0.80, 0.81], [0.90, 0.91], 0.01, "behind in every pair"),
         ([0.75, 0.75], [0.5, 0.5], 0.25, "ahead by exactly what it is worth is not MORE than it is worth"),
+        ([0.95], [0.80, 0.81], 0.01, "a single run tells nothing, however far ahead it is"),
     )  # fmt: skip
     for ours, theirs, worth, slip in cases:
         result, right = answer(ours, theirs, worth), decision(ours, theirs, worth)
@@ -249,7 +272,7 @@ def _judge_decide(answer: Function) -> str:
 
 
 def _judge_chance(answer: Function) -> str:
-    for seeds in (2, 3, 5):
+    for seeds in (3, 2, 5):
         result = call(answer, seeds, shape=()).item()
         right = 1 / math.comb(2 * seeds, seeds)
         if math.isclose(result, right, rel_tol=1e-6):
@@ -261,6 +284,7 @@ def _judge_chance(answer: Function) -> str:
             1 / math.factorial(2 * seeds): "that is ONE order of all runs: ours may stand in any order among "
             "themselves, and so may theirs",
             math.factorial(seeds) / math.factorial(2 * seeds): "theirs may stand in any order too",
+            100 * right: "a probability is asked for, not a percentage",
             1 / right: "upside down: this is the number of ways to choose which runs are ours",
             1 - right: "that is the probability that it does NOT happen",
             0.5: "equally good does not make all-beat-all even",
@@ -268,12 +292,14 @@ def _judge_chance(answer: Function) -> str:
         for value, slip in named.items():
             if math.isclose(result, value, rel_tol=1e-6):
                 raise Slip(slip)
+        if math.isclose(result, right, rel_tol=0.1):
+            raise Slip(f"with {seeds} seeds each about {result:.4g}: near, but count, do not sample")
         raise Slip(f"with {seeds} seeds each this gives {result:.4g}, not {right:.4g}")
     return "1 / C(2n, n): one in six with two seeds, in twenty with three, in 252 with five."
 
 
 def _judge_seconds(answer: Function) -> str:
-    for epochs, ours, theirs in ((30, 7.0, 4.0), (10, 3.0, 3.0), (20, 2.0, 3.0)):
+    for epochs, ours, theirs in ((30, 7.0, 4.0), (11, 4.0, 3.0), (10, 3.0, 7.0), (5, 9.0, 1.0)):
         result = call(answer, epochs, ours, theirs, shape=()).item()
         exact = epochs * theirs / ours
         right = math.floor(exact)
@@ -282,6 +308,8 @@ def _judge_seconds(answer: Function) -> str:
         named = {
             exact: "whole epochs are asked for: math.floor",
             float(math.ceil(exact)): "rounded up it takes longer than theirs: round down",
+            float(min(epochs, right)): "ours is faster here: it may train longer than theirs",
+            float(max(1, right)): "not even one epoch fits: then it is 0",
             float(math.floor(epochs * ours / theirs)): "upside down: the slower step gets FEWER epochs",
             epochs * ours / theirs: "upside down: the slower step gets FEWER epochs",
             float(round(epochs * ours / theirs)): "upside down: the slower step gets FEWER epochs",
