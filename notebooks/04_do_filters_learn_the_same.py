@@ -305,8 +305,9 @@ pd.concat(tables, axis=1)
 
 # %%
 print("share of dead units, at most:", final("dead_units").max().max())
-print("gradient rows that are all zero, at most:", final("zero_rows").max().max())
-final("dead_parameters")
+last = runs[runs.quantity == "dead_parameters"].step.max()  # there is no gradient after the last step
+print("gradient rows that are all zero, at most:", final("zero_rows", last).max().max())
+final("dead_parameters", last)
 
 # %% [markdown]
 # No unit is dead and no row of a gradient is zero. But parameters with a small gradient are more numerous

@@ -538,3 +538,11 @@ def test_ones_own_network_races():
     view.close()
     with pytest.raises(ValueError, match=r"classes|logits"):
         ov.widgets.race(model=lambda seed: nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
+
+
+def test_two_equal_gradients_are_one_direction():
+    view = ov.widgets.polar_lab(torch.eye(2), angle=0.0)
+    for p in (1.0, 0.0):
+        view.set(p=p)
+        assert view.title == "One direction only: there is nothing to make orthogonal"
+    view.close()

@@ -232,12 +232,12 @@ def _message(rows: Tensor, s: Tensor, factor: Tensor, shown: Tensor, state: Stat
     kept = f"G has axes of {s[0]:.2f} and {s[1]:.2f}; with p = {state['p']:.2f} they are "
     lengths = torch.linalg.svdvals(shown)
     kept += f"{lengths[0]:.2f} and {lengths[1]:.2f}, in the same directions."
-    if state["p"] == 0 and 0 < angle < 5:
+    if s[1] <= 1e-6 * s[0]:
+        return "One direction only: there is nothing to make orthogonal", kept
+    if state["p"] == 0 and angle < 5:
         apart = ((factor[0] - factor[1]).norm() / (rows[0] - rows[1]).norm()).item()
         title = f"Two nearly equal gradients, {angle:.3g}° apart: their difference grows {apart:.0f} times"
         return title, f"{kept} The difference of the rows is {apart:.1f} times as long as before."
-    if s[1] <= 1e-6 * s[0]:
-        return "One direction only: there is nothing to make orthogonal", kept
     return "Orthogonalising keeps the ellipse's axes and makes them equally long", kept
 
 

@@ -1,0 +1,102 @@
+"""What the live cells of the 90-minute class find, for when a kernel dies or a machine is slow.
+
+    python -m benchmarks.recorded
+
+Runs the lessons' own cells, in quick mode on scikit-learn's digits, and keeps the tables that they make, so
+nothing is downloaded. `notebooks/lecturer/recorded` draws them again. A folder of results each:
+
+results/recorded-race        lesson 00: SGD and orthogonal SGD, four epochs, at the rates of the view race
+results/recorded-modes       lesson 02: the learnt part of each mode, gradient descent and the orthogonal step
+results/recorded-learnt      lesson 02: how many steps six methods need for each mode
+results/recorded-PROTOCOL    lesson 06: its three comparisons
+results/recorded-rank_one    lesson 10: the error that each leaves on the noisy layer, at its best rate
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import pandas as pd
+import torch
+
+import orthoviz as ov
+from benchmarks.common import provenance, store
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+RATES = (0.003, 0.01, 0.03, 0.1)
+
+
+def played(lesson: str, *names: str) -> dict[str, Any]:
+    """What a lesson's cells define, run from the top until all of these names are there."""
+    space: dict[str, Any] = {}
+    for cell in jupytext.read(NOTEBOOKS / f"{lesson}.py").cells:
+        if cell.cell_type == "code":
+            exec(cell.source, space)
+            if space.keys() >= set(names):
+                return space
+    raise ValueError(f"{lesson} does not define {', '.join(set(names) - space.keys())}")
+
+
+def race() -> dict[str, pd.DataFrame]:
+    """Lesson 00's `train` at every rate that the view offers for both."""
+    train = played("00_start_here", "train")["train"]
+    makes = {"SGD": torch.optim.SGD, "orthogonal SGD": ov.OrthogonalSGD}
+    runs = [train(make, lr).assign(optimizer=name, lr=lr) for name, make in makes.items() for lr in RATES]
+    return {"race": pd.concat(runs)[["optimizer", "lr", "epoch", "step", "test_accuracy"]]}
+
+
+def toys() -> dict[str, pd.DataFrame]:
+    """Lesson 02's runs."""
+    lesson = played("02_toy_problems", "descent", "orthogonal", "table")
+    walks = {"gradient descent": lesson["descent"], "orthogonal": lesson["orthogonal"]}
+    modes = pd.concat([walk.assign(method=name) for name, walk in walks.items()])
+    learnt = lesson["table"].rename_axis("method").reset_index()
+    return {"modes": modes[["method", "step", *ov.toys.MODES]], "learnt": learnt}
+
+
+def protocols() -> dict[str, pd.DataFrame]:
+    """Lesson 06's three comparisons."""
+    columns = ["optimizer", "lr", "batch_size", "seed", "epoch", "step", "test_accuracy", "chosen"]
+    return {name: one.frame[columns] for name, one in played("06_cifar10", "found")["found"].items()}
+
+
+def rank_one() -> dict[str, pd.DataFrame]:
+    """Lesson 10's race."""
+    errors = played("10_why_it_works", "errors")["errors"]
+    rows = [(batch, name, error) for (batch, name), error in errors.items()]
+    return {"rank_one": pd.DataFrame(rows, columns=["batch", "optimizer", "error"])}
+
+
+PARTS = {
+    "00_start_here": race,
+    "02_toy_problems": toys,
+    "06_cifar10": protocols,
+    "10_why_it_works": rank_one,
+}
+
+
+def main() -> None:
+    os.environ["ORTHOVIZ_MODE"] = "quick"
+    with tempfile.TemporaryDirectory() as empty:
+        os.environ["ORTHOVIZ_DATA"] = empty  # the lessons take CIFAR-10 where there is one
+        _keep()
+
+
+def _keep() -> None:
+    """Store the tables of all parts."""
+    for lesson, part in PARTS.items():
+        for name, table in part().items():
+            about = provenance(
+                what=f"what the cells of {lesson} find in quick mode",
+                data="scikit-learn digits, or a toy problem",
+                command="python -m benchmarks.recorded",
+            )
+            path = store(f"recorded-{name}", about)
+            table.to_csv(path / "table.csv", index=False, float_format="%.4g")
+            print(f"{path.name}: {len(table)} rows")
+
+
+if __name__ == "__main__":
+    main()
