@@ -5,6 +5,7 @@
 #       extension: .py
 #       format_name: percent
 #       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3 (ipykernel)
 #     language: python
@@ -62,6 +63,9 @@ ov.datasets.contact_sheet(data)
 # SGD, and the same with orthogonalised gradients. Both with the paper's settings: learning rate 0.01,
 # momentum 0.9 (a step keeps nine tenths of the one before) and weight decay 5e-4 (weights shrink a little
 # in each step).
+#
+# **Predict, then run.** After one epoch, how far ahead in test accuracy will orthogonal SGD be? (Negative:
+# behind.) Run the next cell, set your guess, and run on.
 
 
 # %%
@@ -72,10 +76,6 @@ def train(make, lr):
     optimizer = make(ov.param_groups(model), lr=lr, momentum=0.9, weight_decay=5e-4)
     return ov.training.fit(model, optimizer, data, epochs=4, seed=0).history
 
-
-# %% [markdown]
-# **Predict, then run.** How far ahead in test accuracy will orthogonal SGD be after the first epoch?
-# (Negative: behind.) Set your guess, then run the next cell.
 
 # %%
 guess = ov.course.predict("lead of orthogonal SGD after one epoch", low=-40, high=80, unit="points")
@@ -125,10 +125,11 @@ print(f"lead at equal learning rate {100 * before:.1f} points, against SGD at 0.
 draw({"SGD": faster, "orthogonal SGD": orthogonal})
 
 # %% [markdown]
-# On digits little of the lead is left with this seed. Another seed leaves another share: change `seed=0` in
-# `train`, twice, and see. And on real photographs? Here is a stored run: the paper's BasicCNN on all of
-# CIFAR-10 (a JPEG copy) with random crops and flips, five epochs, four learning rates for each optimiser,
-# three seeds. Where the numbers come from stands in `results/lr_sweep`.
+# On digits little of the lead is left with this seed (and look at the first epoch: there SGD is ahead now).
+# Another seed leaves another share: change `seed=0` in `train`, twice, and see. And on real photographs?
+# Here is a stored run: the paper's BasicCNN on all of CIFAR-10 (a JPEG copy) with random crops and flips,
+# five epochs, four learning rates for each optimiser, three seeds. Where the numbers come from stands in
+# `results/lr_sweep`.
 
 # %%
 sweep = ov.training.results("lr_sweep").query("epoch == 5")
@@ -136,13 +137,9 @@ table = sweep.groupby(["optimizer", "lr"]).test_accuracy.mean().unstack("optimiz
 best = table.max()
 for when, row in {"both at 0.01": table.loc[0.01], "each at its best": best}.items():
     print(f"{when:16} lead {100 * (row['orthogonal SGD'] - row['SGD']):.1f} points")
-
-# %%
 figure = ov.plots.lr_flatness(sweep)
-caption = "CIFAR-10, BasicCNN: mean and range of three seeds. " + ", ".join(
-    f"{key} at best {value:.3f}" for key, value in best.items()
-)
-ov.course.picture(figure, caption)
+at_best = ", ".join(f"{key} at best {value:.3f}" for key, value in best.items())
+ov.course.picture(figure, f"CIFAR-10, BasicCNN: mean and range of three seeds. {at_best}")
 
 # %% [markdown]
 # So two things differ, and a race at one learning rate cannot tell them apart: **the step has another
@@ -203,17 +200,6 @@ ov.course.check("00.matched", matched)
 ov.widgets.race()
 
 # %% [markdown]
-# ## The picture to keep
-#
-# What the shape does, in the smallest network that shows it: three matrices that should become one, which
-# has a strong direction and a weak one. Gradient descent learns the strong one and lets the weak one wait.
-# The orthogonal step follows both equally far, so the weak one, which has less far to go, is learnt first.
-# `02_toy_problems` says why; **make it lose** shows where it gains nothing.
-
-# %%
-ov.widgets.loss_valley()
-
-# %% [markdown]
 # ## Where this fails
 #
 # - After four epochs on digits every good setting ends near the same accuracy: this data set cannot tell
@@ -230,4 +216,5 @@ ov.widgets.loss_valley()
 # change `train` above and look at 32 and 1024.
 #
 # **Next:** `01_polar_factor` takes the step apart: what $U V^\top$ keeps of a gradient, what it loses, and
-# when it turns noise into a full-size step.
+# when it turns noise into a full-size step. After it, `02_toy_problems` shows what the shape does in the
+# smallest network that has a strong and a weak direction.

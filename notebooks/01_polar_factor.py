@@ -5,6 +5,7 @@
 #       extension: .py
 #       format_name: percent
 #       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3 (ipykernel)
 #     language: python
@@ -56,15 +57,12 @@ print(f"row lengths {G.norm(dim=1).tolist()}, angle between the rows {degrees(*G
 #
 # ## Find it by hand
 #
-# Press **game: find it by hand**. Turn the pair, flip it if you like, and make the distance small. Note
-# your best distance before you tick *reveal*. (`p=1.0` starts the view at $G$ itself; what else $p$ can be
-# comes later.)
+# Before you try: how near, do you think, can an orthonormal pair come? Press **game: find it by hand**. Turn
+# the pair, flip it if you like, and make the distance small. Note your best distance before you tick
+# *reveal*. (`p=1.0` starts the view at $G$ itself; what else $p$ can be comes later.)
 
 # %%
 ov.widgets.polar_lab(p=1.0)
-
-# %% [markdown]
-# Before computing: how near can an orthonormal pair come?
 
 # %%
 guess = ov.course.predict("smallest distance to G", low=0, high=3)
@@ -98,6 +96,7 @@ swapped = gram_schmidt(G.flip(0)).flip(0)
 for name, pair in {"Gram-Schmidt": gram_schmidt(G), "from row 2": swapped, "polar factor": O}.items():
     print(f"{name:13} distance to G {(G - pair).norm():.3f}")
 
+
 # %% [markdown]
 # Gram-Schmidt has favourites: whoever comes first keeps its direction, the others give way. Number the
 # filters in another order and the step is another one. The polar factor treats all rows alike, and is
@@ -106,14 +105,8 @@ for name, pair in {"Gram-Schmidt": gram_schmidt(G), "from row 2": swapped, "pola
 # ## Where it comes from
 #
 # Take the singular value decomposition $G = U S V^\top$: turn ($V^\top$), stretch along the axes ($S$), turn
-# again ($U$). The stretches are the singular values.
-
-# %%
-U, s, Vh = torch.linalg.svd(G)
-print("singular values", s.numpy().round(4).tolist())
-print("U S Vh gives G back:", torch.allclose(U @ torch.diag(s) @ Vh, G))
-
-# %% [markdown]
+# again ($U$). The stretches are the singular values; for our $G$ they are 2.156 and 0.501.
+#
 # ### Exercise 1: the polar factor in three lines
 #
 # $U$ and $V$ only turn, so they are orthogonal already; all that makes $G$ crooked is $S$. Write the
@@ -278,17 +271,8 @@ print(f"cosine with g: gradient {plain:.4f}, polar factor {cosine:.4f}")
 # ## More filters than dimensions
 #
 # So far the rows could be made orthogonal. Three vectors in a plane cannot. What does the polar factor do
-# with $m$ rows in $n < m$ dimensions?
-
-# %%
-tall = torch.randn(3, 2, dtype=torch.float64)
-factor = ov.polar_factor(tall)
-print("O O^T =", (factor @ factor.T).numpy().round(2).tolist())
-print("O^T O =", (factor.T @ factor).numpy().round(2).tolist())
-
-# %% [markdown]
-# The *columns* are orthonormal instead ($O^\top O = I$). This is no corner case: the first layer of the
-# paper's BasicCNN has 32 filters with 27 weights each. Here are both products for a matrix of that shape.
+# with $m$ rows in $n < m$ dimensions? This is no corner case: the first layer of the paper's BasicCNN has 32
+# filters with 27 weights each. Which of $O O^\top$ and $O^\top O$ is the identity for such a matrix?
 
 # %%
 factor = ov.polar_factor(torch.randn(32, 27))
@@ -304,6 +288,8 @@ caption = (
 ov.course.picture(figure, caption)
 
 # %% [markdown]
+# The *columns* are orthonormal instead ($O^\top O = I$).
+#
 # Step through it: add rows one at a time (from 2 to 3 the right angle breaks), then choose a real layer and
 # see how its kernel becomes one row. **make it lose** shows what is left of "different directions" when
 # there are far too few of them.
@@ -355,20 +341,17 @@ head = layers["10.weight"]
 values = ov.measures.singular_values(head)
 guess.reveal(int((values > 1.2e-6 * values[0]).sum()))
 print(f"rows add up to {head.sum(0).abs().max():.1e}, tenth singular value {values[9]:.1e}")
+for null in ("drop", "keep"):
+    factor = ov.polar_factor(head, null=null)
+    along = factor.sum(0).norm() / 10**0.5
+    print(f"{null}: length of the step {factor.norm():.3f}, of its part along (1, ..., 1) {along:.3f}")
 
 # %% [markdown]
 # Nine, and a tenth that is rounding. Raising all ten logits by the same amount changes no probability, so
 # the ten rows of this gradient always add up to zero. The paper's code keeps the tenth: $U V^\top$ of the
 # plain SVD steps at full size along a direction that came from the last bits of float32. The package maps
-# such directions to zero; `null="keep"` is the paper's behaviour, so that you can compare.
-
-# %%
-for null in ("drop", "keep"):
-    factor = ov.polar_factor(head, null=null)
-    ones = factor.sum(0).norm() / 10**0.5
-    print(f"{null}: length of the step {factor.norm():.3f}, of its part along (1, ..., 1) {ones:.3f}")
-
-# %% [markdown]
+# such directions to zero; `null="keep"`, the last line above, is the paper's behaviour.
+#
 # Does it hurt? Not here: the softmax cannot see that direction, in which the head then wanders about. In a
 # layer that *can* see it, and with tiny batches, it may: lesson 06 tests that.
 #
@@ -440,16 +423,9 @@ ov.course.picture(figure, f"Mean absolute cosine of the 496 pairs: {sizes}.")
 # - Scale does not matter: $G$ and $10^{-20} G$ have the same polar factor.
 # - Turning the gradient turns the factor with it, and the order of the filters does not matter.
 # - Each layer stands alone, and each matrix of a batch.
-
-# %%
-G32 = torch.randn(8, 20)
-print("scale:", torch.equal(ov.polar_factor(G32), ov.polar_factor(G32 * 2**-60)))
-order = torch.randperm(8)
-turn = ov.polar_factor(torch.randn(20, 20))
-print("turn:", torch.allclose(ov.polar_factor(G32 @ turn), ov.polar_factor(G32) @ turn, atol=1e-5))
-print("order:", torch.allclose(ov.polar_factor(G32[order]), ov.polar_factor(G32)[order], atol=1e-6))
-
-# %% [markdown]
+#
+# Each is one line to check: try it.
+#
 # ## Where this fails
 #
 # - **Noise.** Where two filters differ by a little noise only, half of each row's energy is noise.

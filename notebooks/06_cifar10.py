@@ -293,7 +293,7 @@ print(reports.compared("batch_size-basic_cnn"))
 # no collapse. From 16 on the paper's order is ahead of SGD, as in the paper, and what it keeps makes a point
 # at most. Muon's order is the best at 4, by five points, and two seeds see no difference in what it keeps. (A
 # guess: its buffer has averaged many small batches, and so has few null directions. Count them with
-# `ov.watch`.) At 256 and more Muon's order falls behind; but the rate is 0.01 for all, and an equal rate is
+# `ov.watch`.) At 1024 Muon's order falls behind; but the rate is 0.01 for all, and an equal rate is
 # no equal step.
 #
 # In the paper it is resnet18 that collapses at batch 4. Are kept null directions the reason? If so, dropping

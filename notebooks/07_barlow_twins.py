@@ -225,10 +225,10 @@ ov.course.picture(probe, "Nearest neighbours' accuracy by epoch, mean and range 
 
 # %% [markdown]
 # At first the paper is right: through four epochs the orthogonal loss is lower in both seeds. From the fifth
-# on the two cannot be told apart, at this rate. The neighbours find the features of the orthogonal run more
-# useful all the same, in both seeds; the straight line agrees, by a point or two. And it is no matter of
-# dimensions alone: RankMe is a little higher at first, by the tenth epoch the seeds disagree, and it was
-# highest before training, where the features are least useful.
+# on they are within two hundredths of one another, at this rate. The neighbours find the features of the
+# orthogonal run more useful all the same, in both seeds; the straight line agrees, by a point or two. And it
+# is no matter of dimensions alone: RankMe is a little higher at first, by the tenth epoch the seeds
+# disagree, and it was highest before training, where the features are least useful.
 #
 # A step costs 1.4 times as much here (the milliseconds stand in the table's provenance): equal epochs are not
 # equal seconds.

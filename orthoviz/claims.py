@@ -106,8 +106,8 @@ def _figures(parts: Sequence[Part]) -> str:
     return " ".join(says)
 
 
-def ledger() -> pd.DataFrame:
-    """All claims, one a row.
+def ledger(*chosen: str) -> pd.DataFrame:
+    """A claim a row: all, or those that are named.
 
     Returns:
         Columns ``name``, ``by``, ``claim``, ``source``, ``rule``, ``results``, ``verdict``, ``figures``, and
@@ -117,8 +117,8 @@ def ledger() -> pd.DataFrame:
         ValueError: as :func:`judge`.
     """
     rows = []
-    for name, claim in CLAIMS.items():
-        decided, figures = judge(name)
+    for name in chosen or CLAIMS:
+        claim, (decided, figures) = _claim(name), judge(name)
         told = {"name": name, "by": claim.by, "claim": claim.text, "source": claim.source, "rule": claim.rule}
         told |= {"results": ", ".join(dict.fromkeys(claim.needs)), "verdict": decided, "figures": figures}
         rows.append(told | {"command": _lacking(claim) if decided == UNTESTED else ""})
@@ -168,18 +168,15 @@ def shown(name: str) -> str:
 
 
 def table(*chosen: str) -> "Markdown":
-    """Claims as a table for a notebook: all, or those that are named. ``.data`` is its Markdown.
+    """The ledger for a notebook: all claims, or those that are named. ``.data`` is its Markdown.
 
     Raises:
         ValueError: as :func:`judge`.
     """
     from IPython.display import Markdown
 
-    for name in chosen:
-        _claim(name)
-    frame = ledger()
     lines = ["| claim | verdict | figures |", "|---|---|---|"]
-    for row in frame[frame["name"].isin(chosen or CLAIMS)].to_dict("records"):
+    for row in ledger(*chosen).to_dict("records"):
         told = row["figures"] or f"not run: `{row['command']}`"
         cells = [cell.replace("|", r"\|") for cell in (row["claim"], f"**{row['verdict']}**", told)]
         lines.append(f"| {' | '.join(cells)} |")

@@ -50,7 +50,7 @@ def test_the_valley_can_lose(valley):
 
 def test_a_rate_too_large_for_gradient_descent_is_capped_and_said(valley):
     press(valley, "too large for SGD")
-    assert "diverges above lr 0.03" in line(valley)
+    assert "does not settle above lr 0.03" in line(valley)
     press(valley, "reset")
 
 

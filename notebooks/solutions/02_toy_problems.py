@@ -82,7 +82,7 @@ ov.course.check("02.law", steps_to_learn)
 def steps_of_descent(curvature, lr):
     import math
 
-    return math.log(0.1) / math.log(1 - lr * curvature)
+    return math.log(0.1) / math.log(abs(1 - lr * curvature))
 
 
 ov.course.check("02.descent", steps_of_descent)
@@ -106,7 +106,7 @@ ov.course.check("02.descent", steps_of_descent)
 def steps_of_descent(curvature, lr):
     import math
 
-    return math.log(0.9) / math.log(1 - lr * curvature)
+    return math.log(0.9) / math.log(abs(1 - lr * curvature))
 
 
 ov.course.check("02.descent", steps_of_descent)

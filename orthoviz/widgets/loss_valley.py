@@ -22,7 +22,7 @@ _RATES = (0.003, 0.01, 0.03, 0.1)
 _STEPS = tuple(sorted({round(10 ** (i / 20)) for i in range(61)} | {0, 30}))  # 0 to 1000
 _DEEP, _QUADRATIC = "deep linear network", "dense quadratic"
 _GOAL = 1e-4  # of the first error, where the quadratic counts as solved
-_SGD_CAP = 0.03  # gradient descent diverges above
+_SGD_CAP = 0.03  # gradient descent does not settle above
 
 
 class _Runs(NamedTuple):
@@ -43,7 +43,8 @@ def loss_valley(*, problem: str = _DEEP, lr: float = 0.03, step: int = 45) -> Vi
     Args:
         problem: "deep linear network" (:class:`orthoviz.toys.DeepLinear`) or "dense quadratic"
             (:class:`orthoviz.toys.MatrixQuadratic`).
-        lr: of .003, .01, .03 and .1, for both; gradient descent takes at most .03, above which it diverges.
+        lr: of .003, .01, .03 and .1, for both; gradient descent takes at most .03,
+            as it does not settle above.
         step: where both are shown, of about 60 from 0 to 1,000.
 
     Raises:
@@ -192,7 +193,7 @@ def _draw(scenes: dict[str, _Scene], state: State) -> Picture:
         moving.append(ax.axvline(max(step, 1), color=RANDOM, lw=1, animated=True))
     title = "Gradient descent learns the strong modes first, the orthogonal step the weak ones"
     if state["problem"] == _QUADRATIC:
-        title = "On a dense quadratic tuned momentum does as well"
+        title = "On a dense quadratic tuned momentum is faster"
     return Picture(scene.stage, [], title, _message(state, runs), passing=moving)
 
 
@@ -221,5 +222,6 @@ def _message(state: State, runs: _Runs) -> str:
         parts.append(
             f"{name} has learnt {row[10.0]:.0%} of the strong mode and {row[1.0]:.0%} of the weak one"
         )
-    capped = " Gradient descent diverges above lr 0.03 and is shown there." if state["lr"] > _SGD_CAP else ""
+    above = state["lr"] > _SGD_CAP
+    capped = " Gradient descent does not settle above lr 0.03 and is shown there." if above else ""
     return f"Step {step}: {parts[0]}; {parts[1]}.{capped}"

@@ -32,6 +32,9 @@ def _judge_matched(answer: Function) -> str:
             raise Slip("this has the gradient's largest singular value; its length is the Frobenius norm")
         if close(result, factor * gradient.norm() / min(gradient.shape) ** 0.5):
             raise Slip("the rank can be less than min(m, n): divide by the length that the factor has")
+        U, _, Vh = torch.linalg.svd(gradient, full_matrices=False)
+        if close(result, U @ Vh * (gradient.norm() / min(gradient.shape) ** 0.5)):
+            raise Slip("the plain SVD also steps along directions that the gradient lacks: ov.polar_factor")
         if close(result.norm(), gradient.norm()):
             raise Slip("the length is right, the direction is not: scale the whole factor by one number")
         raise Slip(f"the result has length {result.norm():.3g}, the gradient {gradient.norm():.3g}")
@@ -39,13 +42,17 @@ def _judge_matched(answer: Function) -> str:
 
 
 def _judge_longer(answer: Function) -> str:
-    for rank, norm in ((10, 0.5), (32, 0.1), (4, 8.0)):
+    for rank, norm in ((10, 0.5), (32, 0.1), (9, 8.0)):
         result = call(answer, rank, norm, shape=())
         right = torch.tensor(rank**0.5 / norm, dtype=torch.float64)
         if close(result, 1 / right):
             raise Slip("upside down: how many times longer is the orthogonal step, not SGD's")
         if close(result, torch.tensor(rank / norm, dtype=torch.float64)):
             raise Slip("the length is the root of the sum of the squares: sqrt(rank), not rank")
+        if close(result, torch.tensor(rank / 2 / norm, dtype=torch.float64)):
+            raise Slip("`rank**1/2` is half of rank: write `rank ** 0.5`")
+        if close(result, torch.tensor((rank / norm) ** 0.5, dtype=torch.float64)):
+            raise Slip("the root is that of the rank alone: the gradient's norm is a length already")
         if close(result, torch.tensor(rank**0.5, dtype=torch.float64)):
             raise Slip("that is the length of the orthogonal step: now compare it with the gradient's")
         if not close(result, right):
@@ -135,12 +142,15 @@ def _judge_nearest(answer: Function) -> str:
 
 
 def _judge_law(answer: Function) -> str:
-    for s, lr in ((10.0, 0.03), (0.3, 0.03), (1.0, 0.003)):
+    for s, lr in ((0.3, 0.03), (10.0, 0.03), (1.0, 0.003)):
         result = call(answer, s, lr, shape=())
         right = torch.tensor((0.9 * s) ** (1 / 3) / lr, dtype=torch.float64)
-        if close(result, right):
+        if close(result, right) or close(result, right.ceil()):
             continue
         for value, words in (
+            (0.9 * s / 3 / lr, "`** 1/3` is a third of it: write `** (1 / 3)`"),
+            ((0.9 * s) ** 0.5 / lr, "three layers share the work: the cube root, not the square root"),
+            ((0.9 * s) ** 3 / lr, "the cube ROOT: ** (1 / 3)"),
             (s ** (1 / 3) / lr, "this is when the mode is learnt in full; at nine tenths of s it counts"),
             (0.9 * s ** (1 / 3) / lr, "nine tenths of s, not of the time: 0.9 belongs under the root"),
             (0.9 * s / lr, "that is one layer; three layers share the work, each needs the cube root"),
@@ -155,22 +165,25 @@ def _judge_law(answer: Function) -> str:
 
 
 def _judge_descent(answer: Function) -> str:
-    for curvature, lr in ((1.0, 0.5), (1e-2, 1.9), (1e-4, 1.9)):
+    for curvature, lr in ((1.0, 0.5), (1e-2, 1.9), (1e-4, 1.9), (1.0, 1.9)):
         result = call(answer, curvature, lr, shape=())
-        right = torch.tensor(math.log(0.1) / math.log(1 - lr * curvature), dtype=torch.float64)
-        if close(result, right) or close(result, right.ceil()):
+        factor = math.log(abs(1 - lr * curvature))
+        right = torch.tensor(math.log(0.1) / factor, dtype=torch.float64)
+        if close(result, right, 1e-3) or close(result, right.ceil()):  # float32 knows 1 - 1e-4 to 1e-3
             continue
         for value, words in (
             (-right, "the sign: both logarithms are negative, their quotient is not"),
             (math.log(10) / (lr * curvature), "nearly: log(1 - x) is -x only for small x"),
-            (math.log(0.9) / math.log(1 - lr * curvature), "a tenth is left, not nine tenths"),
+            (1 / right, "upside down: log 0.1 over the logarithm of what one step leaves"),
+            (right / 2, "that is the loss, a square: a tenth of the error is asked for"),
+            (math.log(0.9) / factor, "a tenth is left, not nine tenths"),
             (0.9 / (lr * curvature), "the step shrinks with what is left: it is geometric, not linear"),
             (0.9 / lr, "that is the orthogonal step, which does not know the curvature"),
         ):
             if close(result, torch.as_tensor(value, dtype=torch.float64)):
                 raise Slip(words)
         raise Slip(f"for curvature {curvature:g} at lr {lr:g} this gives {result:.4g}, not {right:.4g}")
-    return "the curvature stands below: a mode ten thousand times flatter takes ten thousand times longer."
+    return "the curvature stands below: where it is small, ten times flatter takes ten times longer."
 
 
 def _judge_rate(answer: Function) -> str:
@@ -179,6 +192,10 @@ def _judge_rate(answer: Function) -> str:
         right = [lr * (1 - step / steps) for step in range(steps)]
         if all(abs(a - b) < 1e-6 for a, b in zip(found, right, strict=True)):
             continue
+        if all(abs(a - b / lr) < 1e-6 for a, b in zip(found, right, strict=True)):
+            raise Slip("the shape is right: multiply by lr")
+        if all(abs(a - (lr - step / steps)) < 1e-6 for step, a in enumerate(found)):
+            raise Slip("lr - step / steps falls by 1 in all, whatever lr is: multiply by lr instead")
         if all(abs(a - lr) < 1e-6 for a in found):
             raise Slip("the rate does not change: it should fall with the step")
         if abs(found[0] - lr) > 1e-6:
@@ -187,9 +204,8 @@ def _judge_rate(answer: Function) -> str:
             raise Slip("negative rates climb: it reaches 0 only after the last step")
         if abs(found[-1]) < 1e-6:
             raise Slip("the last step has rate 0 and is wasted: divide by steps, not by steps - 1")
-        raise Slip(
-            f"at step {steps // 2} of {steps} this gives {found[steps // 2]:.4g}, not {right[steps // 2]:.4g}"
-        )
+        worst = max(range(steps), key=lambda step: abs(found[step] - right[step]))
+        raise Slip(f"at step {worst} of {steps} this gives {found[worst]:.4g}, not {right[worst]:.4g}")
     return "from lr down to nearly 0 in a straight line: the step's length follows, as nothing else makes it."
 
 
@@ -360,8 +376,8 @@ EXERCISES = {
         _judge_descent,
         (
             "The error of one entry is multiplied by the same number in every step. By which?",
-            "By 1 - lr * curvature. After t steps a tenth shall be left: (1 - lr * curvature)^t = 0.1.",
-            "math.log(0.1) / math.log(1 - lr * curvature)",
+            "By |1 - lr * curvature|. After t steps a tenth shall be left: |1 - lr * curvature|^t = 0.1.",
+            "math.log(0.1) / math.log(abs(1 - lr * curvature))",
         ),
     ),
     "02.rate": Exercise(
