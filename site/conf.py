@@ -36,7 +36,7 @@ project = "orthoviz"
 author = "the orthoviz contributors"
 version = metadata.version("orthoviz")
 extensions = ["myst_nb"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "lessons/lecturer/questions.md"]  # that page has the exam's solutions
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 

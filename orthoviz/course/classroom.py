@@ -1,7 +1,6 @@
 """A folder with all that a classroom without internet needs: packages, data, notebooks, checksums."""
 
 import hashlib
-import importlib.util
 import os
 import platform
 import re
@@ -67,7 +66,8 @@ def pack(
         raise ValueError(f"{folder} is there already and not empty: name a new folder. Nothing was packed.")
     if not folder.parent.is_dir():
         raise ValueError(f"there is no folder {folder.parent} to pack in. Nothing was packed.")
-    if importlib.util.find_spec("pip") is None:
+    # find_spec("pip") would tell setuptools that pip is at work, and torch.compile then fails in this process
+    if not any(metadata.distributions(name="pip")):
         raise ValueError("this environment has no pip, which fetches the wheels: run 'uv pip install pip'")
     targets = [(name, python) for name in platforms or [_here()] for python in pythons or [_version()]]
     for name, python in targets:

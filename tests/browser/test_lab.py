@@ -163,6 +163,7 @@ def test_the_views_of_lesson_01_answer(address, page):
     fits(page)
 
 
+@pytest.mark.full
 def test_lesson_02_runs_and_its_views_answer(address, wide):
     lab.open_notebook(wide, address, "02_toy_problems")
     lab.run_all(wide)
@@ -174,6 +175,7 @@ def test_lesson_02_runs_and_its_views_answer(address, wide):
     fits(wide)
 
 
+@pytest.mark.full
 def test_lesson_03_runs_and_its_view_answers(address, page):
     lab.open_notebook(page, address, "03_without_the_svd")
     lab.run_all(page)
