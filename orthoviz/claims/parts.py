@@ -1,0 +1,50 @@
+"""What a claim is, what a comparison is, and how comparisons come to a verdict."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+VERDICTS = HOLDS, FAILS, MIXED, UNTESTED = ("holds", "does not hold here", "mixed", "not tested")
+"""What a claim can come to."""
+
+FOR, AGAINST, UNCLEAR, ONE_RUN = "for", "against", "unclear", "one run each"
+
+
+class Part(NamedTuple):
+    """One comparison of a rule."""
+
+    label: str
+    """What is compared, where there are several."""
+    found: str
+    """``"for"`` the claim, ``"against"`` it, ``"unclear"``, or ``"one run each"``, which tells nothing."""
+    figures: str
+
+
+class Claim(NamedTuple):
+    """A claim, and how it is decided."""
+
+    by: str
+    """Whose it is: "the paper", "this course" or "its successors"."""
+    text: str
+    """In one sentence."""
+    source: str
+    needs: tuple[str, ...]
+    """Stored tables; ``"name/watched"`` is ``results/name/watched.csv``."""
+    rule: str
+    """In words."""
+    parts: Callable[..., list[Part]]
+    """The rule: from the tables that are needed, in this order, to comparisons."""
+
+
+def concluded(parts: Sequence[Part]) -> str:
+    """The verdict on a claim.
+
+    "holds" where every comparison is for it; "does not hold here" where none is, and at least one is against
+    it; otherwise "mixed". Comparisons of one run each count for nothing; "not tested" where there are no
+    others.
+    """
+    found = [part.found for part in parts if part.found != ONE_RUN]
+    if not found:
+        return UNTESTED
+    if set(found) == {FOR}:
+        return HOLDS
+    return FAILS if AGAINST in found and FOR not in found else MIXED
