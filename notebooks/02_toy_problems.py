@@ -243,22 +243,24 @@ for name, make, lr in (("SGD", SGD, 0.4), ("orthogonal SGD", O, 0.06)):
     paths[name] = ov.toys.descend(toy, make(ov.param_groups(toy), lr=lr), steps=300)
 
 # %%
-figure, (ax,) = ov.plots.new_figure(8, 3.2)
+figure, (error, alike) = ov.plots.new_figure(9, 3.2, (1, 1))
 for name, path in paths.items():
-    look = dict(color=ov.plots.COLOURS[name], ls="--" if name == "SGD" else "-", lw=2)
-    ax.semilogy(path.step * 32 / 100, path.error, label=name, **look)
-ax.axhline(0.0116, color=ov.plots.RANDOM, lw=1, ls=":")
-ax.text(20, 0.0085, "plateau without noise", color=ov.plots.RANDOM)
-ax.set(
-    xlabel="examples per input (of 100)", ylabel="generalisation error", title="Who leaves the plateau first?"
-)
-ax.legend(frameon=False)
-ov.course.picture(figure, "SGD sits on the plateau longer, then falls below the orthogonal step's floor.")
+    look = dict(color=ov.plots.COLOURS[name], ls="--" if name == "SGD" else "-", lw=2, label=name)
+    error.semilogy(path.step * 32 / 100, path.error, **look)
+    alike.plot(path.step * 32 / 100, path.alike, **look)
+error.axhline(0.0116, color=ov.plots.RANDOM, lw=1, ls=":")
+error.text(20, 0.0085, "plateau without noise", color=ov.plots.RANDOM)
+error.set(xlabel="examples per input (of 100)", ylabel="generalisation error", title="Who leaves first?")
+alike.set(xlabel="examples per input (of 100)", ylabel="cosine", title="How alike the two units are")
+alike.legend(frameon=False)
+ov.course.picture(figure, "Left, SGD stays longer, then falls lower; right, its units stay alike longer.")
 
 # %% [markdown]
-# Two things to see: the orthogonal step leaves first, and then it *stops*, on a floor that SGD falls
-# through. (Both plateaus lie above the dotted line, which both units alike would have without noise, and the
-# higher the larger the rate is: that is the noise of small batches.)
+# On the right you see the paper's suspicion happen: two units that see the same input and descend the same
+# loss become alike, nearly parallel, before they part. Two things more: the orthogonal step leaves first,
+# and then it *stops*, on a floor that SGD falls through. (Both plateaus lie above the dotted line, which
+# both units alike would have without noise, and the higher the larger the rate is: that is the noise of
+# small batches.)
 #
 # So far a step saw 32 examples. With two, the gradient is mostly chance. What is left of the advantage?
 # Each method at the best of a few rates for each batch size, three seeds; counted in examples per input

@@ -1,7 +1,7 @@
 """Problems of a few lines, on which every step can be understood.
 
 Each is a module whose ``loss()`` is what a step descends (on a fresh batch, where there are batches), and
-whose ``error()`` is exact. Those with modes tell by ``modes()`` how much of each has been learnt.
+whose ``error()`` is exact. ``look()`` tells more, such as how much of each mode has been learnt.
 """
 
 import math
@@ -37,8 +37,8 @@ class Problem(nn.Module):
         """How far the problem is from solved, without noise."""
         return self.loss()
 
-    def modes(self) -> dict[float, float]:
-        """Learnt part of each mode, where there are modes."""
+    def look(self) -> dict[Any, float]:
+        """What else there is to see, by name."""
         return {}
 
 
@@ -72,7 +72,7 @@ class MatrixQuadratic(Problem):
         difference = self.scales[:, None] * (self.weight - self.target) * self.scales
         return difference.square().sum() / 2
 
-    def modes(self) -> dict[float, float]:
+    def look(self) -> dict[Any, float]:
         """The diagonal of W, which for an aligned target should be 1, by the curvature along it."""
         return dict(zip(self.scales.pow(4).tolist(), self.weight.diagonal().tolist(), strict=True))
 
@@ -126,7 +126,7 @@ class DeepLinear(Problem):
         return difference.square().sum() / 2
 
     @torch.no_grad()
-    def modes(self) -> dict[float, float]:
+    def look(self) -> dict[Any, float]:
         r"""Learnt part of each mode, :math:`u_i^\top W v_i / s_i`, by its s_i: 0 nothing, 1 all."""
         learnt = ((self.left.T @ self.product()) * self.right.T).sum(1) / self.values
         return dict(zip(self.values.tolist(), learnt.tolist(), strict=True))
@@ -189,6 +189,9 @@ class TeacherStudent(Problem):
         self.batch = batch
         self.draw = torch.Generator().manual_seed(seed)
         self.teacher = torch.linalg.qr(self._gaussian(size, 2)).Q.T
+        self.signs = torch.tensor(
+            [1, 1, -1, -1], dtype=torch.float64
+        )  # of the student's units, the teacher's
         alike = start * self.teacher.sum(0)
         self.student = nn.Parameter(alike + 0.1 * start * self._gaussian(2, size))
 
@@ -198,33 +201,38 @@ class TeacherStudent(Problem):
     def loss(self) -> Tensor:
         """Half the squared error on a fresh batch."""
         x = self._gaussian(self.batch, self.teacher.shape[1])
-        student, teacher = (torch.erf(x @ w.T / math.sqrt(2)).sum(1) for w in (self.student, self.teacher))
-        return (student - teacher).square().mean() / 2
+        units = torch.erf(x @ torch.cat([self.student, self.teacher]).T / math.sqrt(2))
+        return (units @ self.signs).square().mean() / 2
 
     @torch.no_grad()
     def error(self) -> Tensor:
-        """The generalisation error: the mean of the loss over all inputs, exactly."""
-        student, teacher = self.student, self.teacher
+        r"""The generalisation error: the mean of the loss over all inputs, exactly.
 
-        def overlaps(a: Tensor, b: Tensor) -> Tensor:
-            size = (1 + a.square().sum(1))[:, None] * (1 + b.square().sum(1))
-            return torch.asin(a @ b.T / size.sqrt()).sum()
+        Of units :math:`w_i` with signs :math:`c_i`, 1 the student's and -1 the teacher's, it is
+        :math:`\tfrac1\pi \sum_{ij} c_i c_j \arcsin \frac{w_i w_j}{\sqrt{(1 + w_i^2)(1 + w_j^2)}}`.
+        """
+        units = torch.cat([self.student, self.teacher])
+        overlaps = units @ units.T
+        size = (1 + overlaps.diagonal()).sqrt()
+        return self.signs @ torch.asin(overlaps / torch.outer(size, size)) @ self.signs / math.pi
 
-        both = overlaps(student, student) + overlaps(teacher, teacher) - 2 * overlaps(student, teacher)
-        return both / math.pi
+    @torch.no_grad()
+    def look(self) -> dict[Any, float]:
+        """How ``alike`` the student's units are: the cosine between their weights."""
+        return {"alike": torch.cosine_similarity(*self.student, dim=0).item()}
 
 
 def descend(problem: Problem, optimizer: torch.optim.Optimizer, steps: int) -> pd.DataFrame:
     """Take so many steps and look at the problem before each and after the last.
 
     Returns:
-        A row a step, the first before any: ``step``, the exact ``error``, and a column for each mode, named
-        as in ``modes()``. Ends early when the error is no longer finite.
+        A row a step, the first before any: ``step``, the exact ``error``, and what ``look()`` tells.
+        Ends early when the error is no longer finite.
     """
     rows: list[dict[Any, float]] = []
     for step in range(steps + 1):
         error = problem.error().item()
-        rows.append({"step": step, "error": error, **problem.modes()})
+        rows.append({"step": step, "error": error, **problem.look()})
         if step == steps or not math.isfinite(error):
             break
         optimizer.zero_grad()

@@ -42,6 +42,19 @@ def test_its_row_of_table_1_is_the_stored_one():
     assert f"SGD {mean['SGD']:.2f} %, orthogonal SGD {mean['orthogonal SGD']:.2f} %" in text
 
 
+def test_its_verdicts_are_those_of_the_ledger():
+    ledger = ov.claims.ledger()
+    rows = re.findall(r"^\| (.*) \| (holds|does not hold here|mixed|not tested) \|$", README, re.MULTILINE)
+    assert len(rows) > 10
+    assert {*rows} <= {*zip(ledger.claim, ledger.verdict, strict=True)}
+    count = ledger.verdict.value_counts()
+    says = (
+        f"Of {len(ledger)} claims {count['holds']} hold, {count['does not hold here']} do not hold here, "
+        f"{count['mixed']} are mixed, and {count['not tested']} are not tested"
+    )
+    assert says in " ".join(README.split())
+
+
 def test_its_fair_leads_are_the_stored_ones():
     lead = {}
     for protocol in ("equal_lr", "equal_step", "both_tuned"):

@@ -1,5 +1,6 @@
 """Nothing lost: runs that are stopped, killed, damaged, shared, or out of room."""
 
+import functools
 import json
 import os
 import random
@@ -84,18 +85,18 @@ def test_a_finished_run_is_not_done_again_and_may_go_further(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_killed_ten_times_ends_as_one_that_was_not(tmp_path):
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.full)])
+def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, kills):
     """At random moments, with a checkpoint after every step, so that many fall into writing one."""
     whole = process(tmp_path / "whole", 12)  # with as many threads, for the last bit
-    chance, kills = random.Random(0), 0
-    while kills < 10:
+    chance = random.Random(kills)
+    for _ in range(kills):
         run = process(tmp_path / "parts", 12, "every")
         assert run.stdout.readline() == "training\n"
         time.sleep(chance.uniform(0.1, 1.0))
         assert run.poll() is None, "it had ended before it could be killed: " + run.stdout.read()
         run.kill()
         run.communicate()
-        kills += 1
     whole.communicate()
     output = process(tmp_path / "parts", 12, "every").communicate(timeout=120)[0]
     assert output.endswith("None\n"), output
@@ -241,26 +242,38 @@ def ranks(count, folder, epochs, *how):
     ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """The folder of a run of two epochs by so many processes, which is made once."""
+
+    @functools.cache
+    def folder(count):
+        place = tmp_path_factory.mktemp("together") / "run"
+        for run in ranks(count, place, 2):
+            output = run.communicate(timeout=180)[0]
+            assert run.returncode == 0, output
+        return place
+
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
-def test_several_processes_train_as_one(tmp_path, count):
+def test_several_processes_train_as_one(tmp_path, together, count):
     """To 1e-4: sums run in another order. 1,340 images and 360 test images, so parts are uneven."""
     one = a_run.start(tmp_path / "one", 2, dropout=False)
-    for run in ranks(count, tmp_path / "several", 2):
-        output = run.communicate(timeout=180)[0]
-        assert run.returncode == 0, output
-    several = history(tmp_path / "several")
+    several = history(together(count))
     for column in several:
         tolerance = 0 if "accuracy" in column else 1e-4
         assert several[column].to_numpy() == pytest.approx(
             one.history[column].to_numpy(), rel=tolerance, nan_ok=True
         )
-    for a, b in zip(weights(tmp_path / "several").values(), weights(tmp_path / "one").values(), strict=True):
+    for a, b in zip(weights(together(count)).values(), weights(tmp_path / "one").values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
-def test_several_processes_stop_after_the_same_step_and_go_on(tmp_path):
+def test_several_processes_stop_after_the_same_step_and_go_on(tmp_path, together):
     first = ranks(2, tmp_path / "several", 2, "slowly")
     assert first[1].stdout.readline() == "training\n"
     while not (tmp_path / "several" / "config.json").exists():
@@ -271,10 +284,7 @@ def test_several_processes_stop_after_the_same_step_and_go_on(tmp_path):
     assert all("terminated in epoch 1, at step" in output for output in outputs), outputs
     for run in ranks(2, tmp_path / "several", 2):
         run.communicate(timeout=120)
-    whole = ranks(2, tmp_path / "whole", 2)
-    for run in whole:
-        run.communicate(timeout=120)
-    assert history(tmp_path / "several").equals(history(tmp_path / "whole"))
+    assert history(tmp_path / "several").equals(history(together(2)))
 
 
 @pytest.mark.slow

@@ -112,3 +112,11 @@ def test_when_values_stay():
     assert ov.toys.steps_until([0, 0.95, 0.5, 0.95, 1.0], 0.9, 1.1) == 3
     assert ov.toys.steps_until([1, 1], 0.9, 1.1) == 0
     assert math.isnan(ov.toys.steps_until([1, 1.2], 0.9, 1.1))
+
+
+def test_the_students_units_become_alike_before_they_part():
+    problem = ov.toys.TeacherStudent()
+    a, b = problem.student.detach().clone().numpy()
+    frame = ov.toys.descend(problem, sgd(problem, lr=0.4), steps=600)
+    assert frame.alike[0] == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    assert frame.alike.max() > 0.95 > 0.2 > abs(frame.alike.iloc[-1])
