@@ -20,7 +20,7 @@
 # - read a cross-correlation matrix, and count the dimensions that features span;
 # - tell two ideas apart that sound alike: orthogonal *outputs* and orthogonal *gradients*.
 #
-# Time: 35 minutes to read and play, a minute to run.
+# Time: 35 minutes to read and play, half a minute to run.
 
 # %%
 import pandas as pd

@@ -219,7 +219,7 @@ class TeacherStudent(Problem):
     @torch.no_grad()
     def look(self) -> dict[Any, float]:
         """How ``alike`` the student's units are: the cosine between their weights."""
-        return {"alike": torch.cosine_similarity(*self.student, dim=0).item()}
+        return {"alike": torch.cosine_similarity(self.student[0], self.student[1], dim=0).item()}
 
 
 def descend(problem: Problem, optimizer: torch.optim.Optimizer, steps: int) -> pd.DataFrame:

@@ -114,6 +114,18 @@ def open_notebook(page, address, name):
     )
 
 
+def write_cells(page, *sources):
+    """Put these code cells in place of the notebook's; nothing is saved."""
+    page.evaluate(
+        """sources => {
+            const model = window.jupyterapp.shell.currentWidget.content.model;
+            const empty = {cell_type: 'code', metadata: {}, outputs: [], execution_count: null};
+            model.fromJSON({...model.toJSON(), cells: sources.map(source => ({...empty, source}))});
+        }""",
+        sources,
+    )
+
+
 def run_all(page, timeout=120_000):
     """Run all cells, to the end or to the first that fails."""
     page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')", None)

@@ -77,7 +77,7 @@ def fits(page):
     )
 
 
-def test_lesson_00_runs_from_top_to_bottom(address, page):
+def test_lesson_00_runs_from_top_to_bottom_and_takes_a_guess_by_keyboard(address, page):
     lab.open_notebook(page, address, "00_start_here")
     lab.run_all(page)
     page.wait_for_timeout(500)
@@ -85,21 +85,18 @@ def test_lesson_00_runs_from_top_to_bottom(address, page):
     fits(page)
     assert "not attempted: 00.matched" in page.locator(".jp-Notebook").inner_text()
 
-
-def test_a_guess_can_be_made_with_the_keyboard(address, wide):
-    lab.open_notebook(wide, address, "00_start_here")
-    lab.run_all(wide)
-    guess = wide.locator(".jp-OutputArea-output", has=wide.get_by_text("lead of orthogonal SGD")).first
+    guess = page.locator(".jp-OutputArea-output", has=page.get_by_text("lead of orthogonal SGD")).first
     guess.locator(".noUi-handle").focus()
-    wide.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
     guess.get_by_role("button", name="this is my guess").focus()
-    wide.keyboard.press("Enter")
+    page.keyboard.press("Enter")
     guess.get_by_text("Your guess: 21 points").wait_for(timeout=5000)
-    clean(wide)
+    clean(page)
 
 
 def test_polar_labs_slider_moves_its_picture(address, wide):
     lab.open_notebook(wide, address, "01_polar_factor")
+    lab.write_cells(wide, "import orthoviz as ov", "ov.widgets.polar_lab(p=1.0)")
     lab.run_all(wide)
     clean(wide)
     fits(wide)
@@ -186,17 +183,8 @@ def test_lesson_03_runs_and_its_view_answers(address, page):
 
 def test_races_start_move_stop_and_end_with_their_cell(address, wide):
     lab.open_notebook(wide, address, "00_start_here")
+    lab.write_cells(wide, "import orthoviz as ov", "ov.widgets.race(epochs=1000)")
     lab.run_all(wide)
-    wide.evaluate(
-        """async () => {
-            const notebook = window.jupyterapp.shell.currentWidget.content;
-            const isRace = cell => cell.model.sharedModel.source.includes('widgets.race');
-            const index = notebook.widgets.findIndex(isRace);
-            notebook.widgets[index].model.sharedModel.source = 'ov.widgets.race(epochs=1000)';
-            notebook.activeCellIndex = index;
-            await window.jupyterapp.commands.execute('notebook:run-cell');
-        }"""
-    )
     view = output_of(wide, "Press start")
     view.scroll_into_view_if_needed()
     start = view.get_by_role("button", name="start", exact=True)

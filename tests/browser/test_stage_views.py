@@ -24,20 +24,7 @@ VIEWS = {
 def page(tmp_path_factory):
     with lab.server(tmp_path_factory.mktemp("lab")) as address, lab.browser() as page:
         lab.open_notebook(page, address, "00_start_here")
-        page.evaluate(
-            """async names => {
-                const app = window.jupyterapp;
-                await app.commands.execute('notebook:select-all');
-                await app.commands.execute('notebook:delete-cell');
-                for (const name of ['', ...names]) {
-                    const cell = app.shell.currentWidget.content.activeCell;
-                    const code = name ? `ov.widgets.${name}()` : 'import orthoviz as ov';
-                    cell.model.sharedModel.source = code;
-                    if (name !== names.at(-1)) await app.commands.execute('notebook:insert-cell-below');
-                }
-            }""",
-            list(VIEWS),
-        )
+        lab.write_cells(page, "import orthoviz as ov", *(f"ov.widgets.{name}()" for name in VIEWS))
         lab.run_all(page)
         yield page
 
