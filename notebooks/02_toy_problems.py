@@ -113,7 +113,8 @@ pd.DataFrame(rows).pivot(index=["lr", "start"], columns="mode", values="law / ru
 # already, and $(0.9 \cdot 0.3)^{1/3} = 0.65$ is not far above. (If all of the 0.1 lay along the mode it would
 # be 18 %; about half does.) The run that starts at 0.001 keeps the law.
 #
-# Play with it. Scrub the step; then press **make it lose**.
+# Play with it: the plane shows two of the modes, the strong one of size 10 and a weak one of size 1. Scrub
+# the step; then press **make it lose**.
 
 # %%
 ov.widgets.loss_valley()
@@ -301,6 +302,8 @@ spread.round(0)
 #
 # The step is as long near the minimum as far from it. So at a constant rate there is a **floor**: the error
 # stops falling, at a height that goes with the square of the rate. The cure is a falling rate.
+#
+# (Before you run the cell below the exercise: a tenth of the rate, how much of the floor is left?)
 #
 # ### Exercise 3: let it fall
 #

@@ -250,7 +250,7 @@ def test_a_sparse_gradient_is_refused():
         (dict(lr=0.1, betas=(0.9, 1.0)), "betas"),
         (dict(lr=0.1, eps=-1.0), "eps"),
         (dict(lr=0.1, method="per_layer"), "per_tensor, per_filter, got 'per_layer'"),
-        (dict(lr=0.1, matrix=("colums", 1)), "matrix must be None"),
+        (dict(lr=0.1, matrix=("diagonal", 1)), "matrix must be None"),
         (dict(lr=0.1, matrix=("rows", 3)), "matrix must be None"),
     ],
 )

@@ -55,8 +55,8 @@ ov.course.picture(figure, "CIFAR-10, BasicCNN, five epochs: mean and range of th
 # A network of three matrices should become one, with modes of strength 10, 3, 1 and 0.3. Gradient descent
 # learns the strong ones first, the orthogonal step the weak ones, since all grow equally fast and a weak
 # one has less far to go. Given the gradient's own length ("norm-matched") it still learns the weak mode six
-# times sooner than SGD with momentum: the shape counts. On a quadratic off the axes tuned momentum does as
-# well: **make it lose**.
+# times sooner than SGD with momentum: the shape counts. On a quadratic off the axes tuned momentum is faster:
+# **make it lose**.
 
 # %%
 ov.widgets.loss_valley()

@@ -1,4 +1,4 @@
-"""Lessons 00, 01 and 03 and their views, touched as a learner would."""
+"""Lessons 00 and 01 and their views, touched as a learner would; test_lessons.py has all twelve."""
 
 import re
 
@@ -156,27 +156,6 @@ def test_the_views_of_lesson_01_answer(address, page):
     lab.run_all(page)
     works(page, "3 rows in 2 dimensions")
     works(page, "Filter 3", key="ArrowLeft")
-    clean(page)
-    fits(page)
-
-
-@pytest.mark.full
-def test_lesson_02_runs_and_its_views_answer(address, wide):
-    lab.open_notebook(wide, address, "02_toy_problems")
-    lab.run_all(wide)
-    lab.show_cell(wide, "loss_valley()")
-    works(wide, "Step 45", key="ArrowLeft")
-    lab.show_cell(wide, "step_size_lens()")
-    works(wide, "loss: the orthogonal step")
-    clean(wide)
-    fits(wide)
-
-
-@pytest.mark.full
-def test_lesson_03_runs_and_its_view_answers(address, page):
-    lab.open_notebook(page, address, "03_without_the_svd")
-    lab.run_all(page)
-    works(page, "After 5 Jordan steps", key="ArrowLeft")
     clean(page)
     fits(page)
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.browser import lab
-from tests.browser.test_lab import clean, fits
+from tests.browser.test_lab import clean, fits, works
 
 pytestmark = [
     pytest.mark.full,
@@ -14,6 +14,13 @@ pytestmark = [
 ]
 
 LESSONS = sorted(path.stem for path in (lab.ROOT / "notebooks").glob("[0-9]*.ipynb"))
+VIEWS = {  # how their cell and their picture's alternative text begin; the key that moves them
+    "02_toy_problems": (
+        ("loss_valley()", "Step 45", "ArrowLeft"),
+        ("step_size_lens()", "loss", "ArrowRight"),
+    ),
+    "03_without_the_svd": (("newton_schulz(", "After 5 Jordan steps", "ArrowLeft"),),
+}
 BUDGET = 90  # seconds in quick mode on two cores; half as much again is a defect
 OUTPUTS = """() => window.jupyterapp.shell.currentWidget.content.widgets
     .filter(cell => cell.model.type === 'code').flatMap(cell => cell.model.outputs.toJSON())"""
@@ -41,6 +48,10 @@ def test_a_lesson_runs_from_top_to_bottom(address, name):
         fits(page)
         outputs = page.evaluate(OUTPUTS)
         memory = int(lab.ask_kernel(page, "import resource; print(resource.getrusage(0).ru_maxrss)")) / 1e6
+        for cell, alt, key in VIEWS.get(name, ()):
+            lab.show_cell(page, cell)
+            works(page, alt, key)
+        clean(page)
     assert outputs
     assert not [out for out in outputs if out["output_type"] == "error" or out.get("name") == "stderr"]
     html = json.dumps([out["data"].get("text/html", "") for out in outputs if "data" in out])
