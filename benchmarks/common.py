@@ -1,19 +1,35 @@
 """What every benchmark needs: a clock, turns, and where a stored number comes from."""
 
 import json
+import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jupytext
 import torch
 
 from orthoviz.training.records import provenance
 
-__all__ = ["RESULTS", "interleaved", "medians", "provenance", "seconds", "store"]
+__all__ = ["RESULTS", "interleaved", "medians", "played", "provenance", "seconds", "store"]
 
 RESULTS = Path(__file__).parents[1] / "results"
+
+
+def played(lesson: str, *names: str) -> dict[str, Any]:
+    """What a lesson's cells define in quick mode, run from the top until all of these names are there."""
+    space: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as empty:  # the lessons take CIFAR-10 where there is one
+        os.environ |= {"ORTHOVIZ_MODE": "quick", "ORTHOVIZ_DATA": empty}
+        for cell in jupytext.read(RESULTS.parent / "notebooks" / f"{lesson}.py").cells:
+            if cell.cell_type == "code":
+                exec(cell.source, space)
+                if space.keys() >= set(names):
+                    return space
+    raise ValueError(f"{lesson} does not define {', '.join(set(names) - space.keys())}")
 
 
 def seconds(work: Callable[[], Any]) -> float:

@@ -12,31 +12,13 @@ results/recorded-PROTOCOL    lesson 06: its three comparisons
 results/recorded-rank_one    lesson 10: the error that each leaves on the noisy layer, at its best rate
 """
 
-import os
-import tempfile
-from pathlib import Path
-from typing import Any
-
-import jupytext
 import pandas as pd
 import torch
 
 import orthoviz as ov
-from benchmarks.common import provenance, store
+from benchmarks.common import played, provenance, store
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 RATES = (0.003, 0.01, 0.03, 0.1)
-
-
-def played(lesson: str, *names: str) -> dict[str, Any]:
-    """What a lesson's cells define, run from the top until all of these names are there."""
-    space: dict[str, Any] = {}
-    for cell in jupytext.read(NOTEBOOKS / f"{lesson}.py").cells:
-        if cell.cell_type == "code":
-            exec(cell.source, space)
-            if space.keys() >= set(names):
-                return space
-    raise ValueError(f"{lesson} does not define {', '.join(set(names) - space.keys())}")
 
 
 def race() -> dict[str, pd.DataFrame]:
@@ -78,14 +60,6 @@ PARTS = {
 
 
 def main() -> None:
-    os.environ["ORTHOVIZ_MODE"] = "quick"
-    with tempfile.TemporaryDirectory() as empty:
-        os.environ["ORTHOVIZ_DATA"] = empty  # the lessons take CIFAR-10 where there is one
-        _keep()
-
-
-def _keep() -> None:
-    """Store the tables of all parts."""
     for lesson, part in PARTS.items():
         for name, table in part().items():
             about = provenance(

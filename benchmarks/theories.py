@@ -21,8 +21,7 @@ import pandas as pd
 import torch
 
 import orthoviz as ov
-from benchmarks.common import provenance, store
-from benchmarks.recorded import played
+from benchmarks.common import played, provenance, store
 
 SEEDS = 5
 Row = tuple[str, int, str, float]

@@ -29,7 +29,7 @@ RUNS = (
     ("orthogonal SGD", ov.OrthogonalSGD, 0.01),
     ("orthogonal SGD", ov.OrthogonalSGD, 0.03),
 )
-LAYERS = {"0.weight": "conv 1", "3.weight": "conv 2", "6.weight": "conv 3", "10.weight": "head"}
+LAYERS = ov.models.BASIC_CNN_LAYERS
 QUANTITIES = (
     *("weight.mean_abs_cosine", "feature_cosine", "centred_feature_cosine"),
     *("dead_units", "dormant_units", "dead_parameters", "zero_rows"),

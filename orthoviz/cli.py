@@ -316,7 +316,7 @@ def _doctor(args: argparse.Namespace) -> int:
     try:
         from orthoviz.course import classroom, doctor
     except ImportError as error:
-        print(f"fix   {error} -> pip install {error.name}")
+        print(f"fix   {error} -> {sys.executable} -m pip install {error.name}")
         return 1
     if not args.folder and (args.platform or args.python):
         raise ValueError("--platform and --python say what --class FOLDER packs, and need it")

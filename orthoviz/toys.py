@@ -1,7 +1,7 @@
 """Problems of a few lines, on which every step can be understood.
 
 Each is a module whose ``loss()`` is what a step descends (on a fresh batch, where there are batches), and
-whose ``error()`` is exact. ``look()`` tells more, such as how much of each mode has been learnt.
+whose ``error()`` is exact. ``readings()`` tells more, such as how much of each mode has been learnt.
 """
 
 import math
@@ -37,8 +37,8 @@ class Problem(nn.Module):
         """How far the problem is from solved, without noise."""
         return self.loss()
 
-    def look(self) -> dict[Any, float]:
-        """What else there is to see, by name."""
+    def readings(self) -> dict[Any, float]:
+        """What else there is to read off, by name."""
         return {}
 
 
@@ -72,7 +72,7 @@ class MatrixQuadratic(Problem):
         difference = self.scales[:, None] * (self.weight - self.target) * self.scales
         return difference.square().sum() / 2
 
-    def look(self) -> dict[Any, float]:
+    def readings(self) -> dict[Any, float]:
         """The diagonal of W, which for an aligned target should be 1, by the curvature along it."""
         return dict(zip(self.scales.pow(4).tolist(), self.weight.diagonal().tolist(), strict=True))
 
@@ -126,7 +126,7 @@ class DeepLinear(Problem):
         return difference.square().sum() / 2
 
     @torch.no_grad()
-    def look(self) -> dict[Any, float]:
+    def readings(self) -> dict[Any, float]:
         r"""Learnt part of each mode, :math:`u_i^\top W v_i / s_i`, by its s_i: 0 nothing, 1 all."""
         learnt = ((self.left.T @ self.product()) * self.right.T).sum(1) / self.values
         return dict(zip(self.values.tolist(), learnt.tolist(), strict=True))
@@ -189,9 +189,8 @@ class TeacherStudent(Problem):
         self.batch = batch
         self.draw = torch.Generator().manual_seed(seed)
         self.teacher = torch.linalg.qr(self._gaussian(size, 2)).Q.T
-        self.signs = torch.tensor(
-            [1, 1, -1, -1], dtype=torch.float64
-        )  # of the student's units, the teacher's
+        # of the student's units, and of the teacher's
+        self.signs = torch.tensor([1, 1, -1, -1], dtype=torch.float64)
         alike = start * self.teacher.sum(0)
         self.student = nn.Parameter(alike + 0.1 * start * self._gaussian(2, size))
 
@@ -217,7 +216,7 @@ class TeacherStudent(Problem):
         return self.signs @ torch.asin(overlaps / torch.outer(size, size)) @ self.signs / math.pi
 
     @torch.no_grad()
-    def look(self) -> dict[Any, float]:
+    def readings(self) -> dict[Any, float]:
         """How ``alike`` the student's units are: the cosine between their weights."""
         return {"alike": torch.cosine_similarity(self.student[0], self.student[1], dim=0).item()}
 
@@ -226,13 +225,13 @@ def descend(problem: Problem, optimizer: torch.optim.Optimizer, steps: int) -> p
     """Take so many steps and look at the problem before each and after the last.
 
     Returns:
-        A row a step, the first before any: ``step``, the exact ``error``, and what ``look()`` tells.
+        A row a step, the first before any: ``step``, the exact ``error``, and what ``readings()`` tells.
         Ends early when the error is no longer finite.
     """
     rows: list[dict[Any, float]] = []
     for step in range(steps + 1):
         error = problem.error().item()
-        rows.append({"step": step, "error": error, **problem.look()})
+        rows.append({"step": step, "error": error, **problem.readings()})
         if step == steps or not math.isfinite(error):
             break
         optimizer.zero_grad()

@@ -10,7 +10,7 @@ import pytest
 
 import orthoviz as ov
 from orthoviz.claims import CLAIMS
-from orthoviz.claims.parts import AGAINST, FAILS, FOR, HOLDS, MIXED, ONE_RUN, UNCLEAR, UNTESTED, Part
+from orthoviz.claims.parts import AGAINST, FAILS, FOR, HOLDS, MIXED, NO_CASE, ONE_RUN, UNCLEAR, UNTESTED, Part
 from orthoviz.cli import main
 from orthoviz.training import recipes, stored
 
@@ -272,7 +272,16 @@ CHANGES = {
     ],
     "null_directions": [
         ({"batch_size-basic_cnn": put("test_accuracy", 0.11, **AT_FOUR)}, HOLDS),
-        ({"batch_size-basic_cnn": put("test_accuracy", 0.11, batch_size=4)}, FAILS),
+        (
+            {
+                "batch_size-basic_cnn": many(
+                    put("test_accuracy", 0.11, **AT_FOUR),
+                    put("test_accuracy", 0.11, optimizer=OURS, batch_size=4),
+                )
+            },
+            FAILS,
+        ),
+        ({"batch_size-basic_cnn": put("test_accuracy", 0.3, batch_size=4)}, UNTESTED),
     ],
     "muon_order": [
         (dict.fromkeys(("controls", "fair-both_tuned", "batch_size-basic_cnn"), MUON), HOLDS),
@@ -406,7 +415,7 @@ def test_the_figures_are_the_stored_ones():
         ([FOR, UNCLEAR], MIXED),
         ([FOR, AGAINST], MIXED),
         ([UNCLEAR], MIXED),
-        ([ONE_RUN], UNTESTED),
+        ([ONE_RUN, NO_CASE], UNTESTED),
     ],
 )
 def test_a_claim_has_to_earn_that_it_holds(found, expected):
@@ -433,6 +442,35 @@ def test_one_run_each_is_not_tested_and_asks_for_more(results):
     assert row.verdict == UNTESTED
     assert row.figures.startswith("One run each: ")
     assert row.command == "orthoviz train fair/equal_step --seeds 3"
+    assert row.command in ov.claims.listing()
+    assert f"{row.figures} To test it: `{row.command}`" in ov.claims.table("equal_step").data
+
+
+@pytest.mark.parametrize("name", ["maps_lower", "maps_fall", "dead_parameters"])
+def test_what_was_watched_once_is_not_tested(results, name):
+    changed(results, WATCHED, lambda table: table[table.seed == 0])
+    assert ov.claims.judge(name)[0] == UNTESTED
+
+
+def test_what_did_not_happen_needs_no_reason():
+    verdict, figures = ov.claims.judge("null_directions")
+    assert verdict == UNTESTED
+    assert figures.startswith("One run each: resnet18: ")
+    assert "No case: basic_cnn: kept 33.8 %" in figures
+
+
+def test_a_word_in_a_row_that_is_not_read_changes_nothing(results):
+    before = ov.claims.judge("both_tuned")
+    changed(results, "fair-both_tuned", lambda t: t.assign(
+        test_accuracy=t.test_accuracy.astype(object).mask(t.index == t.index[~t.chosen][0], "broken")
+    ))  # fmt: skip
+    assert ov.claims.judge("both_tuned") == before
+
+
+def test_one_batch_size_is_no_comparison(results):
+    changed(results, "optim", lambda table: table[table.batch == 64])
+    with pytest.raises(ValueError, match="a single batch size have nothing to be compared with"):
+        ov.claims.judge("svd_per_step")
 
 
 RULES = {getattr(claim.parts, "func", claim.parts): name for name, claim in CLAIMS.items()}
@@ -501,7 +539,7 @@ def test_the_command_prints_all(capsys):
         assert re.search(rf"^{name}: ({'|'.join(ov.claims.VERDICTS)})$", out, re.MULTILINE), name
     assert max(map(len, out.splitlines())) <= 100
     assert f"{len(CLAIMS)} claims: holds " in out
-    assert "Not run: orthoviz train table2\n" in out
+    assert "To test it: orthoviz train table2\n" in out
 
 
 def test_the_command_shows_one_in_full(capsys):

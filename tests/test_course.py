@@ -200,6 +200,20 @@ def test_who_thinks_again_counts_once_and_who_skips_not(tally_file):
     assert "class" not in caption(other)
 
 
+def test_a_guess_from_before_the_counting_takes_no_others_place(tally_file, tmp_path):
+    ov.course.tally(None)
+    first, second = asked(), asked()
+    first.commit(30.0)
+    ov.course.tally(tally_file)
+    second.commit(30.0)
+    first.commit(50.0)
+    assert "the class made 2 guesses from 30 to 50" in caption(first)
+    ov.course.tally(tmp_path / "another.jsonl")  # a new class
+    second.commit(90.0)
+    first.commit(50.0)  # the same as before, in a file that does not have it yet
+    assert "the class made 2 guesses from 50 to 90" in caption(first)
+
+
 def test_many_who_write_at_once_lose_no_line(tally_file):
     """Each in a process of its own; the module needs no other of the package, so they start together."""
     script = "import runpy, sys; record = runpy.run_path(sys.argv[1])['record']\n"

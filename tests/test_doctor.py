@@ -107,7 +107,7 @@ def test_what_is_not_in_order_has_a_line_with_what_to_do(tmp_path, pictures):
     done = run("-m", "orthoviz", "doctor", cwd=tmp_path, **where)
     fixes = [line for line in done.stdout.splitlines() if line.startswith("fix")]
     for words in (
-        'numpy 1.26.4 is installed, orthoviz needs numpy>=2 -> pip install "numpy>=2"',
+        f'orthoviz needs numpy>=2 -> {sys.executable} -m pip install "numpy>=2"',
         "jupyterlab_widgets 1.0.0 is installed, ipywidgets needs jupyterlab_widgets~=",
         "the kernel python3 does not start",
         "mine is damaged",
@@ -115,6 +115,18 @@ def test_what_is_not_in_order_has_a_line_with_what_to_do(tmp_path, pictures):
         assert any(words in line for line in fixes), (words, done.stdout)
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == f"{len(fixes)} to fix"
+
+
+@pytest.mark.slow
+def test_a_package_that_another_needs_is_missed_in_a_line(tmp_path):
+    """And all other checks are made."""
+    (tmp_path / "old" / "jupyterlab_server").mkdir(parents=True)
+    (tmp_path / "old" / "jupyterlab_server" / "__init__.py").write_text("import swept_away")
+    (tmp_path / "wheels").mkdir()
+    done = run("-m", "orthoviz", "doctor", cwd=tmp_path, PYTHONPATH=tmp_path / "old")
+    (line,) = [line for line in done.stdout.splitlines() if "swept_away is missing" in line]
+    assert line.endswith("pip install --no-index --find-links wheels swept_away")
+    assert "GPU: " in done.stdout
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="nobody can write to /proc")
@@ -166,7 +178,7 @@ def test_a_lesson_that_fails_is_told_with_its_error(tmp_path, source, words):
 def test_a_lesson_has_90_seconds_and_fails_at_half_as_much_again(seconds, gigabytes, level):
     found = doctor.judged("00_start_here", doctor.Timed(seconds, int(gigabytes * 1e9), ""))
     assert found.level == level
-    assert f"{seconds} s of 90, {gigabytes:.1f} GB" in found.found
+    assert f"{seconds} s of 90, {gigabytes:.1f} GB of 3 of memory" in found.found
 
 
 @pytest.mark.parametrize(
@@ -335,6 +347,9 @@ def test_what_cannot_be_had_is_named_and_the_folder_is_made_all_the_same(clone):
     assert line.startswith("fix")
     assert "no wheel could be had of tqdm==99.0, ptyprocess==99.0 ->" in line
     assert done.returncode == 1
+    last = done.stdout.splitlines()[-2]
+    assert last.startswith(f"fix   {clone.parent / 'class'}: ")
+    assert last.endswith("remove the folder and pack again")
     assert "filelock-99.0-py3-none-any.whl" in wheels(clone.parent / "class")
     assert (clone.parent / "class" / "SHA256SUMS").exists()
 

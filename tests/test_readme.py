@@ -49,7 +49,7 @@ def test_its_verdicts_are_those_of_the_ledger():
     assert {*rows} <= {*zip(ledger.claim, ledger.verdict, strict=True)}
     count = ledger.verdict.value_counts()
     says = (
-        f"Of {len(ledger)} claims {count['holds']} hold, {count['does not hold here']} do not hold here, "
+        f"Of {len(ledger)} claims {count['holds']} hold, {count['does not hold here']} does not hold here, "
         f"{count['mixed']} are mixed, and {count['not tested']} are not tested"
     )
     assert says in " ".join(README.split())

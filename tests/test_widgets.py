@@ -437,15 +437,20 @@ def test_a_cell_that_runs_again_ends_its_earlier_race_and_no_other(monkeypatch):
     assert not threads()
 
 
-def test_an_error_in_training_is_shown_in_the_view(race, monkeypatch):
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+def test_an_error_in_training_is_shown_and_the_view_can_start_again(race, monkeypatch, error):
     def broken(*args, **kwargs):
-        raise RuntimeError("the road is closed")
+        raise error("the road is closed")
         yield
 
-    monkeypatch.setattr(ov.training, "steps", broken)
+    with monkeypatch.context() as m:
+        m.setattr(ov.training, "steps", broken)
+        press(race, "start")
+        wait(lambda: "the road is closed" in line(race))
+        wait(lambda: not race.working)
     press(race, "start")
-    wait(lambda: "the road is closed" in line(race))
-    wait(lambda: not race.working)
+    wait(lambda: "the road is closed" not in line(race))
+    press(race, "stop")
 
 
 @pytest.mark.parametrize(

@@ -421,6 +421,17 @@ def test_ones_own_runs_in_the_film():
     assert source(view) != picture
 
 
+def test_maps_alone_are_a_film_too():
+    frame = pd.DataFrame(
+        [
+            (0, "3.weight", "activation", "feature_cosine", 0.3),
+            (9, "3.weight", "activation", "feature_cosine", 0.4),
+        ],
+        columns=["step", "layer", "stage", "quantity", "value"],
+    )
+    assert "feature maps" in line(cosine_film(frame))
+
+
 def test_a_frame_without_cosines_is_no_film():
     with pytest.raises(ValueError, match="got neither"):
         cosine_film(my_run(0)[0].query("quantity == 'singular_values'"))

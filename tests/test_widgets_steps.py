@@ -25,7 +25,7 @@ def test_the_valley_tells_what_the_optimisers_do(valley):
             optimizer.zero_grad()
             toy.loss().backward()
             optimizer.step()
-        shares += [f"{toy.look()[10.0]:.0%} of the strong", f"{toy.look()[1.0]:.0%} of the weak"]
+        shares += [f"{toy.readings()[10.0]:.0%} of the strong", f"{toy.readings()[1.0]:.0%} of the weak"]
     assert "gradient descent has learnt" in line(valley)
     assert all(share in line(valley) for share in shares)
 

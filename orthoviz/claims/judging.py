@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from orthoviz.claims.catalogue import CLAIMS
-from orthoviz.claims.parts import AGAINST, FOR, ONE_RUN, UNCLEAR, UNTESTED, VERDICTS, Claim, Part, concluded
+from orthoviz.claims.parts import (
+    AGAINST,
+    FOR,
+    NO_CASE,
+    ONE_RUN,
+    UNCLEAR,
+    UNTESTED,
+    VERDICTS,
+    Claim,
+    Part,
+    concluded,
+)
 from orthoviz.claims.rules import sound
 from orthoviz.training import recipes
 from orthoviz.training.stored import folder, names, results
@@ -43,12 +54,13 @@ def judge(name: str) -> tuple[str, str]:
 
 def _figures(parts: Sequence[Part]) -> str:
     """Where there are several comparisons, those for the claim together, then those against it, and so on."""
-    if len(parts) == 1 and parts[0].found != ONE_RUN:
+    if len(parts) == 1 and parts[0].found not in (ONE_RUN, NO_CASE):
         return parts[0].figures
     says = []
-    for found in (FOR, AGAINST, UNCLEAR, ONE_RUN):
-        if some := [f"{part.label}: {part.figures}" for part in parts if part.found == found]:
-            says.append(f"{found.capitalize()}: {'; '.join(some)}.")
+    for found in (FOR, AGAINST, UNCLEAR, ONE_RUN, NO_CASE):
+        some = [part for part in parts if part.found == found]
+        if told := [f"{part.label}: {part.figures}" if part.label else part.figures for part in some]:
+            says.append(f"{found.capitalize()}: {'; '.join(told)}.")
     return " ".join(says)
 
 
@@ -76,10 +88,11 @@ def listing() -> str:
     frame = ledger()
     lines = []
     for by, rows in frame.groupby("by", sort=False):
-        lines += [f"{by}".upper(), ""]
+        lines += [str(by).upper(), ""]
         for row in rows.to_dict("records"):
-            told = row["figures"] or f"Not run: {row['command']}"
-            lines += [f"{row['name']}: {row['verdict']}", *_wrapped(row["claim"]), *_wrapped(told), ""]
+            told = [row["claim"], row["figures"], row["command"] and f"To test it: {row['command']}"]
+            lines += [f"{row['name']}: {row['verdict']}"]
+            lines += [line for text in told for line in _wrapped(text)] + [""]
     counts = frame["verdict"].value_counts()
     tally = ", ".join(f"{one} {counts.get(one, 0)}" for one in VERDICTS)
     lines += [
@@ -102,7 +115,7 @@ def shown(name: str) -> str:
     if figures:
         told["figures"] = figures
     if decided == UNTESTED:
-        told["not run"] = _lacking(claim)
+        told["to test it"] = _lacking(claim)
     for stored in dict.fromkeys(need.partition("/")[0] for need in claim.needs):
         if stored in names():
             about = json.loads(results(stored).attrs["provenance"])
@@ -123,7 +136,7 @@ def table(*chosen: str) -> "Markdown":
 
     lines = ["| claim | verdict | figures |", "|---|---|---|"]
     for row in ledger(*chosen).to_dict("records"):
-        told = row["figures"] or f"not run: `{row['command']}`"
+        told = " ".join([row["figures"], row["command"] and f"To test it: `{row['command']}`"]).strip()
         cells = [cell.replace("|", r"\|") for cell in (row["claim"], f"**{row['verdict']}**", told)]
         lines.append(f"| {' | '.join(cells)} |")
     return Markdown("\n".join(lines))  # type: ignore[no-untyped-call]
@@ -152,9 +165,9 @@ _KEYS = ("lr", "batch_size", "batch", "seed", "epoch", "step")  # by which rules
 def _read(need: str) -> pd.DataFrame:
     stored, _, part = need.partition("/")
     read = pd.read_csv(folder(stored) / f"{part}.csv") if part else results(stored)
-    read.attrs["name"] = stored
     for column in {*_KEYS} & {*read}:
-        sound(read, column)
+        read = sound(read, column)
+    read.attrs["name"] = stored
     return read
 
 

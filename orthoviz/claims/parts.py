@@ -6,7 +6,8 @@ from typing import NamedTuple
 VERDICTS = HOLDS, FAILS, MIXED, UNTESTED = ("holds", "does not hold here", "mixed", "not tested")
 """What a claim can come to."""
 
-FOR, AGAINST, UNCLEAR, ONE_RUN = "for", "against", "unclear", "one run each"
+FOR, AGAINST, UNCLEAR = "for", "against", "unclear"
+ONE_RUN, NO_CASE = "one run each", "no case"  # which tell nothing
 
 
 class Part(NamedTuple):
@@ -15,7 +16,8 @@ class Part(NamedTuple):
     label: str
     """What is compared, where there are several."""
     found: str
-    """``"for"`` the claim, ``"against"`` it, ``"unclear"``, or ``"one run each"``, which tells nothing."""
+    """``"for"`` the claim, ``"against"`` it, ``"unclear"``; or what tells nothing: ``"one run each"``, and
+    ``"no case"``, where what the claim explains did not happen."""
     figures: str
 
 
@@ -39,10 +41,10 @@ def concluded(parts: Sequence[Part]) -> str:
     """The verdict on a claim.
 
     "holds" where every comparison is for it; "does not hold here" where none is, and at least one is against
-    it; otherwise "mixed". Comparisons of one run each count for nothing; "not tested" where there are no
-    others.
+    it; otherwise "mixed". Comparisons of one run each, and those with no case of what the claim explains,
+    count for nothing; "not tested" where there are no others.
     """
-    found = [part.found for part in parts if part.found != ONE_RUN]
+    found = [part.found for part in parts if part.found not in (ONE_RUN, NO_CASE)]
     if not found:
         return UNTESTED
     if set(found) == {FOR}:

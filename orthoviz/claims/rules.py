@@ -6,19 +6,20 @@ from statistics import mean
 
 import pandas as pd
 
-from orthoviz.claims.parts import AGAINST, FOR, ONE_RUN, UNCLEAR, Part
+from orthoviz.claims.parts import AGAINST, FOR, NO_CASE, ONE_RUN, UNCLEAR, Part
+from orthoviz.models import BASIC_CNN_LAYERS
 from orthoviz.training.comparison import best_rate, last_values
 from orthoviz.verdicts import verdict
 
 
 def sound(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """These rows, if there are any and the column is a number in all of them."""
+    """These rows with the column as numbers, if there are any and it is a number in all of them."""
     if rows.empty:
         raise ValueError(f"there are no rows whose {column} the rule could read")
     numbers = pd.to_numeric(rows[column], errors="coerce")
     if bad := int((~numbers.map(math.isfinite)).sum()):
         raise ValueError(f"{column} is no number in {bad} of {len(rows)} rows that the rule reads")
-    return rows
+    return rows.assign(**{column: numbers})
 
 
 def _seeds(
@@ -54,8 +55,8 @@ def _both(values: Mapping[str, Sequence[float]], *which: str, form: _Form = _PER
 def _ends(runs: pd.DataFrame, column: str = "test_accuracy") -> dict[str, list[float]]:
     """Final values of each optimiser at its chosen rate, one a run."""
     values = last_values(runs[runs["chosen"]], column)
-    sound(pd.DataFrame({column: [value for some in values.values() for value in some]}), column)
-    return values
+    last = pd.DataFrame([(name, value) for name in values for value in values[name]], columns=["of", column])
+    return {str(name): some[column].tolist() for name, some in sound(last, column).groupby("of")}
 
 
 def _sizes(runs: pd.DataFrame, least: int) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -135,15 +136,18 @@ def _over_rates(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Final accuracies of SGD and of orthogonal SGD: a row a seed, a column a learning rate."""
     last = sound(runs[runs["epoch"] == runs["epoch"].max()], "test_accuracy")
     wide = _by_seed(last, ["optimizer", "lr"], "test_accuracy")
+    if wide["SGD"].shape != wide["orthogonal SGD"].shape:
+        raise ValueError("the optimisers have not equally many learning rates")
     return pd.DataFrame(wide["SGD"]), pd.DataFrame(wide["orthogonal SGD"])
 
 
 def flat(runs: pd.DataFrame) -> list[Part]:
-    both = zip(("SGD", "orthogonal SGD"), _over_rates(runs), strict=True)
-    falls = {name: (some.max(axis=1) - some.min(axis=1)).tolist() for name, some in both}
+    sgd, ours = _over_rates(runs)
+    both = {"SGD": sgd, "orthogonal SGD": ours}
+    falls = {name: (some.max(axis=1) - some.min(axis=1)).tolist() for name, some in both.items()}
     found = _seeds(falls, "orthogonal SGD", "SGD", more_is_better=False)
     points = _each(falls, "orthogonal SGD", "SGD", form=_POINTS)
-    return [Part("", found, f"points from the best to the worst of four rates: {points}")]
+    return [Part("", found, f"points from the best to the worst of {sgd.shape[1]} rates: {points}")]
 
 
 def ruler(runs: pd.DataFrame) -> list[Part]:
@@ -192,22 +196,15 @@ def collapse(*tables: pd.DataFrame) -> list[Part]:
 def null(*tables: pd.DataFrame) -> list[Part]:
     parts = []
     for network, values, several in _at_four(tables):
-        found = FOR if _collapsed(values, KEPT) and not _collapsed(values, "orthogonal SGD") else AGAINST
+        dropped_too = _collapsed(values, "orthogonal SGD")
+        found = (AGAINST if dropped_too else FOR) if _collapsed(values, KEPT) else NO_CASE
         told = {"kept": values[KEPT], "dropped": values["orthogonal SGD"], "SGD": values["SGD"]}
         parts.append(Part(network, found if several else ONE_RUN, _each(told, *told)))
     return parts
 
 
-_LAYERS = {
-    "0.weight": "conv 1",
-    "3.weight": "conv 2",
-    "6.weight": "conv 3",
-    "10.weight": "head",
-}  # BasicCNN's
-
-
 def _named(layer: object) -> str:
-    return _LAYERS.get(str(layer), str(layer))
+    return BASIC_CNN_LAYERS.get(str(layer), str(layer))
 
 
 def _layers(
@@ -258,6 +255,7 @@ def falling(seen: pd.DataFrame) -> list[Part]:
         falls = bool((marks.diff(axis=1).iloc[:, 1:] < 0).all(axis=None))
         ends_no_lower = bool((marks.iloc[:, -1] >= marks.iloc[:, 0]).all())
         found = FOR if falls else AGAINST if ends_no_lower else UNCLEAR
+        found = found if len(wide) > 1 else ONE_RUN
         parts.append(Part(_named(layer), found, ", ".join(f"{value:.3f}" for value in marks.mean())))
     return parts
 
@@ -273,6 +271,7 @@ def dead(seen: pd.DataFrame) -> list[Part]:
         sgd, ours = mean(values["SGD"]), mean(values["orthogonal SGD"])
         times = ours / sgd if sgd else math.inf
         found = FOR if ABOUT_TEN[0] <= times <= ABOUT_TEN[1] else AGAINST
+        found = found if min(map(len, values.values())) > 1 else ONE_RUN
         parts.append(Part(f"{layer}, about ten times", found, f"{times:.1f}"))
     return parts
 
@@ -290,6 +289,8 @@ def lower_curve(runs: pd.DataFrame) -> list[Part]:
 
 def per_step(costs: pd.DataFrame) -> list[Part]:
     steps = sound(costs[costs["optimizer"] == "OrthogonalSGD svd"], "to_sgd")
+    if steps.groupby("model")["batch"].nunique().min() < 2:
+        raise ValueError("costs of a single batch size have nothing to be compared with")
     parts = []
     for network, some in steps.sort_values("batch").groupby("model"):
         found = FOR if bool((some["to_sgd"].diff().iloc[1:] < 0).all()) else AGAINST
@@ -304,9 +305,9 @@ def fast(times: pd.DataFrame, errors: pd.DataFrame) -> list[Part]:
     rows = sound(sound(networks, "to_svd"), "error")
     parts = []
     for network, some in rows.groupby("job"):
-        fast, quintic = (some.set_index("contender").loc[name] for name in contenders)
-        found = FOR if fast["to_svd"] > 1 and fast["error"] < quintic["error"] else AGAINST
-        told = f"{fast['to_svd']:.1f} times as fast, error {fast['error']:.3f}"
+        ours, quintic = (some.set_index("contender").loc[name] for name in contenders)
+        found = FOR if ours["to_svd"] > 1 and ours["error"] < quintic["error"] else AGAINST
+        told = f"{ours['to_svd']:.1f} times as fast, error {ours['error']:.3f}"
         parts.append(Part(str(network), found, told))
     real = sound(errors[errors["stage"].isin(("early", "late"))], "error")
     for (run, stage), some in real.groupby(["run", "stage"]):

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -25,14 +26,29 @@ _SYSTEMS = {
     "macos": {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix"},
     "windows": {"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt"},
 }
-# name: what pip calls it, and what Python calls the processor there
+
+
+class Platform(NamedTuple):
+    """A kind of machine that wheels can be had for."""
+
+    tags: list[str]
+    """What pip calls it."""
+    machine: str
+    """What Python calls its processor."""
+    says: str
+
+
 PLATFORMS = {
-    "linux_x86_64": ([f"{tag}_x86_64" for tag in _GLIBC], "x86_64"),
-    "linux_aarch64": ([f"{tag}_aarch64" for tag in _GLIBC], "aarch64"),
-    "macos_arm64": (["macosx_14_0_arm64"], "arm64"),
-    "windows_x86_64": (["win_amd64"], "AMD64"),
+    "linux_x86_64": Platform(
+        [f"{tag}_x86_64" for tag in _GLIBC], "x86_64", "Linux (x86_64, glibc 2.28 or later)"
+    ),
+    "linux_aarch64": Platform(
+        [f"{tag}_aarch64" for tag in _GLIBC], "aarch64", "Linux (aarch64, glibc 2.28 or later)"
+    ),
+    "macos_arm64": Platform(["macosx_14_0_arm64"], "arm64", "macOS 14 or later (Apple silicon)"),
+    "windows_x86_64": Platform(["win_amd64"], "AMD64", "Windows (64 bit)"),
 }
-"""What wheels can be had for; on Linux with glibc 2.28 or later, on a Mac from macOS 14 on."""
+"""By the names that ``orthoviz doctor --platform`` takes."""
 _CUDA_BYTES, _WHEELS_BYTES = 2.9e9, 0.5e9
 _AT_ONCE, _MOST_MISSING = 10, 5
 _SUMS = "SHA256SUMS"
@@ -103,14 +119,13 @@ def _check_target(name: str, python: str) -> None:
 def _data_files() -> list[Path]:
     from orthoviz import datasets
 
-    return [
-        file for file in datasets.location().glob("[!.]*.safetensors") if file.stem in datasets.available()
-    ]
+    return sorted(datasets.location().glob("[!.]*.safetensors"))
 
 
 def _pack(
     root: Path, folder: Path, targets: Sequence[tuple[str, str]], data: Sequence[Path]
 ) -> Iterator[Finding]:
+    whole = True
     beside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.unfinished-", dir=folder.parent))
     try:
         beside.chmod(0o755)  # the class is to read it
@@ -118,7 +133,9 @@ def _pack(
         wheels.mkdir()
         _build(root, wheels)
         for name, python in targets:
-            yield from _fetch(root / "requirements.lock", wheels, name, python)
+            for finding in _fetch(root / "requirements.lock", wheels, name, python):
+                whole = whole and finding.level != "fix"
+                yield finding
         _copy_notebooks(root / "notebooks", beside)
         if data:
             (beside / "data").mkdir()
@@ -136,6 +153,12 @@ def _pack(
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
+    if not whole:
+        again = "mend what is said above, remove the folder and pack again"
+        yield Finding(
+            "fix", f"{folder}: {size / 1e9:.1f} GB, without the wheels that could not be had", again
+        )
+        return
     yield Finding("ok", f"{folder}: {size / 1e9:.1f} GB, for students as README.txt in it says")
     yield Finding(
         "note", "solutions and notes are in for-the-lecturer", "take it out before you hand this on"
@@ -170,9 +193,8 @@ def _build(root: Path, wheels: Path) -> None:
 
 def _pip(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
     """Run pip; what it tells of its progress goes where errors go."""
-    return subprocess.run(
-        [sys.executable, "-m", "pip", *command], stdout=2, stderr=subprocess.PIPE, text=True
-    )
+    python = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    return subprocess.run([*python, *command], stdout=2, stderr=subprocess.PIPE, text=True)
 
 
 def _last_line(done: "subprocess.CompletedProcess[str]") -> str:
@@ -228,7 +250,7 @@ def _needed(lock: str, name: str, python: str) -> list[str]:
     places = [
         {
             **_SYSTEMS[name.partition("_")[0]],
-            "platform_machine": PLATFORMS[name][1],
+            "platform_machine": PLATFORMS[name].machine,
             "python_version": python,
             "python_full_version": f"{python}.{last}",
             "implementation_name": "cpython",
@@ -249,7 +271,7 @@ def _download(
     with tempfile.TemporaryDirectory() as place:
         listed = Path(place) / "requirements.txt"
         listed.write_text("\n".join(entries), encoding="utf-8")
-        platforms = [part for tag in PLATFORMS[name][0] for part in ("--platform", tag)]
+        platforms = [part for tag in PLATFORMS[name].tags for part in ("--platform", tag)]
         command = [
             "download",
             "--no-deps",
@@ -286,13 +308,6 @@ def _write_sums(folder: Path, apart: str = "") -> None:
                 lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
     (folder / _SUMS).write_text("".join(lines), encoding="utf-8", newline="\n")
 
-
-_SYSTEM_NAMES = {
-    "linux_x86_64": "Linux (x86_64, glibc 2.28 or later)",
-    "linux_aarch64": "Linux (aarch64, glibc 2.28 or later)",
-    "macos_arm64": "macOS 14 or later (Apple silicon)",
-    "windows_x86_64": "Windows (64 bit)",
-}
 
 _CHECK = (
     "import hashlib, pathlib; print([name for sum, name in (line.split('  ', 1) for line in "
@@ -345,7 +360,7 @@ _DATA = """
 
 def _readme(targets: Sequence[tuple[str, str]], data: Sequence[Path]) -> str:
     pythons = list(dict.fromkeys(python for _, python in targets))
-    systems = list(dict.fromkeys(_SYSTEM_NAMES[name] for name, _ in targets))
+    systems = list(dict.fromkeys(PLATFORMS[name].says for name, _ in targets))
     return _README.format(
         pythons=" or ".join(pythons),
         systems=",\n".join(systems),

@@ -41,20 +41,33 @@ class Finding(NamedTuple):
 
 def examine() -> Iterator[Finding]:
     """Look at this machine: versions, widgets, data sets, hardware, and where files are to go."""
-    yield _python()
-    yield from _packages()
-    yield from _widgets()
-    yield from _data()
-    yield from _hardware()
-    yield from folders()
+    for check in (_python, _packages, _widgets, _data, _hardware, folders):
+        try:
+            yield from check()
+        except ImportError as error:  # of a package that one of ours needs
+            found = f"{error.name} is missing, which was to be used now"
+            yield Finding("fix", found, _install(error.name or "orthoviz"))
 
 
-def _python() -> Finding:
+def _install(package: str) -> str:
+    """The command that installs into this environment; in a packed class from its own wheels."""
+    python = subprocess.list2cmdline([sys.executable])
+    pip = (
+        f"{python} -m pip install"
+        if any(metadata.distributions(name="pip"))
+        else (f"uv pip install --python {python}")
+    )
+    here = " --no-index --find-links wheels" if Path("wheels").is_dir() else ""
+    return f"{pip}{here} {package}"
+
+
+def _python() -> Iterator[Finding]:
     needed = SpecifierSet(metadata.metadata("orthoviz")["Requires-Python"])
     found = f"Python {platform.python_version()} in {sys.prefix}"
     if needed.contains(platform.python_version(), prereleases=True):
-        return Finding("ok", found)
-    return Finding("fix", f"{found}, orthoviz needs {needed}", "make an environment with another Python")
+        yield Finding("ok", found)
+    else:
+        yield Finding("fix", f"{found}, orthoviz needs {needed}", "make an environment with another Python")
 
 
 def _requirements(package: str) -> list[tuple[Requirement, str | None]]:
@@ -74,7 +87,7 @@ def _unmet(needs: Sequence[tuple[Requirement, str | None]], who: str) -> Iterato
         if version is None or not needed.specifier.contains(version, prereleases=True):
             has = "is missing" if version is None else f"{version} is installed"
             wanted = f"{needed.name}{needed.specifier}"
-            yield Finding("fix", f"{needed.name} {has}, {who} needs {wanted}", f'pip install "{wanted}"')
+            yield Finding("fix", f"{needed.name} {has}, {who} needs {wanted}", _install(f'"{wanted}"'))
 
 
 def _packages() -> Iterator[Finding]:
@@ -97,7 +110,7 @@ def _widgets() -> Iterator[Finding]:
     unmet = list(_unmet([n for n in _requirements("ipywidgets") if n[0].name in browser], "ipywidgets"))
     yield from unmet
     if _WIDGETS not in get_federated_extensions(jupyter_path("labextensions")):
-        again = "pip install --force-reinstall --no-deps jupyterlab_widgets"
+        again = _install("--force-reinstall --no-deps jupyterlab_widgets")
         yield Finding("fix", f"JupyterLab does not find {_WIDGETS}, so views stay empty", again)
     elif not unmet:
         versions = [f"{name} {metadata.version(name)}" for name in ("ipywidgets", "jupyterlab_widgets")]
@@ -110,7 +123,7 @@ def _kernel() -> Finding:
     from jupyter_client.kernelspec import NoSuchKernel
     from jupyter_client.manager import start_new_kernel
 
-    again = "python -m ipykernel install --sys-prefix"
+    again = f"{subprocess.list2cmdline([sys.executable])} -m ipykernel install --sys-prefix"
     try:
         manager, client = start_new_kernel(kernel_name=_KERNEL, stderr=subprocess.DEVNULL)
     except (NoSuchKernel, RuntimeError, OSError) as error:
@@ -125,11 +138,12 @@ def _kernel() -> Finding:
         manager.shutdown_kernel(now=True)
     if reply["status"] != "ok":
         return Finding("fix", f"in the kernel {_KERNEL}: {reply['ename']}: {reply['evalue']}", again)
-    prefix = "".join(m["content"]["text"] for m in messages if m["msg_type"] == "stream").strip()
+    printed = "".join(m["content"]["text"] for m in messages if m["content"].get("name") == "stdout")
+    prefix = "".join(printed.splitlines()[-1:])  # what came before it was said while importing
     if Path(prefix) != Path(sys.prefix):
         return Finding("fix", f"the kernel {_KERNEL} runs in {prefix}, not in {sys.prefix}", again)
     if not any(message["msg_type"] == "comm_open" for message in messages):
-        return Finding("fix", f"the kernel {_KERNEL} makes no widgets", "pip install -U ipywidgets ipykernel")
+        return Finding("fix", f"the kernel {_KERNEL} makes no widgets", _install("-U ipywidgets ipykernel"))
     return Finding("ok", f"the kernel {_KERNEL} answers, and makes a widget")
 
 
@@ -275,10 +289,11 @@ def _timed(names: Sequence[str]) -> Iterator[Finding]:
 
 def judged(name: str, timed: Timed) -> Finding:
     """How a lesson did against its budget."""
-    found = f"{name}: {timed.seconds:.0f} s of {SECONDS}, {timed.peak / 1e9:.1f} GB of memory"
+    memory = f"{timed.peak / 1e9:.1f} GB of {_LESSON_BYTES / 1e9:.0f} of memory"
+    found = f"{name}: {timed.seconds:.0f} s of {SECONDS}, {memory}"
     if timed.error:
         return Finding("fix", f"{found}, and it failed: {timed.error}", "see the lines above this one")
     if timed.seconds > 1.5 * SECONDS:
         return Finding("fix", found, "close other programs, or show the class its stored runs")
     over = timed.seconds > SECONDS or timed.peak > _LESSON_BYTES
-    return Finding("note" if over else "ok", found)
+    return Finding("note", found, "close other programs") if over else Finding("ok", found)

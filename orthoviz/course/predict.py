@@ -4,6 +4,7 @@ import html
 import math
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as w
@@ -72,7 +73,7 @@ class Prediction(w.VBox):  # type: ignore[misc]
         commit.on_click(lambda _: self.commit(self.slider.value))
         skip.on_click(lambda _: self.commit(None))
         rows = [w.HTML(f"<b>{html.escape(question)}</b>"), self.slider, w.HBox([commit, skip, self._status])]
-        self._recorded: float | None = None
+        self._recorded: tuple[Path | None, float | None] = (None, None)  # where, and which guess
         self._typed = Counter[float]()
         if tally_file() or themed()[0] == "lecture":
             rows.append(self._class_field())
@@ -115,9 +116,10 @@ class Prediction(w.VBox):  # type: ignore[misc]
         """Hold on to a guess; None skips."""
         self.guess = guess
         text = "Skipped." if guess is None else f"Your guess: {guess:.3g} {self._unit}".rstrip() + "."
+        file, (before, earlier) = tally_file(), self._recorded
         try:
-            record(self._question, guess, self._recorded)
-            self._recorded = guess
+            record(self._question, guess, earlier if before == file else None)
+            self._recorded = (file, guess) if file else (None, None)
         except OSError as error:
             text += f" It could not be counted in {tally_file()} ({error})."
         self._status.value = f'<span role="status">{html.escape(text)} Run the next cell.</span>'

@@ -48,7 +48,7 @@ def record(question: str, guess: float | None, instead_of: float | None = None) 
 
     Args:
         guess: None takes back the one before.
-        instead_of: the guess before, which counts no longer.
+        instead_of: the guess before in the same file, which counts no longer.
 
     Raises:
         OSError: the file cannot be written, or another process has held it for ten seconds.

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+BASIC_CNN_LAYERS = {"0.weight": "conv 1", "3.weight": "conv 2", "6.weight": "conv 3", "10.weight": "head"}
+"""What figures call BasicCNN's matrices."""
+
 
 def basic_cnn(num_classes: int = 10, *, seed: int | None = None) -> nn.Sequential:
     """The paper's BasicCNN, for ``(N, 3, 32, 32)`` images: 24,714 parameters with ten classes.

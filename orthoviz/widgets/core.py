@@ -176,7 +176,7 @@ class View(w.VBox):  # type: ignore[misc]
                 widget.close()
         super().close()
 
-    def say(self, error: Exception) -> None:
+    def say(self, error: BaseException) -> None:
         """Show an error below the picture."""
         message = str(error) if isinstance(error, ValueError) else "".join(traceback.format_exception(error))
         self._line.value = f'<div class="orthoviz-alert" role="alert">{html.escape(message)}</div>'
@@ -196,9 +196,8 @@ class View(w.VBox):  # type: ignore[misc]
         """The picture that is shown, which is not that of a state that could not be drawn."""
         with self._drawing:
             shown = self.state if self._now is None else self._now
-            return self._drawn(shown, self._earlier, lambda p, artists: p.stage.save(artists, p.title, kind))[
-                1
-            ]
+            _, file = self._drawn(shown, self._earlier, lambda p, all_: p.stage.save(all_, p.title, kind))
+            return file
 
     def _changed(self, change: Any) -> None:
         if not self._holding:
@@ -290,7 +289,7 @@ class LiveView(View):
             self._stop.clear()
             self._idle.clear()
             self._orders.put(pieces)
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._serve, name="orthoviz-view", daemon=True)
                 self._thread.start()
 
@@ -329,7 +328,7 @@ class LiveView(View):
                     self.redraw()
                     drawn = time.perf_counter()
             self._end(stopped=self._stop.is_set())
-        except Exception as error:  # in a thread nobody else would see it
+        except (Exception, SystemExit) as error:  # in a thread nobody else would see it
             self._work = None
             self.say(error)
 
@@ -337,9 +336,11 @@ class LiveView(View):
         """Wait for orders and do them, until the view is closed."""
         while not self._closed:
             pieces = self._orders.get()
-            if not self._closed:
-                self.run(pieces)
-            self._idle.set()
+            try:
+                if not self._closed:
+                    self.run(pieces)
+            finally:
+                self._idle.set()
 
     def _end(self, stopped: bool) -> None:
         work, self._work = self._work, None

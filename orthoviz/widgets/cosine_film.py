@@ -15,6 +15,7 @@ from orthoviz import training
 from orthoviz.measures import random_cosine
 from orthoviz.plots import COLOURS, DASHES, INK, RANDOM, look, new_figure
 from orthoviz.plots.frames import need, shape_of
+from orthoviz.training.comparison import best_rate
 from orthoviz.widgets.core import State, View, changed, control, one_of
 from orthoviz.widgets.stage import Picture, Stage
 
@@ -51,7 +52,7 @@ def cosine_film(
     *,
     compare: str = _BEST,
     layer: str | None = None,
-    what: str = _FILTERS,
+    what: str | None = None,
 ) -> View:
     r"""*Name the learning rate first: the answer changes sign.*
 
@@ -69,7 +70,7 @@ def cosine_film(
             own data.
         layer: "conv 1", "conv 2" (the default), "conv 3" or "head", which has filters only; with your own
             data one of its layers, default the first.
-        what: "filters" or "feature maps".
+        what: "filters" (the default, where there are any) or "feature maps".
 
     Raises:
         ValueError: an argument has a value that the view has no place for; the feature maps of the head;
@@ -78,6 +79,7 @@ def cosine_film(
     if data is not None:
         return _own_view(data, layer, what)
     layer = _DEFAULTS["layer"] if layer is None else layer
+    what = _DEFAULTS["what"] if what is None else what
     one_of("compare", compare, (_EQUAL, _BEST))
     one_of("what", what, _QUANTITY)
     one_of("layer", layer, _SHAPES)
@@ -115,8 +117,7 @@ def _table() -> pd.DataFrame:
 def _best(name: str) -> float:
     """The learning rate with the highest mean test accuracy at the end."""
     rows = _table().query("quantity == 'test_accuracy' and optimizer == @name")
-    last = rows[rows["step"] == rows["step"].max()]
-    return float(str(last.groupby("lr")["value"].mean().idxmax()))
+    return best_rate(rows, "value")
 
 
 @cache
@@ -131,7 +132,7 @@ def _line(name: str, compare: str, layer: str, what: str) -> _Line:
     return _Line(lr, seeds.index.to_numpy(float) / _EPOCH, *columns)
 
 
-def _own_view(data: pd.DataFrame, layer: str | None, what: str) -> View:
+def _own_view(data: pd.DataFrame, layer: str | None, what: str | None) -> View:
     """The view of the learner's runs."""
     need(data, "step", "layer", "stage", "quantity", "value")
     data = data if "run" in data else data.assign(run="your run")
@@ -149,7 +150,7 @@ def _own_view(data: pd.DataFrame, layer: str | None, what: str) -> View:
     first = {"layer": layers[0], "what": kinds[0]}
     state = {
         "layer": one_of("layer", layer or layers[0], layers),
-        "what": one_of("what", what, kinds),
+        "what": one_of("what", what or kinds[0], kinds),
     }
     chance = {key: _own_chance(data, *key) for key in found}
     return View(

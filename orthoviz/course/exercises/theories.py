@@ -238,8 +238,10 @@ def _judge_scale(answer: Function) -> str:
     for value, slip in named:
         if gives(value):
             raise Slip(slip)
-    (m, n), result = shapes[0], results[0]
-    raise Slip(f"for {m} x {n} this gives {result:.4g}, not {0.2 * math.sqrt(max(m, n)):.4g}")
+    wanted = [0.2 * math.sqrt(max(shape)) for shape in shapes]
+    wrong = next(i for i in range(3) if not math.isclose(results[i], wanted[i], rel_tol=1e-6))
+    m, n = shapes[wrong]
+    raise Slip(f"for {m} x {n} this gives {results[wrong]:.4g}, not {wanted[wrong]:.4g}")
 
 
 # 11_your_own_model
