@@ -1,6 +1,7 @@
 # make lab    set up on first use, then open the course in JupyterLab
 # make test   set up on first use, then run all tests
-# make test-full   what takes longer: all lessons and views in the browser, 500 changes of each view, the site
+# make test-full   what takes longer: all lessons and views in the browser, 500 changes of each view, ten kills,
+#                  the site, the solutions' notebooks
 # make test-views   its part on the views: every control, 500 changes each, Notebook 7; 10 minutes
 # make site   the course as pages to read without a network: site/_build/html/index.html
 # TORCH=cpu with either installs torch without the CUDA libraries.
@@ -19,13 +20,15 @@ lab: $(READY)
 	@$(BIN)/orthoviz lab
 
 test: $(READY)
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 tests notebooks
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 tests notebooks \
+		--ignore=notebooks/solutions --ignore=notebooks/views.ipynb
 
 test-views: $(READY)
 	$(BIN)/python -m pytest -m full -s tests/browser/test_views.py
 
 test-full: $(READY)
 	$(BIN)/python -m pytest -m full -s tests
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks/solutions notebooks/views.ipynb
 
 check: lint
 	$(BIN)/python -m pytest -m "not slow and not full" tests

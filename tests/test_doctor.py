@@ -370,7 +370,7 @@ def test_on_linux_torch_comes_without_cuda_where_it_can_be_had(clone):
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent in another way there")
 @pytest.mark.parametrize("way", ["SIGINT", "SIGKILL"])
 def test_packing_that_was_interrupted_leaves_no_folder_that_looks_whole(clone, way):
