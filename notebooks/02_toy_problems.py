@@ -20,7 +20,7 @@
 # - tell how much of a lead was the length of the step, and how much its shape;
 # - name settings in which the orthogonal step ties or loses.
 #
-# Time: 40 minutes to read and play, a minute and a half to run.
+# Time: 40 minutes to read and play, a minute to run.
 
 # %%
 import pandas as pd
