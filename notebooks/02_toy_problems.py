@@ -72,7 +72,8 @@ optimizer = ov.OrthogonalSGD(ov.param_groups(toy), lr=0.03)
 orthogonal = ov.toys.descend(toy, optimizer, steps=100)
 until = {mode: ov.toys.steps_until(orthogonal[mode], 0.9, 1.1) for mode in ov.plots.MODES}
 guess.reveal(min(until, key=until.get))
-print("steps until a mode stays within a tenth of its value:", until)
+says = ", ".join(f"mode {mode:g} {steps:g}" for mode, steps in until.items())
+print(f"steps until a mode stays within a tenth of its value: {says}")
 
 # %% [markdown]
 # The other way round. Why? In $U V^\top$ every direction has length 1, the strong as the weak. So every
@@ -225,7 +226,7 @@ solved = {
     "orthogonal, momentum": until_solved(O, 300, lr=0.003, momentum=0.9),
 }
 guess.reveal(solved["SGD, momentum"])
-print(solved)
+pd.Series(solved).rename("steps").to_frame()
 
 # %% [markdown]
 # Momentum beats the orthogonal step by two to one. Give both momentum and it is a tie. On a quadratic, off
@@ -249,8 +250,8 @@ for name, path in paths.items():
     look = dict(color=ov.plots.COLOURS[name], ls="--" if name == "SGD" else "-", lw=2, label=name)
     error.semilogy(path.step * 32 / 100, path.error, **look)
     alike.plot(path.step * 32 / 100, path.alike, **look)
-error.axhline(0.0116, color=ov.plots.RANDOM, lw=1, ls=":")
-error.text(20, 0.0085, "plateau without noise", color=ov.plots.RANDOM)
+error.axhline(0.0116, color=ov.plots.RANDOM, lw=1, ls=":", label="plateau without noise")
+error.legend(frameon=False, loc="lower left", handles=error.lines[-1:])
 error.set(xlabel="examples per input (of 100)", ylabel="generalisation error", title="Who leaves first?")
 alike.set(xlabel="examples per input (of 100)", ylabel="cosine", title="How alike the two units are")
 alike.legend(frameon=False)
@@ -331,7 +332,7 @@ for lr, falling in ((0.03, False), (0.003, False), (0.03, True)):
         toy.loss().backward()
         optimizer.step()
     floor[f"lr {lr:g}{', falling' if falling else ''}"] = toy.error().item()
-print({name: f"{value:.1e}" for name, value in floor.items()})
+pd.Series(floor).map("{:.1e}".format).rename("error").to_frame()
 
 # %% [markdown]
 # A tenth of the rate, about a hundredth of the error. And noise? Take **one** layer, perfectly conditioned
@@ -357,9 +358,9 @@ for name, make, options, lrs in contenders:
         toy = ov.toys.RankOne()
         run = ov.toys.descend(toy, make(ov.param_groups(toy), lr=lr, **options), steps=300)
         left.append(run.error.iloc[-1])
-    noisy[name] = round(float(min(left)), 2)
+    noisy[name] = min(left)
 guess.reveal(noisy["orthogonal"] / noisy["gradient descent"])
-print(noisy)
+pd.Series(noisy).round(2).rename("excess error").to_frame()
 
 # %% [markdown]
 # Gradient descent wins, and momentum *before* the orthogonal step, which was meant to average the noise

@@ -264,7 +264,7 @@ guess
 applied = ov.training.results("stages").query("momentum == 0.9 and stage == 'applied' and step == 48")
 length = applied.value.groupby(applied.order).agg(lambda s: (s**2).sum() ** 0.5)
 guess.reveal(length["before_momentum"] / length["after_momentum"])
-(length / 0.01).rename("length / learning rate").round(2)
+(length / 0.01).rename("length / learning rate").round(2).to_frame()
 
 # %% [markdown]
 # ("none" is SGD.) Whoever swaps the order at the same learning rate has changed the step's length as well: a

@@ -194,7 +194,7 @@ full = ov.training.results("table1-basic_cnn")
 mean = full.groupby(["epoch", "optimizer"]).test_accuracy.mean().unstack() * 100
 lead = mean["orthogonal SGD"] - mean["SGD"]
 guess.reveal(lead[100])
-lead[[1, 10, 20, 50, 100]].round(1).rename("lead, points")
+lead[[1, 10, 20, 50, 100]].round(1).rename("lead, points").to_frame()
 
 # %%
 figure = ov.plots.training_curves(full)

@@ -94,8 +94,7 @@ for name in ("0", "1", "2"):
     orthogonal(toy.layers, name)
 run = ov.toys.descend(toy, torch.optim.SGD(toy.parameters(), lr=0.01), steps=400)
 guess.reveal(run.error.iloc[-1])
-lengths = {f"mode {mode:g}": f"{mode * run[mode].iloc[-1]:.2f}" for mode in ov.plots.MODES}
-print("learnt, of each mode:", lengths)
+print("learnt:", ", ".join(f"of mode {mode:g} {mode * run[mode].iloc[-1]:.2f}" for mode in ov.plots.MODES))
 
 # %% [markdown]
 # It has learnt every direction of the target, and no length but 1: a product of orthogonal matrices is
@@ -171,8 +170,10 @@ toy = ov.toys.DeepLinear()
 for name in ("0", "1"):
     orthogonal(toy.layers, name)  # and only the third layer is given to the optimiser
 run = ov.toys.descend(toy, torch.optim.SGD([toy.layers[2]], lr=0.1), steps=300)
-until = {f"mode {mode:g}": ov.toys.steps_until(run[mode], 0.9, 1.1) for mode in ov.plots.MODES}
-print(f"steps until a mode stays within a tenth of its value: {until}; loss {run.error.iloc[-1]:.1g}")
+for mode in ov.plots.MODES:
+    steps = ov.toys.steps_until(run[mode], 0.9, 1.1)
+    print(f"mode {mode:g} stays within a tenth of its value from step {steps} on")
+print(f"loss after 300 steps: {run.error.iloc[-1]:.1g}")
 
 # %% [markdown]
 # All at once. Through orthogonal layers the free one sees a problem whose curvature is 1 in every direction,
@@ -217,8 +218,7 @@ toy = ov.toys.DeepLinear()
 optimizer = ov.OrthogonalSGD(ov.param_groups(toy), lr=0.01, weight_decay=1)
 run = ov.toys.descend(toy, optimizer, steps=1500)
 guess.reveal(run.error.iloc[-1])
-lengths = {f"mode {mode:g}": f"{mode * run[mode].iloc[-1]:.2f}" for mode in ov.plots.MODES}
-print("learnt, of each mode:", lengths)
+print("learnt:", ", ".join(f"of mode {mode:g} {mode * run[mode].iloc[-1]:.2f}" for mode in ov.plots.MODES))
 largest = [ov.measures.singular_values(layer.detach()).max().item() for layer in toy.layers]
 print("largest singular value of each layer:", [round(value, 4) for value in largest])
 

@@ -47,6 +47,7 @@ nb_execution_in_temp = True
 nb_execution_timeout = 600
 nb_execution_show_tb = True  # a failure is a warning, with which the build fails
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # with tables, as the ledger's
 nb_output_stderr = "warn"
 # A page has no kernel: the picture that a widget brings along takes its place.
 nb_mime_priority_overrides = [("html", "text/html", 0)]

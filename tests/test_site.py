@@ -54,7 +54,7 @@ def site(request, tmp_path_factory):
     shown = [cell for cell in views.cells if cell.cell_type == "code"][:4]  # install, import, two views
     views.cells = [cell for cell in views.cells if cell.cell_type == "markdown" or cell in shown]
     guess = "guess = ov.course.predict('how many', low=0, high=9)\nguess"
-    views.cells.append(nbformat.v4.new_code_cell(guess))
+    views.cells += [nbformat.v4.new_code_cell(guess), nbformat.v4.new_code_cell("ov.claims.table('ruler')")]
     nbformat.write(NotebookClient(views).execute(), page)
     done = build(folder, "-D", "nb_execution_mode=off")
     assert done.returncode == 0, done.stderr
@@ -155,6 +155,7 @@ def test_views_are_pictures_and_guesses_are_questions(site):
     assert "jupyter" not in str(soup.find_all("script"))
     if len(pictures) == 2:  # the quick part, which has a guess and badges
         assert "how many?" in soup.text
+        assert "verdict" in [cell.text for cell in soup.select("table th")]  # the ledger's table is one
         assert soup.find("a", string="Open in Colab")["href"].startswith("https://colab.research.google.com/")
         assert "pip" not in soup.text
 

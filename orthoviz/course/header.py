@@ -25,7 +25,8 @@ def header() -> None:
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()
     else:
-        device = f"CPU, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        device = f"CPU, {threads} thread{'s' * (threads > 1)}"
     print(
         f"orthoviz {orthoviz.__version__} · torch {torch.__version__} · "
         f"Python {platform.python_version()} · {device} · {mode()} mode"

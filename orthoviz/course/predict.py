@@ -11,6 +11,7 @@ import ipywidgets as w
 import numpy as np
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from orthoviz.course.picture import picture
 from orthoviz.course.tally import counted, record, tally_file, typed
@@ -138,6 +139,10 @@ class Prediction(w.VBox):  # type: ignore[misc]
         of_class = self._of_class()
         figure, (ax,) = new_figure(9, 2.6 if of_class else 1.5)
         ax.set(xlim=(self._low, self._high), xscale=self._scale, ylim=(-1, 1), yticks=[])
+        if self._scale == "log":
+            ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            if self._high < 100 * self._low:  # powers of ten alone would be too few
+                ax.xaxis.set(major_locator=LogLocator(subs=(1, 2, 3, 5)), minor_locator=NullLocator())
         inside = min(max(answer, self._low), self._high)
         ax.plot([inside], [0], "D", color=ORTHOGONAL, ms=10, clip_on=False)
         label = f"answer {answer:.3g}" + (" (off the axis)" if inside != answer else "")
