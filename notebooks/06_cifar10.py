@@ -236,7 +236,7 @@ for protocol, curves, targets in (("equal rate", mean, (50, 60, 70)), ("both tun
 # repository so far. `orthoviz train NAME` runs one that is missing.
 
 # %%
-print(reports.table1())
+reports.table1()
 
 # %% [markdown]
 # (Behind ± is the standard error over the runs.) For BasicCNN orthogonal SGD is ahead of SGD as in the paper,

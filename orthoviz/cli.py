@@ -243,7 +243,8 @@ def _report(action: str) -> Callable[[argparse.Namespace], None]:
         from orthoviz import reports
 
         given = [args.name] if hasattr(args, "name") else []
-        print(getattr(reports, action)(*given))
+        said = getattr(reports, action)(*given)
+        print(said if isinstance(said, str) else said.reset_index().to_string(index=False))
 
     return told
 

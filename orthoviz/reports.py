@@ -54,7 +54,7 @@ def _at_best_rate(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["lr"] == table["optimizer"].map(means)]
 
 
-def table1() -> str:
+def table1() -> pd.DataFrame:
     """The paper's Table 1, and Table 3 with the head left alone, beside what was run here."""
     rows = []
     for model, (sgd, ours, sgd_loss, our_loss) in recipes.PAPER_TABLE1.items():
@@ -65,7 +65,7 @@ def table1() -> str:
             found = _ours(f"table3/{model}", "orthogonal SGD")
             rows.append([model, "convolutions only", paper, found])
     columns = ["model", "optimizer", "the paper: % (loss)", "here: % (loss)"]
-    return pd.DataFrame(rows, columns=columns).to_string(index=False)
+    return pd.DataFrame(rows, columns=columns).set_index(["model", "optimizer"])
 
 
 def _ours(recipe: str, optimizer: str) -> str:

@@ -266,9 +266,9 @@ def test_table1_puts_ours_beside_the_papers(tmp_path, monkeypatch):
     pd.DataFrame(rows).to_csv(place / "table.csv", index=False)
     (place / "provenance.json").write_text("{}")
     monkeypatch.setattr("orthoviz.training.stored.root", lambda: tmp_path)
-    line = reports.table1().splitlines()[1]
-    assert "73.60 ± .19 (.7603)" in line
-    assert "70.50 ± 0.50 (0.8000), 2 runs" in line
+    row = reports.table1().loc["basic_cnn", "SGD"]
+    assert row["the paper: % (loss)"] == "73.60 ± .19 (.7603)"
+    assert row["here: % (loss)"] == "70.50 ± 0.50 (0.8000), 2 runs"
 
 
 @pytest.mark.parametrize(
