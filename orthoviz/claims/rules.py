@@ -231,16 +231,16 @@ def best_rates(seen: pd.DataFrame) -> dict[str, float]:
     return {str(name): best_rate(some, "value") for name, some in scores.groupby("optimizer")}
 
 
-def less_alike(*tables: pd.DataFrame, quantity: str, rates: Sequence[_Rates]) -> list[Part]:
+def less_alike(*tables: pd.DataFrame, quantity: str, runs: Sequence[tuple[str, _Rates]]) -> list[Part]:
     """A cosine is lower with orthogonal SGD: in every layer of every table, at its rates."""
     parts = []
-    for seen, chosen in zip(tables, rates, strict=True):
+    for seen, (length, chosen) in zip(tables, runs, strict=True):
         lrs = chosen(seen)
         rated = " and ".join(dict.fromkeys(f"{lrs[name]:g}" for name in ("orthogonal SGD", "SGD")))
         for layer, values in _layers(seen, quantity, lrs).items():
             found = _seeds(values, "orthogonal SGD", "SGD", more_is_better=False)
             ours, sgd = (mean(values[name]) for name in ("orthogonal SGD", "SGD"))
-            label = f"{seen.attrs['name']} at {rated}, {layer}"
+            label = f"{length} at {rated}, {layer}"
             parts.append(Part(label, found, f"{ours:.3f} against {sgd:.3f}"))
     return parts
 
