@@ -260,8 +260,8 @@ CLAIMS: dict[str, Claim] = {
         "lesson 06",
         _BATCHES,
         "For: the runs that keep them collapse at batch 4 (less than half of what SGD's worst run has over "
-        "chance), and those that drop them do not. Against: both collapse. Where no run collapses, there is "
-        "no case.",
+        "chance), and those that drop them do not. Against: both collapse. Where those that keep them do "
+        "not collapse, there is no case.",
         rules.null,
     ),
     "muon_order": Claim(
