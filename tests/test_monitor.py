@@ -816,8 +816,13 @@ class Shared(nn.Module):
         return self.head(x)
 
 
-@pytest.mark.parametrize("name", TEN)
-@pytest.mark.slow
+LARGE = "torchvision vgg11"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.full if name == LARGE else pytest.mark.slow) for name in TEN],
+)
 def test_a_step_of_models_of_many_kinds(name):
     torch.manual_seed(0)
     model, inputs = TEN[name]()

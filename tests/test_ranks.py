@@ -56,7 +56,7 @@ def one_process(**options):
     ("case", "ranks", "options"),
     [
         ("shared", 1, {}),
-        ("shared", 3, {}),  # one more than there are matrices
+        pytest.param("shared", 3, {}, marks=pytest.mark.full),  # one more than there are matrices
         ("after", 2, {"order": "after_momentum"}),
         ("wrapped", 2, {}),
     ],

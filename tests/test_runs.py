@@ -258,7 +258,7 @@ def together(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.full)])
 def test_several_processes_train_as_one(tmp_path, together, count):
     """To 1e-4: sums run in another order. 1,340 images and 360 test images, so parts are uneven."""
     one = a_run.start(tmp_path / "one", 2, dropout=False)
