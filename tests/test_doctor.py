@@ -384,6 +384,9 @@ def test_packing_that_was_interrupted_leaves_no_folder_that_looks_whole(clone, w
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(
+                signal.SIGINT, signal.SIG_DFL
+            ),  # a job in the background has none
         )
         silent.settimeout(240)
         caller, _ = silent.accept()  # pip waits now

@@ -1,6 +1,7 @@
 """Quantities over the steps of a run, and runs beside one another."""
 
 import math
+import textwrap
 from typing import Any
 
 import pandas as pd
@@ -139,7 +140,7 @@ def lr_flatness(
     says = " … ".join(f"{name} {means[name, lr]:.3f} (lr {lr:g})" for name, lr in ends)
     figure, panel = finals(last, "lr", hue=hue, chance=chance, ax=ax)
     panel.set_xlabel("learning rate")
-    panel.set_title(f"At the best rate: {says}", fontsize=10)
+    panel.set_title(textwrap.fill(f"At the best rate: {says}", 80), fontsize=10)
     return figure
 
 
