@@ -1,7 +1,6 @@
 """Quantities over the steps of a run, and runs beside one another."""
 
 import math
-import textwrap
 from typing import Any
 
 import pandas as pd
@@ -140,7 +139,8 @@ def lr_flatness(
     says = " … ".join(f"{name} {means[name, lr]:.3f} (lr {lr:g})" for name, lr in ends)
     figure, panel = finals(last, "lr", hue=hue, chance=chance, ax=ax)
     panel.set_xlabel("learning rate")
-    panel.set_title(textwrap.fill(f"At the best rate: {says}", 80), fontsize=10)
+    title = f"At the best rate: {says}"
+    panel.set_title(title if len(title) < 80 else title.replace(" … ", " …\n"), fontsize=10)
     return figure
 
 
