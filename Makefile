@@ -1,5 +1,5 @@
 # make lab    set up on first use, then open the course in JupyterLab
-# make test   set up on first use, then run all tests
+# make test   set up on first use, then run the tests
 # make test-full   what takes longer: all lessons and views in the browser, 500 changes of each view, ten kills,
 #                  the site, the solutions' notebooks
 # make test-views   its part on the views: every control, 500 changes each, Notebook 7; 10 minutes

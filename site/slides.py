@@ -35,9 +35,10 @@ ROOM, PICTURE, FORMULA = 1300, 900, 250
 
 def build(source: Path, out: Path = OUT) -> Path:
     """Make the slides of a notebook (percent format), and put what they need beside them."""
-    os.environ |= {"ORTHOVIZ_MODE": "quick", "ORTHOVIZ_DATA": str(OUT / "no-data")}  # digits, for everybody
     notebook = jupytext.read(source)
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(source.parent)}}).execute()
+    client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(source.parent)}})
+    digits = {"ORTHOVIZ_MODE": "quick", "ORTHOVIZ_DATA": str(OUT / "no-data")}  # for everybody
+    client.execute(env=os.environ | digits)
     config = Config(json.loads((ROOT / "orthoviz/jupyter/jupyter_nbconvert_config.json").read_text()))
     exporter = SlidesExporter(
         config=config, raw_template=(HERE / "slides.html.j2").read_text(), reveal_url_prefix="reveal",
