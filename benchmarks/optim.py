@@ -128,9 +128,9 @@ def overhead(name: str, batch_size: int) -> dict[str, object]:
     whole, other = training_step(models[0], sgd, batch_size), training_step(models[1], ours, batch_size)
     whole(), other()
     matrices = [
-        as_matrix(p.grad, group["matrix"])
+        as_matrix(p.grad, group["layout"])
         for group in ours.param_groups
-        if group["matrix"]
+        if group["layout"]
         for p in group["params"]
     ]
     rows = [

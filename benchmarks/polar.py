@@ -127,9 +127,9 @@ def model_shapes(name: str) -> list[tuple[int, ...]]:
         return [(3, 768, 768), (768, 768), (3072, 768), (768, 3072)] * 12
     own = {"BasicCNN": ov.models.basic_cnn, "resnet20": ov.models.resnet20, "resnet44": ov.models.resnet44}
     model = own.get(name, getattr(torchvision.models, name, None))()
-    groups = [group for group in ov.param_groups(model) if group["matrix"]]
+    groups = [group for group in ov.param_groups(model) if group["layout"]]
     return [
-        tuple(ov.matrices.as_matrix(p.detach(), group["matrix"]).shape)
+        tuple(ov.matrices.as_matrix(p.detach(), group["layout"]).shape)
         for group in groups
         for _, p in group["params"]
     ]

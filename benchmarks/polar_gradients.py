@@ -75,9 +75,9 @@ def train(
 
 def matrices(optimizer: torch.optim.Optimizer) -> list[tuple[str, Tensor]]:
     return [
-        (name, ov.matrices.as_matrix(p.grad, group["matrix"]))
+        (name, ov.matrices.as_matrix(p.grad, group["layout"]))
         for group in optimizer.param_groups
-        if group["matrix"]
+        if group["layout"]
         for name, p in zip(group["param_names"], group["params"], strict=True)
     ]
 

@@ -65,8 +65,8 @@ def _directions(model: nn.Module) -> tuple[int, int]:
     possible = supported = 0
     for group in ov.param_groups(model):
         for _, p in group["params"]:
-            if group["matrix"] is not None and p.grad is not None:
-                s = torch.linalg.svdvals(as_matrix(p.grad, group["matrix"]).double())
+            if group["layout"] is not None and p.grad is not None:
+                s = torch.linalg.svdvals(as_matrix(p.grad, group["layout"]).double())
                 possible += s.shape[-1]
                 supported += int(counts(s, default_tol(p.dtype)).sum())
     return possible, supported

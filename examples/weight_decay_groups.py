@@ -11,7 +11,7 @@ import orthoviz as ov
 def train(model, batches):
     groups = ov.param_groups(model)
     for group in groups:
-        group["weight_decay"] = 0.0 if group["matrix"] is None else 0.1
+        group["weight_decay"] = 0.0 if group["layout"] is None else 0.1
     optimizer = ov.OrthogonalSGD(groups, lr=0.01, momentum=0.9, decoupled=True)
     losses = []
     for images, labels in batches:

@@ -308,7 +308,7 @@ model = ov.models.digits_cnn(seed=0)
 data = ov.datasets.load("digits")
 images, labels = next(ov.datasets.batches(data, 256, seed=0, epoch=1))
 torch.nn.functional.cross_entropy(model(images), labels).backward()
-weights = [pair for group in ov.param_groups(model) if group["matrix"] for pair in group["params"]]
+weights = [pair for group in ov.param_groups(model) if group["layout"] for pair in group["params"]]
 layers = {name: weight.grad.flatten(1) for name, weight in weights}
 for name, gradient in layers.items():
     print(f"{name:10} {tuple(gradient.shape)!s:10} length {gradient.norm():.3f}")

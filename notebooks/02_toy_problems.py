@@ -124,7 +124,7 @@ ov.widgets.loss_valley()
 # ## Length or shape?
 #
 # Was it the orthogonal *shape* that brought the weak modes forward, or only that the step stays *long* when
-# the gradient is small? A fair comparison needs a control: `lr_scale="match_norm"` gives the orthogonal
+# the gradient is small? A fair comparison needs a control: `scale="match"` gives the orthogonal
 # step the gradient's own length. Look at the ruler first: a real network, one real step. Multiply the loss.
 
 # %%
@@ -153,7 +153,7 @@ SGD, O = torch.optim.SGD, ov.OrthogonalSGD
 # %%
 table = {
     "gradient descent, lr .03": until_learnt(SGD, 1600, lr=0.03),
-    "matched length, lr .03": until_learnt(O, 300, lr=0.03, lr_scale="match_norm"),
+    "matched length, lr .03": until_learnt(O, 300, lr=0.03, scale="match"),
     "gradient descent, momentum, lr .015": until_learnt(SGD, 500, lr=0.015, momentum=0.9),
     "orthogonal, lr .03": until_learnt(O, 100, lr=0.03),
     "orthogonal, then momentum, lr .003": until_learnt(O, 200, lr=0.003, momentum=0.9),

@@ -416,7 +416,7 @@ guess
 
 # %%
 racers = {name: ov.optim.OPTIMIZERS[name] for name in ("AdamW", "Muon's order, AdamW's scale", "SWAN")}
-racers["no momentum"] = lambda groups, lr: ov.OrthogonalSGD(groups, lr=lr, lr_scale="rms")
+racers["no momentum"] = lambda groups, lr: ov.OrthogonalSGD(groups, lr=lr, scale="rms")
 successors = ov.training.compare(
     lambda seed: ov.models.digits_cnn(seed=seed), data, racers,
     lrs=(0.001, 0.003, 0.01, 0.03, 0.1), epochs=2, seeds=2, progress=False,

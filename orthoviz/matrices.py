@@ -111,7 +111,7 @@ def param_groups(
 
     Returns:
         A list of dicts for any ``torch.optim`` optimiser; ``.table()`` says what was decided and why.
-        ``params`` holds ``(name, parameter)`` pairs, ``matrix`` the pair described in
+        ``params`` holds ``(name, parameter)`` pairs, ``layout`` the pair described in
         :mod:`orthoviz.matrices`, or None for parameters that are left to the optimiser's rule for the rest;
         ``positions`` their places in ``model.parameters()``.
 
@@ -151,7 +151,7 @@ def param_groups(
         named.append((decision.name, parameter))
         groups.setdefault(decision.layout, []).append(position)
     result = ParamGroups(
-        {"params": [named[i] for i in positions], "matrix": layout, "positions": tuple(positions)}
+        {"params": [named[i] for i in positions], "layout": layout, "positions": tuple(positions)}
         for layout, positions in groups.items()
     )
     result.decisions = tuple(decisions)
@@ -170,7 +170,7 @@ def check_layout(layout: Layout | None, shape: tuple[int, ...]) -> None:
     kind, parts = layout
     if kind not in ("rows", "columns") or len(shape) < 2 or parts < 1 or shape[0] % parts:
         raise ValueError(
-            "matrix must be None, ('rows', parts) or ('columns', parts) with parts that divide the first "
+            "layout must be None, ('rows', parts) or ('columns', parts) with parts that divide the first "
             f"dimension, got {layout} for a parameter of shape {tuple(shape)}: see ov.param_groups"
         )
 

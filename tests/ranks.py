@@ -140,7 +140,7 @@ def sharded(rank, ranks):
     mesh = init_device_mesh("cpu", (ranks,))
     fully_shard(model, mesh=mesh)
     optimizer = ov.OrthogonalSGD(
-        ov.param_groups(model), lr=0.02, momentum=0.9, weight_decay=1e-3, lr_scale="rms"
+        ov.param_groups(model), lr=0.02, momentum=0.9, weight_decay=1e-3, scale="rms"
     )
     train(model, optimizer, rank, ranks)
     full = [p.full_tensor().detach() for p in model.parameters()]

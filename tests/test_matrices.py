@@ -33,7 +33,7 @@ class Odd(nn.Module):
 
 def layouts():
     groups = ov.param_groups(Odd())
-    return {name: group["matrix"] for group in groups for name, _ in group["params"]}
+    return {name: group["layout"] for group in groups for name, _ in group["params"]}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_the_table_says_of_every_parameter_what_happens_and_why():
 
 def layout_with(name, **options):
     groups = ov.param_groups(Odd(), **options)
-    return next(group["matrix"] for group in groups for found, _ in group["params"] if found == name)
+    return next(group["layout"] for group in groups for found, _ in group["params"] if found == name)
 
 
 def test_overrides_go_by_name_or_module_and_the_first_that_fits_counts():
@@ -171,7 +171,7 @@ def test_an_override_that_cannot_be_is_refused(overrides, words):
 
 def test_convolutions_only_is_the_papers_table_3():
     groups = ov.param_groups(ov.models.basic_cnn(seed=0), convolutions_only=True)
-    matrices = [name for group in groups if group["matrix"] for name, _ in group["params"]]
+    matrices = [name for group in groups if group["layout"] for name, _ in group["params"]]
     assert matrices == ["0.weight", "3.weight", "6.weight"]
     assert "only convolutions" in str(groups.table())
 
@@ -180,7 +180,7 @@ def test_an_embedding_tied_to_the_head_is_left_alone():
     model = nn.ModuleDict({"head": nn.Linear(8, 10, bias=False), "embedding": nn.Embedding(10, 8)})
     model["head"].weight = model["embedding"].weight
     (group,) = groups = ov.param_groups(model)
-    assert group["matrix"] is None
+    assert group["layout"] is None
     assert "embedding" in str(groups.table())
 
 
@@ -190,14 +190,14 @@ def test_a_lazy_parameter_is_refused_with_what_to_do():
 
 
 def test_a_parametrised_model_alone_is_read_too():
-    (layout,) = {g["matrix"] for g in ov.param_groups(parametrizations.orthogonal(nn.Linear(6, 6)))} - {None}
+    (layout,) = {g["layout"] for g in ov.param_groups(parametrizations.orthogonal(nn.Linear(6, 6)))} - {None}
     assert layout == ("rows", 1)
 
 
 def test_groups_hold_only_what_a_checkpoint_may_hold():
     for group in ov.param_groups(Odd()):
-        assert set(group) == {"params", "matrix", "positions"}
-        assert group["matrix"] is None or [type(x) for x in group["matrix"]] == [str, int]
+        assert set(group) == {"params", "layout", "positions"}
+        assert group["layout"] is None or [type(x) for x in group["layout"]] == [str, int]
 
 
 def test_the_groups_of_a_grouped_convolution_are_orthogonalised_apart():

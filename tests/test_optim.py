@@ -92,7 +92,7 @@ def test_the_step_has_length_root_rank_whatever_the_gradient():
     for scale in (1e-6, 1.0, 1e6):
         p = nn.Parameter(torch.zeros(4, 10))
         p.grad = scale * torch.randn(4, 10)
-        ov.OrthogonalSGD([{"params": [p], "matrix": ("rows", 1)}], lr=0.5).step()
+        ov.OrthogonalSGD([{"params": [p], "layout": ("rows", 1)}], lr=0.5).step()
         assert p.norm().item() == pytest.approx(0.5 * 2, rel=1e-5)
 
 
@@ -121,7 +121,7 @@ def test_the_gradient_is_left_as_it_was():
 
 def test_a_closures_loss_is_returned_and_its_gradient_used():
     p = nn.Parameter(torch.eye(3))
-    optimizer = ov.OrthogonalSGD([{"params": [p], "matrix": ("rows", 1)}], lr=0.1)
+    optimizer = ov.OrthogonalSGD([{"params": [p], "layout": ("rows", 1)}], lr=0.1)
 
     def closure():
         optimizer.zero_grad()
@@ -154,7 +154,7 @@ def test_it_resumes_bit_for_bit_from_its_state(rest):
 
 def test_a_scheduler_sets_the_rate():
     p = nn.Parameter(torch.zeros(2, 2))
-    optimizer = ov.OrthogonalSGD([{"params": [p], "matrix": ("rows", 1)}], lr=1.0)
+    optimizer = ov.OrthogonalSGD([{"params": [p], "layout": ("rows", 1)}], lr=1.0)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
     p.grad = torch.eye(2)
     for right in (-1.0, -1.5, -1.75):
@@ -230,7 +230,7 @@ def test_a_sparse_gradient_is_refused():
     p = nn.Parameter(torch.zeros(3, 3))
     p.grad = torch.eye(3).to_sparse()
     with pytest.raises(TypeError, match="sparse"):
-        ov.OrthogonalSGD([{"params": [p], "matrix": ("rows", 1)}], lr=0.1).step()
+        ov.OrthogonalSGD([{"params": [p], "layout": ("rows", 1)}], lr=0.1).step()
 
 
 @pytest.mark.parametrize(
@@ -246,12 +246,12 @@ def test_a_sparse_gradient_is_refused():
         (dict(lr=0.1, null="maybe"), "null"),
         (dict(lr=0.1, order="sideways"), "'before_momentum', 'after_momentum' or 'both', got 'sideways'"),
         (dict(lr=0.1, rest="adam"), "rest must be 'sgd' or 'adamw'"),
-        (dict(lr=0.1, lr_scale="big"), "None, 'sqrt_max', 'sqrt_ratio', 'rms', 'match_norm', got 'big'"),
+        (dict(lr=0.1, scale="big"), "None, 'sqrt_max', 'sqrt_ratio', 'rms', 'match', got 'big'"),
         (dict(lr=0.1, betas=(0.9, 1.0)), "betas"),
         (dict(lr=0.1, eps=-1.0), "eps"),
         (dict(lr=0.1, method="per_layer"), "per_tensor, per_filter, got 'per_layer'"),
-        (dict(lr=0.1, matrix=("diagonal", 1)), "matrix must be None"),
-        (dict(lr=0.1, matrix=("rows", 3)), "matrix must be None"),
+        (dict(lr=0.1, layout=("diagonal", 1)), "layout must be None"),
+        (dict(lr=0.1, layout=("rows", 3)), "layout must be None"),
     ],
 )
 def test_bad_arguments_are_refused_at_once_and_in_a_later_group(options, words):
@@ -277,7 +277,7 @@ def gradients(*shape, count=6, dtype=torch.float64):
 
 
 def single(p, **options):
-    return ov.OrthogonalSGD([{"params": [p], "matrix": ("rows", 1)}], **options)
+    return ov.OrthogonalSGD([{"params": [p], "layout": ("rows", 1)}], **options)
 
 
 @pytest.mark.parametrize("nesterov", [True, False])
@@ -288,7 +288,7 @@ def test_after_momentum_with_the_quintic_is_muon(shape, nesterov):
     rule = MuonsRule(start, table=ov.polar.JORDAN, **options)
     for gradient in stream:
         rule.step(gradient)
-    muons = dict(order="after_momentum", decoupled=True, lr_scale="sqrt_max", method="newton_schulz")
+    muons = dict(order="after_momentum", decoupled=True, scale="sqrt_max", method="newton_schulz")
     ours = nn.Parameter(start.clone())
     fed(ours, single(ours, **options, **muons), stream)
     assert np.abs(ours.detach().numpy() - rule.weight).max() < 1e-5
@@ -357,13 +357,13 @@ def test_coupled_decay_enters_the_buffer_and_decoupled_shrinks_the_weight():
         ("sqrt_max", lambda m, n, G: max(1, m / n) ** 0.5),
         ("sqrt_ratio", lambda m, n, G: (m / n) ** 0.5),
         ("rms", lambda m, n, G: 0.2 * max(m, n) ** 0.5),
-        ("match_norm", lambda m, n, G: G.norm().item() / 2),  # of four singular values, each 1
+        ("match", lambda m, n, G: G.norm().item() / 2),  # of four singular values, each 1
     ],
 )
 def test_the_scale_of_a_direction(m, n, name, right):
     (G,) = gradients(m, n, count=1)
     p = nn.Parameter(torch.zeros(m, n, dtype=torch.float64))
-    moved = -fed(p, single(p, lr=1.0, lr_scale=name), [G])
+    moved = -fed(p, single(p, lr=1.0, scale=name), [G])
     np.testing.assert_allclose(moved.numpy(), right(m, n, G) * polar(G), atol=1e-12)
 
 
@@ -372,7 +372,7 @@ def test_the_scale_is_that_of_the_modules_matrix_and_not_of_the_kernel():
     layer = nn.ConvTranspose2d(4, 36, 3)  # 36 components with 4 * 9 entries
     layer.weight.grad = torch.randn_like(layer.weight)
     before = layer.weight.detach().clone()
-    ov.OrthogonalSGD(ov.param_groups(layer), lr=1.0, lr_scale="rms").step()
+    ov.OrthogonalSGD(ov.param_groups(layer), lr=1.0, scale="rms").step()
     assert (layer.weight - before).norm().item() == pytest.approx(0.2 * 6 * 6, rel=1e-4)
 
 
@@ -393,11 +393,11 @@ def test_controls_have_the_factors_length_without_its_shape(scale):
 
 
 @pytest.mark.parametrize("method", ["exact", "per_tensor", "per_filter"])
-@pytest.mark.parametrize("lr_scale", [None, "match_norm"])
-def test_a_dead_filter_and_a_dead_layer_stay(method, lr_scale):
+@pytest.mark.parametrize("scale", [None, "match"])
+def test_a_dead_filter_and_a_dead_layer_stay(method, scale):
     for G in (torch.zeros(3, 5), torch.tensor([[0.0] * 5, [1.0, 2, 3, 4, 5], [5.0, 1, 0, 2, 1]])):
         p = nn.Parameter(torch.zeros(3, 5))
-        moved = fed(p, single(p, lr=1.0, method=method, lr_scale=lr_scale), [G])
+        moved = fed(p, single(p, lr=1.0, method=method, scale=scale), [G])
         assert moved.isfinite().all()
         assert torch.equal(moved[0], torch.zeros(5))
 
@@ -437,7 +437,7 @@ def test_a_rate_for_the_rest_needs_to_know_the_rest():
 
 def test_a_group_may_differ_in_everything():
     a, b = (nn.Parameter(torch.zeros(3, 5, dtype=torch.float64)) for _ in range(2))
-    matrix = {"matrix": ("rows", 1)}
+    matrix = {"layout": ("rows", 1)}
     optimizer = ov.OrthogonalSGD(
         [{"params": [a], **matrix}, {"params": [b], "lr": 2.0, "method": "per_tensor", **matrix}], lr=1.0
     )
@@ -450,7 +450,7 @@ def test_a_group_may_differ_in_everything():
 
 @pytest.mark.parametrize("order", ["before_momentum", "after_momentum", "both"])
 def test_one_after_the_other_is_all_at_once(order):
-    options = dict(**HYPER, order=order, nesterov=True, lr_scale="rms", rest="adamw")
+    options = dict(**HYPER, order=order, nesterov=True, scale="rms", rest="adamw")
     models = [network(), network()]
     for model, foreach in zip(models, (False, True), strict=True):
         train(model, ov.OrthogonalSGD(ov.param_groups(model), foreach=foreach, **options), 5)
@@ -574,18 +574,37 @@ def test_a_checkpoint_of_plain_sgd_loads(bare):
     train(new, optimizer, 1)
 
 
+def test_a_checkpoint_with_the_names_of_version_0_1_loads():
+    model = network()
+    options = dict(**HYPER, scale="match")
+    optimizer = ov.OrthogonalSGD(ov.param_groups(model), **options)
+    train(model, optimizer, 2)
+    state = copy.deepcopy(optimizer.state_dict())
+    for group in state["param_groups"]:
+        group["lr_scale"], group["matrix"] = "match_norm", group.pop("layout")
+        del group["scale"]
+    twin = copy.deepcopy(model)
+    again = ov.OrthogonalSGD(ov.param_groups(twin), lr=1.0)
+    again.load_state_dict(state)
+    assert all("lr_scale" not in group and "matrix" not in group for group in again.param_groups)
+    for net, opt in ((model, optimizer), (twin, again)):
+        train(net, opt, 1)
+    for ours, theirs in zip(twin.parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_a_checkpoint_without_a_newer_option_loads_with_its_default():
     model = network()
     optimizer = ov.OrthogonalSGD(ov.param_groups(model), **HYPER)
     train(model, optimizer, 1)
     state = optimizer.state_dict()
     for group in state["param_groups"]:
-        for name in ("order", "lr_scale", "rest", "rest_lr", "decoupled", "positions", "foreach"):
+        for name in ("order", "scale", "rest", "rest_lr", "decoupled", "positions", "foreach"):
             del group[name]
     again = ov.OrthogonalSGD(ov.param_groups(model), lr=1.0)
     again.load_state_dict(state)
     for group in again.param_groups:
-        assert (group["order"], group["lr_scale"], group["rest"]) == ("before_momentum", None, "sgd")
+        assert (group["order"], group["scale"], group["rest"]) == ("before_momentum", None, "sgd")
         assert group["lr"] == HYPER["lr"]
     train(model, again, 1)
 
@@ -671,7 +690,7 @@ def test_a_state_of_other_parameters_is_refused_before_anything_is_loaded():
     optimizer = torch.optim.SGD(wide.parameters(), lr=0.1, momentum=0.9)
     wide.weight.grad = torch.randn_like(wide.weight)
     optimizer.step()
-    other = ov.OrthogonalSGD([{"params": [tall.weight], "matrix": ("rows", 1)}], lr=0.1)
+    other = ov.OrthogonalSGD([{"params": [tall.weight], "layout": ("rows", 1)}], lr=0.1)
     with pytest.raises(ValueError, match=r"momentum_buffer has shape \(5, 3\), its parameter \(3, 5\)"):
         other.load_state_dict(optimizer.state_dict())
 
@@ -693,7 +712,7 @@ def test_a_checkpoint_of_sgd_leaves_the_rest_its_own_rate():
     sgd = torch.optim.SGD(model.parameters(), lr=0.5)
     optimizer = ov.OrthogonalSGD(ov.param_groups(model), lr=0.1, rest="adamw", rest_lr=1e-3)
     optimizer.load_state_dict(sgd.state_dict())
-    assert {group["matrix"]: group["lr"] for group in optimizer.param_groups} == {
+    assert {group["layout"]: group["lr"] for group in optimizer.param_groups} == {
         ("rows", 1): 0.5,
         None: 1e-3,
     }
@@ -710,10 +729,10 @@ def test_an_empty_parameter_is_left_out():
     empty = nn.Parameter(torch.zeros(0))
     empty.grad = torch.zeros(0)
     for make in (ov.OrthogonalSGD, ov.TrustRegion, ov.SWAN):
-        make([{"params": [empty], "matrix": None}], lr=0.1).step()
+        make([{"params": [empty], "layout": None}], lr=0.1).step()
 
 
 def test_a_parameter_in_two_groups_is_refused():
     p = nn.Parameter(torch.zeros(2, 2))
     with pytest.raises(ValueError, match="more than one parameter group"):
-        ov.OrthogonalSGD([{"params": [p], "matrix": ("rows", 1)}, {"params": [p], "matrix": None}], lr=0.1)
+        ov.OrthogonalSGD([{"params": [p], "layout": ("rows", 1)}, {"params": [p], "layout": None}], lr=0.1)

@@ -53,7 +53,7 @@ def test_no_step_within_the_trust_region_goes_further_down(shape, norm):
     start, stream = torch.randn(*shape, dtype=torch.float64), gradients(*shape, count=3)
     p = nn.Parameter(start.clone())
     optimizer = ov.TrustRegion(
-        [{"params": [p], "matrix": ("rows", 1) if norm else None}], lr=0.1, momentum=0.7
+        [{"params": [p], "layout": ("rows", 1) if norm else None}], lr=0.1, momentum=0.7
     )
     fed(p, optimizer, stream[:2])
     before = p.detach().clone()
@@ -70,7 +70,7 @@ def test_no_step_within_the_trust_region_goes_further_down(shape, norm):
 
 def test_the_trust_region_is_muons_order_with_decoupled_decay():
     models = network(), network()
-    groups = [[g for g in ov.param_groups(m) if g["matrix"]] for m in models]
+    groups = [[g for g in ov.param_groups(m) if g["layout"]] for m in models]
     ours = ov.TrustRegion(groups[0], lr=0.02, momentum=0.9, weight_decay=0.1)
     theirs = ov.OrthogonalSGD(
         groups[1], lr=0.02, momentum=0.9, weight_decay=0.1, order="after_momentum", decoupled=True
@@ -100,7 +100,7 @@ def test_swan_follows_its_papers_formulas():
     (G,) = gradients(4, 9, count=1)
     start = torch.randn(4, 9, dtype=torch.float64)
     p = nn.Parameter(start.clone())
-    optimizer = ov.SWAN([{"params": [p], "matrix": ("rows", 1)}], lr=0.1, weight_decay=0.2)
+    optimizer = ov.SWAN([{"params": [p], "layout": ("rows", 1)}], lr=0.1, weight_decay=0.2)
     fed(p, optimizer, [G])
     np.testing.assert_allclose(p.detach(), (0.98 * start).numpy() - 0.1 * swan(G), atol=1e-10)
     assert p not in optimizer.state  # it needs no memory
@@ -114,7 +114,7 @@ def test_swans_rest_is_adamw_and_constant_rows_do_no_harm():
     p = nn.Parameter(torch.zeros(3, 5))
     G = torch.randn(3, 5)
     G[1] = 0.1  # whose mean is rounded
-    moved = fed(p, ov.SWAN([{"params": [p], "matrix": ("rows", 1)}], lr=1.0), [G])
+    moved = fed(p, ov.SWAN([{"params": [p], "layout": ("rows", 1)}], lr=1.0), [G])
     assert moved.isfinite().all()
     assert moved[1].abs().max() < 1e-4
 

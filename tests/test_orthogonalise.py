@@ -187,7 +187,7 @@ def test_a_gradient_that_is_not_finite_is_named_before_anything_moves():
 def test_half_precision_is_orthogonalised_and_not_left_raw(dtype):
     """There the paper's SVD raises, and nothing is orthogonalised, silently."""
     p = nn.Parameter(torch.zeros(4, 9, dtype=dtype))
-    optimizer = torch.optim.SGD([{"params": [p], "matrix": ("rows", 1)}], lr=1.0)
+    optimizer = torch.optim.SGD([{"params": [p], "layout": ("rows", 1)}], lr=1.0)
     ov.orthogonalise(optimizer)
     p.grad = torch.randn(4, 9).to(dtype)
     optimizer.step()
@@ -197,7 +197,7 @@ def test_half_precision_is_orthogonalised_and_not_left_raw(dtype):
 def test_rank_deficient_gradients_get_no_new_directions():
     """The paper's fallback has rank 1; its SVD steps at full size along arbitrary directions."""
     p = nn.Parameter(torch.zeros(8, 6))
-    optimizer = torch.optim.SGD([{"params": [p], "matrix": ("rows", 1)}], lr=1.0)
+    optimizer = torch.optim.SGD([{"params": [p], "layout": ("rows", 1)}], lr=1.0)
     ov.orthogonalise(optimizer)
     p.grad = torch.randn(8, 2) @ torch.randn(2, 6)
     optimizer.step()
@@ -214,7 +214,7 @@ def test_the_module_says_what_the_rows_are():
     ):
         model.load_state_dict(before.state_dict())
         optimizer = make()
-        ov.orthogonalise(optimizer, None if "matrix" in optimizer.param_groups[0] else model)
+        ov.orthogonalise(optimizer, None if "layout" in optimizer.param_groups[0] else model)
         for p in model.parameters():
             p.grad = torch.randn_like(p)
         optimizer.step()
@@ -295,7 +295,7 @@ def test_removing_gives_the_optimiser_back_and_it_can_be_made_orthogonal_again()
 @pytest.mark.parametrize("scheduler_first", [True, False])
 def test_it_gets_along_with_schedulers(scheduler_first, recwarn):
     p = nn.Parameter(torch.zeros(2, 2))
-    optimizer = torch.optim.SGD([{"params": [p], "matrix": ("rows", 1)}], lr=1.0)
+    optimizer = torch.optim.SGD([{"params": [p], "layout": ("rows", 1)}], lr=1.0)
     make = lambda: torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)  # noqa: E731
     scheduler = make() if scheduler_first else None
     handle = ov.orthogonalise(optimizer)
@@ -345,9 +345,9 @@ def test_it_resumes_bit_for_bit():
 
 def test_groups_that_are_added_later_are_orthogonal_too():
     a, b = (nn.Parameter(torch.zeros(3, 5)) for _ in range(2))
-    optimizer = torch.optim.SGD([{"params": [a], "matrix": ("rows", 1)}], lr=1.0)
+    optimizer = torch.optim.SGD([{"params": [a], "layout": ("rows", 1)}], lr=1.0)
     ov.orthogonalise(optimizer)
-    optimizer.add_param_group({"params": [b], "matrix": ("rows", 1)})
+    optimizer.add_param_group({"params": [b], "layout": ("rows", 1)})
     a.grad, b.grad = torch.randn(3, 5), torch.randn(3, 5)
     optimizer.step()
     np.testing.assert_allclose(-b.detach(), polar(b.grad), atol=1e-5)
@@ -376,7 +376,7 @@ def test_a_fused_optimiser_under_a_grad_scaler_is_never_divided(fused):
 def test_the_stages_are_those_of_the_step():
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), **HYPER)
-    ov.orthogonalise(optimizer, model, lr_scale="match_norm")
+    ov.orthogonalise(optimizer, model, scale="match")
     seen = []
     before = model[0].weight.detach().clone()
     handle = optimizer.register_stage_hook(
@@ -399,8 +399,8 @@ def test_the_stages_are_those_of_the_step():
 def test_controls_and_method_objects_stand_behind_the_same_argument(method):
     models = network(), network()
     ours = torch.optim.SGD(models[0].parameters(), **HYPER)
-    ov.orthogonalise(ours, models[0], method=method, lr_scale="rms")
-    theirs = ov.OrthogonalSGD(ov.param_groups(models[1]), **HYPER, method=method, lr_scale="rms")
+    ov.orthogonalise(ours, models[0], method=method, scale="rms")
+    theirs = ov.OrthogonalSGD(ov.param_groups(models[1]), **HYPER, method=method, scale="rms")
     for model, optimizer in zip(models, (ours, theirs), strict=True):
         train(model, optimizer, 3)
     for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
@@ -416,8 +416,8 @@ def test_what_cannot_be_is_refused():
         ov.orthogonalise(optimizer, network())
     with pytest.raises(ValueError, match="per_tensor, per_filter"):
         ov.orthogonalise(optimizer, model, method="sideways")
-    with pytest.raises(ValueError, match="lr_scale"):
-        ov.orthogonalise(optimizer, model, lr_scale="sideways")
+    with pytest.raises(ValueError, match="scale"):
+        ov.orthogonalise(optimizer, model, scale="sideways")
     with pytest.raises(ValueError, match="tol"):
         ov.orthogonalise(optimizer, model, method="fast", tol=0.1)
     assert "step" not in vars(optimizer)
@@ -454,7 +454,7 @@ def test_a_loaded_state_does_not_change_what_is_a_matrix():
     ov.orthogonalise(optimizer)
     state = optimizer.state_dict()
     for group in state["param_groups"]:
-        del group["matrix"]
+        del group["layout"]
     optimizer.load_state_dict(state)
     seen = []
     optimizer.register_stage_hook(lambda p, stage, matrix: seen.append(p))
@@ -472,7 +472,7 @@ def test_an_optimiser_whose_step_takes_no_closure_can_be_given_back():
                     p.sub_(group["lr"] * p.grad)
 
     p = nn.Parameter(torch.zeros(2, 2))
-    optimizer = Plain([{"params": [p], "matrix": ("rows", 1)}], lr=1.0)
+    optimizer = Plain([{"params": [p], "layout": ("rows", 1)}], lr=1.0)
     handle = ov.orthogonalise(optimizer)
     torch.optim.lr_scheduler.StepLR(optimizer, 10)
     p.grad = 2 * torch.eye(2)

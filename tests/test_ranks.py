@@ -93,7 +93,7 @@ def test_ranks_with_other_parameters_are_refused():
 
 def test_sharded_parameters_step_as_whole_ones(tmp_path):
     launch("sharded", 2, tmp_path / "weights.pt")
-    right = one_process(weight_decay=1e-3, lr_scale="rms")
+    right = one_process(weight_decay=1e-3, scale="rms")
     for a, b in zip(torch.load(tmp_path / "weights.pt"), right, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 

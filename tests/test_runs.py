@@ -84,6 +84,25 @@ def test_a_finished_run_is_not_done_again_and_may_go_further(tmp_path):
     assert further.history.test_loss.equals(whole.history.test_loss)
 
 
+def test_a_run_of_version_0_1_goes_on(tmp_path):
+    """It wrote ``lr_scale`` and ``matrix`` where ``scale`` and ``layout`` stand now."""
+    a_run.start(tmp_path / "run", 2)
+
+    def with_old_names(group):
+        return {{"scale": "lr_scale", "layout": "matrix"}.get(key, key): group[key] for key in group}
+
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["optimizer_options"] = with_old_names(config["optimizer_options"])
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    for path in checkpoints.found(tmp_path / "run"):
+        state = torch.load(path, weights_only=True)
+        state["optimizer"]["param_groups"] = list(map(with_old_names, state["optimizer"]["param_groups"]))
+        torch.save(state, path)
+    a_run.start(tmp_path / "run", 3)
+    a_run.start(tmp_path / "whole", 3)
+    same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.full)])
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, kills):

@@ -455,7 +455,7 @@ def test_the_first_convolution_has_basic_cnns_shape(flat):
 def test_one_filter_is_left_alone_as_param_groups_says(flat):
     flat.set(rows=1)
     [group] = ov.param_groups(torch.nn.Linear(2, 1, bias=False))
-    assert group["matrix"] is None
+    assert group["layout"] is None
     assert "ov.param_groups leaves such a weight alone" in line(flat)
 
 

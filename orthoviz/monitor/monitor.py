@@ -80,7 +80,7 @@ def watch(
         every: measure at steps 0, every, 2 * every, ...
         quantities: ``"lecture"`` (filter cosine, spectra of gradient and step, step inflation, update ratio),
             ``"research"`` (also spectra of factor and momentum, ranks, direction gain and alignment of the
-            factor with what it was made from, ``lr_scale`` included, dead units and feature cosine),
+            factor with what it was made from, ``scale`` included, dead units and feature cosine),
             ``"everything"``, or names from ``ov.monitor.QUANTITIES``, each at all of its stages or at one:
             ``"weight.stable_rank"``.
         layers: patterns of names to watch (``"layer1.*"``), of weights or modules. Default: all matrices.
@@ -526,7 +526,7 @@ def _layers(
     own = dict(model.named_parameters())
     told = {}
     if optimizer is not None:
-        held = [(p, group.get("matrix")) for group in optimizer.param_groups for p in group["params"]]
+        held = [(p, group.get("layout")) for group in optimizer.param_groups for p in group["params"]]
         if {id(p) for p, _ in held}.isdisjoint(map(id, own.values())):
             raise ValueError(
                 "the optimiser holds none of the model's parameters: watch the model that it moves"

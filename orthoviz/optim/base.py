@@ -16,7 +16,7 @@ from orthoviz.optim.ranks import ProcessGroup, check_agreement
 from orthoviz.polar.methods import to_plain
 
 UNKNOWN = "not told"
-"""The ``matrix`` of a group that did not come from ``param_groups``."""
+"""The ``layout`` of a group that did not come from ``param_groups``."""
 
 StageHook = Callable[[Tensor, str, Tensor], None]
 
@@ -64,14 +64,14 @@ class MatrixOptimizer(torch.optim.Optimizer):
     ) -> None:
         self._stages = Stages()
         self._process_group = process_group
-        super().__init__(params, {**defaults, "matrix": UNKNOWN})
+        super().__init__(params, {**defaults, "layout": UNKNOWN})
         if process_group is not None:
             shapes = [tuple(p.shape) for group in self.param_groups for p in group["params"]]
             check_agreement(shapes, process_group)
         if any(
             layout_of_shape(p.shape)
             for group in self.param_groups
-            if group["matrix"] == UNKNOWN
+            if group["layout"] == UNKNOWN
             for p in group["params"]
         ):
             warn_of_shapes(type(self).__name__)
@@ -117,16 +117,16 @@ class MatrixOptimizer(torch.optim.Optimizer):
         Raises:
             ValueError: the state belongs to other parameters.
         """
-        saved = state_dict["param_groups"]
+        saved = [with_new_names(group) for group in state_dict["param_groups"]]
         groups = self.param_groups
         places = [i for group in groups for i in group.get("positions", ())]
         if len(saved) == 1 != len(groups) and sorted(places) == list(range(len(saved[0]["params"]))):
             (whole,) = saved
             saved = [{**whole, "params": [whole["params"][i] for i in g["positions"]]} for g in groups]
             for own, theirs in zip(groups, saved, strict=True):
-                if own["matrix"] is None and own.get("rest_lr") is not None:
+                if own["layout"] is None and own.get("rest_lr") is not None:
                     del theirs["lr"]  # SGD's, not AdamW's
-        kept = ("matrix", "positions", "param_names")
+        kept = ("layout", "positions", "param_names")
         merged = [
             {**own, **theirs, **{key: own[key] for key in kept if key in own}}
             for own, theirs in zip(groups, saved, strict=False)
@@ -181,10 +181,10 @@ class MatrixOptimizer(torch.optim.Optimizer):
         """A copy of a new group; one of the rest gets the learning rate of the rest."""
         group = dict(group)
         rest_lr = group.get("rest_lr", self.defaults.get("rest_lr"))
-        matrix = group.get("matrix", UNKNOWN)
-        if rest_lr is not None and matrix is None:
+        layout = group.get("layout", UNKNOWN)
+        if rest_lr is not None and layout is None:
             group.setdefault("lr", rest_lr)
-        elif rest_lr is not None and matrix == UNKNOWN:
+        elif rest_lr is not None and layout == UNKNOWN:
             raise ValueError("rest_lr needs groups that tell the rest apart: pass ov.param_groups(model)")
         return group
 
@@ -196,9 +196,9 @@ class MatrixOptimizer(torch.optim.Optimizer):
         if "betas" in group and not all(0 <= beta < 1 for beta in group["betas"]):
             raise ValueError(f"betas must both be in [0, 1), got {group['betas']}")
         check_settings(group)
-        if group["matrix"] != UNKNOWN:
+        if group["layout"] != UNKNOWN:
             for p in group["params"]:
-                check_layout(group["matrix"], p.shape)
+                check_layout(group["layout"], p.shape)
 
     def _directions(
         self, entries: list[Entry], tensors: list[Tensor], where: Callable[[Group], bool] = lambda group: True
@@ -269,9 +269,15 @@ def by_group(entries: list[Entry]) -> list[tuple[Group, list[Entry]]]:
     return list(found.values())
 
 
+def with_new_names(group: Group) -> Group:
+    """A saved group in today's words: version 0.1 wrote ``lr_scale``, ``match_norm`` and ``matrix``."""
+    group = {{"lr_scale": "scale", "matrix": "layout"}.get(key, key): value for key, value in group.items()}
+    return group | {"scale": "match"} if group.get("scale") == "match_norm" else group
+
+
 def layout_of(parameter: Tensor, group: Group) -> Layout | None:
     """A parameter's matrix, as its group says or else by its shape."""
-    layout: Layout | str | None = group.get("matrix", UNKNOWN)
+    layout: Layout | str | None = group.get("layout", UNKNOWN)
     return layout_of_shape(tuple(parameter.shape)) if layout == UNKNOWN else layout  # type: ignore[return-value]
 
 

@@ -1,7 +1,7 @@
 """From gradients to directions: every weight's matrix replaced by its polar factor, or by a control.
 
 One function, :func:`directions`, is what all optimisers here call. Its settings stand in a parameter group
-as strings and numbers: ``method``, ``tol``, ``null``, ``lr_scale``.
+as strings and numbers: ``method``, ``tol``, ``null``, ``scale``.
 """
 
 import math
@@ -40,7 +40,7 @@ def directions(
     """
     work: dict[Any, list[int]] = {}
     for i, (tensor, group) in enumerate(zip(tensors, groups, strict=True)):
-        settings = (group["method"], group["tol"], group["null"], group["lr_scale"])
+        settings = (group["method"], group["tol"], group["null"], group["scale"])
         work.setdefault((mesh_group(tensor) or process_group, settings), []).append(i)
     full = [whole(tensor) for tensor in tensors]
     # A channels-last convolution as (out, k, k, in) is a matrix without a copy. That permutes its columns,
@@ -67,9 +67,9 @@ def _is_channels_last(tensor: Tensor) -> bool:
 
 
 def check_settings(group: Group) -> None:
-    """Raise ValueError for a method, tol, null or lr_scale that does not exist."""
-    if group["lr_scale"] not in SCALES:
-        raise ValueError(f"lr_scale must be one of {', '.join(map(repr, SCALES))}, got {group['lr_scale']!r}")
+    """Raise ValueError for a method, tol, null or scale that does not exist."""
+    if group["scale"] not in SCALES:
+        raise ValueError(f"scale must be one of {', '.join(map(repr, SCALES))}, got {group['scale']!r}")
     if group["method"] not in CONTROLS:
         if isinstance(group["method"], str) and group["method"] not in METHODS:
             raise ValueError(
@@ -118,13 +118,13 @@ SCALES: dict[str | None, Callable[[Tensor, Tensor], Tensor]] = {
     "sqrt_max": lambda O, G: O * math.sqrt(max(1.0, G.shape[-2] / G.shape[-1])),
     "sqrt_ratio": lambda O, G: O * math.sqrt(G.shape[-2] / G.shape[-1]),
     "rms": lambda O, G: O * (0.2 * math.sqrt(max(G.shape[-2:]))),
-    "match_norm": _matched,
+    "match": _matched,
 }
-"""The scaled direction of a factor O, by ``lr_scale``; G is what O was made from."""
+"""The scaled direction of a factor O, by ``scale``; G is what O was made from."""
 
 
 def _work(
-    method: str | tuple[Any, ...], tol: float | None, null: str, lr_scale: str | None
+    method: str | tuple[Any, ...], tol: float | None, null: str, scale: str | None
 ) -> Callable[[list[Tensor]], list[Tensor]]:
     """The function from matrices to scaled factors that the settings ask for."""
 
@@ -133,7 +133,7 @@ def _work(
             factors = [CONTROLS[method](G) for G in matrices]  # type: ignore[index]
         else:
             factors = polar_factors(matrices, as_method(method, tol, null))
-        return [SCALES[lr_scale](O, G) for O, G in zip(factors, matrices, strict=True)]
+        return [SCALES[scale](O, G) for O, G in zip(factors, matrices, strict=True)]
 
     return work
 

@@ -47,7 +47,7 @@ def optimizers(
         "orthogonal SGD, null kept": _maker(OrthogonalSGD, **ours, null="keep"),
         "Muon's order": _maker(OrthogonalSGD, **ours, order="after_momentum"),
         "Muon's order, null kept": _maker(OrthogonalSGD, **ours, order="after_momentum", null="keep"),
-        "norm-matched": _maker(OrthogonalSGD, **ours, lr_scale="match_norm"),
+        "norm-matched": _maker(OrthogonalSGD, **ours, scale="match"),
         "per tensor": _maker(OrthogonalSGD, **ours, method="per_tensor"),
         "per filter": _maker(OrthogonalSGD, **ours, method="per_filter"),
         "AdamW": _maker(torch.optim.AdamW),
@@ -56,7 +56,7 @@ def optimizers(
         "orthogonal LARS": _maker(LARS, wrapped=shared, **papers, trust_coefficient=0.1),
         "trust region": _maker(TrustRegion, **papers),
         "SWAN": _maker(SWAN),
-        "Muon's order, AdamW's scale": _maker(OrthogonalSGD, **ours, order="after_momentum", lr_scale="rms"),
+        "Muon's order, AdamW's scale": _maker(OrthogonalSGD, **ours, order="after_momentum", scale="rms"),
     }
 
 

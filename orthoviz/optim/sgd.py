@@ -54,10 +54,10 @@ class OrthogonalSGD(MatrixOptimizer):
         tol: smallest singular value that counts, relative to the largest.
         null: ``"drop"`` leaves directions that the gradient lacks alone, ``"keep"`` steps at full
             size along arbitrary ones, as the paper's code does.
-        lr_scale: factor of the direction of an m x n matrix. None: 1. ``"sqrt_max"``:
+        scale: factor of the direction of an m x n matrix. None: 1. ``"sqrt_max"``:
             :math:`\sqrt{\max(1, m/n)}` (Muon). ``"sqrt_ratio"``: :math:`\sqrt{m/n}` (Bernstein & Newhouse
             2024). ``"rms"``: :math:`0.2 \sqrt{\max(m, n)}`, for AdamW's learning rates (Moonlight).
-            ``"match_norm"``: the length of what went in, gradient or buffer, so that only the shape of the
+            ``"match"``: the length of what went in, gradient or buffer, so that only the shape of the
             step is new.
         rest: rule of what is no matrix, ``"sgd"`` (with this lr, momentum and so on) or ``"adamw"``.
         rest_lr: learning rate of the rest; becomes the ``lr`` of its groups, so that schedules reach it.
@@ -99,7 +99,7 @@ class OrthogonalSGD(MatrixOptimizer):
         method: str | Method = "exact",
         tol: float | None = None,
         null: str = "drop",
-        lr_scale: str | None = None,
+        scale: str | None = None,
         rest: str = "sgd",
         rest_lr: float | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -120,7 +120,7 @@ class OrthogonalSGD(MatrixOptimizer):
             method=method,
             tol=tol,
             null=null,
-            lr_scale=lr_scale,
+            scale=scale,
             rest=rest,
             rest_lr=rest_lr,
             eps=eps,

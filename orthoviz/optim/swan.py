@@ -59,7 +59,7 @@ class SWAN(MatrixOptimizer):
             method=method,
             tol=None,
             null="drop",
-            lr_scale="match_norm",
+            scale="match",
             rest_lr=rest_lr,
             betas=betas,
             eps=eps,

@@ -53,7 +53,7 @@ class TrustRegion(MatrixOptimizer):
             method=method,
             tol=None,
             null="drop",
-            lr_scale=None,
+            scale=None,
             error_if_nonfinite=error_if_nonfinite,
         )
         super().__init__(params, defaults)

@@ -161,7 +161,7 @@ def orthogonalise(
     method: str | Method = "exact",
     tol: float | None = None,
     null: str = "drop",
-    lr_scale: str | None = None,
+    scale: str | None = None,
     error_if_nonfinite: bool = False,
     process_group: ProcessGroup | None = None,
 ) -> Orthogonalised:
@@ -177,7 +177,7 @@ def orthogonalise(
             matrix, overrides included.
         model: says so otherwise; it holds all of the optimiser's parameters. Without either, a tensor of two
             or more dimensions is taken as ``flatten(1)``, with one warning.
-        method, tol, null, lr_scale, process_group: as for :class:`orthoviz.OrthogonalSGD`.
+        method, tol, null, scale, process_group: as for :class:`orthoviz.OrthogonalSGD`.
         error_if_nonfinite: raise RuntimeError when a gradient is not finite: before anything has moved, or,
             where an optimiser evaluates its closure several times, before that evaluation is used.
 
@@ -210,7 +210,7 @@ def orthogonalise(
         raise ValueError(
             f"{type(optimizer).__name__} wraps another optimiser: orthogonalise that one, before wrapping it"
         )
-    settings = dict(method=to_plain(method), tol=tol, null=null, lr_scale=lr_scale)
+    settings = dict(method=to_plain(method), tol=tol, null=null, scale=scale)
     check_settings(settings)
     layouts = _layouts(optimizer, model)
     if process_group is not None:
@@ -221,22 +221,22 @@ def orthogonalise(
 def _layouts(optimizer: torch.optim.Optimizer, model: nn.Module | None) -> dict[Tensor, Layout | None]:
     """Each parameter's matrix: as its group tells it, else the model, else its shape."""
     told = {
-        p: group["matrix"]
+        p: group["layout"]
         for group in optimizer.param_groups
-        if group.get("matrix", UNKNOWN) != UNKNOWN
+        if group.get("layout", UNKNOWN) != UNKNOWN
         for p in group["params"]
     }
     untold = [
         p
         for group in optimizer.param_groups
-        if group.get("matrix", UNKNOWN) == UNKNOWN
+        if group.get("layout", UNKNOWN) == UNKNOWN
         for p in group["params"]
     ]
     if model is None:
         if any(layout_of_shape(tuple(p.shape)) for p in untold):
             warn_of_shapes("orthogonalise")
         return told | {p: layout_of_shape(tuple(p.shape)) for p in untold}
-    models = {p: group["matrix"] for group in param_groups(model) for _, p in group["params"]}
+    models = {p: group["layout"] for group in param_groups(model) for _, p in group["params"]}
     strangers = sum(p not in models for p in untold)
     if strangers:
         raise ValueError(

@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from orthoviz import monitor
 from orthoviz.datasets import Dataset
 from orthoviz.files import replace_file
+from orthoviz.optim.base import with_new_names
 from orthoviz.training import checkpoints
 
 
@@ -86,6 +87,7 @@ class Folder:
                 f"{self.path} holds a run: go on with it (resume=True, --resume) or choose another folder"
             )
         old = json.loads(stored.read_text(encoding="utf-8"))
+        old["optimizer_options"] = with_new_names(old.get("optimizer_options", {}))
         differ = [
             f"{key} {old.get(key)!r}, not {value!r}"
             for key, value in self._config.items()
@@ -96,7 +98,11 @@ class Folder:
 
     def newest(self) -> dict[str, Any] | None:
         """The newest whole checkpoint."""
-        return checkpoints.newest(self.path) if self.path is not None else None
+        state = checkpoints.newest(self.path) if self.path is not None else None
+        if state is not None:
+            groups = state["optimizer"]["param_groups"]
+            state["optimizer"]["param_groups"] = [with_new_names(group) for group in groups]
+        return state
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write a checkpoint."""

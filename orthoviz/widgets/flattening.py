@@ -436,7 +436,7 @@ def _with_matrix(module: nn.Module, gradient: Tensor) -> _Weight:
     """The gradient of the module's weight with the matrix that an optimiser would see."""
     for group in param_groups(module):
         if any(name == "weight" for name, _ in group["params"]):
-            layout = group["matrix"]
+            layout = group["layout"]
             return _Weight(gradient, as_matrix(gradient, layout or ("rows", 1)), layout is None)
     raise ValueError(f"ov.param_groups finds no weight in the {type(module).__name__}")
 

@@ -56,14 +56,14 @@ def step_size_lens(model: nn.Module | None = None, *, scale: float = 1.0, match:
         model: one whose parameters hold gradients, after ``loss.backward()``; at most 40 of its matrices are
             shown. None: ``digits_cnn`` at its start, with a batch of digits.
         scale: factor on the loss, of 1e-3 to 1e3 in powers of ten.
-        match: give each orthogonal step its gradient's length (``lr_scale="match_norm"``).
+        match: give each orthogonal step its gradient's length (``scale="match"``).
 
     Raises:
         ValueError: the model holds no gradients, or the view has no place for an argument.
     """
     one_of("scale", scale, _SCALES)
     source = _example() if model is None else model
-    matrices = [p for group in param_groups(source) if group["matrix"] for _, p in group["params"]]
+    matrices = [p for group in param_groups(source) if group["layout"] for _, p in group["params"]]
     if all(p.grad is None for p in matrices):
         raise ValueError("the model holds no gradients of matrices: call loss.backward() first")
     steps = cache(partial(_steps, _copy(source, 1.0)))
@@ -109,18 +109,18 @@ def _copy(model: nn.Module, scale: float) -> nn.Module:
 
 def _steps(model: nn.Module, scale: float, match: bool) -> list[_Step]:
     """A step of both optimisers, and what it did to every layer."""
-    lr_scale = "match_norm" if match else None
+    by = "match" if match else None
     sgd, orthogonal = _copy(model, scale), _copy(model, scale)
     torch.optim.SGD(sgd.parameters(), lr=_LR).step()
-    OrthogonalSGD(param_groups(orthogonal), lr=_LR, lr_scale=lr_scale).step()
+    OrthogonalSGD(param_groups(orthogonal), lr=_LR, scale=by).step()
     before, one, two = (dict(m.named_parameters()) for m in (model, sgd, orthogonal))
     found: list[_Step] = []
     for group in param_groups(model):
         for name, p in group["params"]:
-            if group["matrix"] is None or p.grad is None or len(found) == _MOST_LAYERS:
+            if group["layout"] is None or p.grad is None or len(found) == _MOST_LAYERS:
                 continue
             gradient, weight, first, second = (
-                as_matrix(t.detach(), group["matrix"]).flatten(0, -2)
+                as_matrix(t.detach(), group["layout"]).flatten(0, -2)
                 for t in (scale * p.grad, before[name], one[name] - before[name], two[name] - before[name])
             )
             found.append(

@@ -211,7 +211,7 @@ def _judge_scale(answer: Function) -> str:
         return all(math.isclose(result, right(m, n), rel_tol=1e-6) for result, (m, n) in pairs)
 
     if gives(lambda m, n: 0.2 * math.sqrt(max(m, n))):
-        return "0.2 sqrt(max(m, n)), Moonlight's scale: lr_scale='rms' in this package."
+        return "0.2 sqrt(max(m, n)), Moonlight's scale: scale='rms' in this package."
     named: tuple[tuple[Function, str], ...] = (
         (
             lambda m, n: 0.2 * math.sqrt(min(m, n)),
