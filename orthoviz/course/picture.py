@@ -3,7 +3,8 @@
 from IPython.display import HTML
 from matplotlib.figure import Figure
 
-from orthoviz.widgets.stage import captioned, png
+from orthoviz.widgets.canvas import png
+from orthoviz.widgets.look import captioned
 
 
 def picture(figure: Figure, caption: str) -> HTML:

@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from orthoviz.course.picture import picture
 from orthoviz.course.tally import counted, record, tally_file, typed
 from orthoviz.plots import INK, ORTHOGONAL, RANDOM, new_figure
-from orthoviz.widgets.stage import themed
+from orthoviz.widgets.look import themed
 
 _PLACES = 60
 """So many places for the class's guesses stand side by side."""

@@ -1,21 +1,17 @@
 """newton_schulz: how long each direction of a matrix is after a few polynomial steps."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
-import ipywidgets as w
 import numpy as np
 import torch
-from matplotlib.artist import Artist
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 from torch import Tensor
 
 from orthoviz.measures import alignment, direction_gain, orthogonality_residual, singular_values
-from orthoviz.plots import INK, ORTHOGONAL, PALE, RANDOM, new_figure
+from orthoviz.plots import INK, ORTHOGONAL, PALE, RANDOM
 from orthoviz.polar import (
     CUBIC,
     JORDAN,
@@ -27,44 +23,44 @@ from orthoviz.polar import (
     default_tol,
     gain,
     polar_factor,
+)  # fmt: skip
+from orthoviz.widgets.canvas import Canvas
+from orthoviz.widgets.controls import buttons, slider
+from orthoviz.widgets.own import own_tensor
+from orthoviz.widgets.view import Show, view
+
+_TABLES = {
+    "Jordan": ("Jordan's quintic", NewtonSchulz(JORDAN)),
+    "You": ("You's table", NewtonSchulz(YOU)),
+    "Polar Express": ("Polar Express", NewtonSchulz(POLAR_EXPRESS, headroom=1.01)),
+    "Modula": ("Modula's table", NewtonSchulz(MODULA)),
+    "cubic": ("The cubic", NewtonSchulz(CUBIC)),
+}
+_MISSED, _REACHED = "#CC79A7", 0.5
+
+
+@view(
+    steps=slider("steps", range(11)),
+    table=buttons("coefficients", _TABLES),
+    condition=slider("condition number s1 / s32", (1e1, 3e1, 1e2, 3e2, 1e3, 3e3, 1e4, 3e4, 1e5)),
+    precision=buttons("computed in", ("float32", "bfloat16", "float16"), more=True),
+    presets={
+        "Jordan": {"table": "Jordan", "steps": 5},
+        "twice as many steps": {"table": "Jordan", "steps": 10},
+        "Polar Express": {"table": "Polar Express", "steps": 8},
+        "cubic: slow at first": {"table": "cubic", "steps": 10},
+    },
+    lose={"table": "Polar Express", "steps": 10, "condition": 1e4, "precision": "bfloat16"},
 )
-from orthoviz.polar.polynomials import Coefficients
-from orthoviz.widgets.core import State, View, changed, control, one_of, short
-from orthoviz.widgets.stage import Picture, Stage
-
-_METHODS = {
-    "Jordan": NewtonSchulz(JORDAN),
-    "You": NewtonSchulz(YOU),
-    "Polar Express": NewtonSchulz(POLAR_EXPRESS, headroom=1.01),
-    "Modula": NewtonSchulz(MODULA),
-    "cubic": NewtonSchulz(CUBIC),
-}
-_CALLED = {
-    "Jordan": "Jordan's quintic",
-    "You": "You's table",
-    "Polar Express": "Polar Express",
-    "Modula": "Modula's table",
-    "cubic": "The cubic",
-}
-_CONDITIONS = (1e1, 3e1, 1e2, 3e2, 1e3, 3e3, 1e4, 3e4, 1e5)
-_PRECISIONS = ("float32", "bfloat16", "float16")
-_MOST_STEPS = 10
-_GHOSTS = 3
-"""Earlier steps that are shown; the first ones of Polar Express overshoot widely."""
-_REACHED = 0.5
-"""Gain from which a direction counts as reached."""
-_MISSED = "#CC79A7"
-_DEFAULTS = {"steps": 5, "table": "Jordan", "condition": 1e3, "precision": "float32"}
-
-
 def newton_schulz(
+    canvas: Canvas,
     matrix: Tensor | None = None,
     *,
     steps: int = 5,
     table: str = "Jordan",
     condition: float = 1e3,
     precision: str = "float32",
-) -> View:
+) -> Show:
     r"""*Jordan's quintic gets close fast and never arrives.*
 
     Shows the length that each direction of a matrix has after some steps of Newton-Schulz: the exact polar
@@ -90,240 +86,144 @@ def newton_schulz(
         ValueError: an argument has a value that the view has no place for; the matrix has another shape or
             dtype, is zero, or holds NaN or infinity.
     """
-    if steps not in range(_MOST_STEPS + 1):
-        raise ValueError(f"steps must be a whole number from 0 to {_MOST_STEPS}, got {steps!r}")
-    one_of("table", table, _METHODS)
-    one_of("condition", condition, _CONDITIONS)
-    one_of("precision", precision, _PRECISIONS)
-    own = None if matrix is None else _checked(matrix)
-
-    @cache
-    def measure(condition: float, table: str, steps: int, precision: str) -> _Result:
-        return _measured(_example(condition) if own is None else own, table, steps, precision)
-
-    return View(
-        "newton_schulz",
-        partial(_draw, _Scene(1e-5 if own is None else _smallest(own)), measure),
-        {
-            "steps": control(w.IntSlider, "steps", steps, min=0, max=_MOST_STEPS),
-            "table": control(w.ToggleButtons, "coefficients", table, options=list(_METHODS)),
-            "condition": control(
-                w.SelectionSlider,
-                "condition number s1 / s32",
-                float(condition),
-                options=[(short(value), value) for value in _CONDITIONS],
-            ),
-            "precision": control(w.ToggleButtons, "computed in", precision, options=_PRECISIONS),
-        },
-        presets={
-            "Jordan": {"table": "Jordan", "steps": 5},
-            "twice as many steps": {"table": "Jordan", "steps": 10},
-            "Polar Express": {"table": "Polar Express", "steps": 8},
-            "cubic: slow at first": {"table": "cubic", "steps": 10},
-        },
-        lose={"table": "Polar Express", "steps": 10, "condition": 1e4, "precision": "bfloat16"},
-        visible=lambda s: ["steps", "table", "precision", *(["condition"] if own is None else [])],
-        more=["precision"],
-        given=lambda state: ["matrix"] * (own is not None) + changed(state, _DEFAULTS),
+    wanted = "(m, n): of a convolution's gradient take .flatten(1)"
+    own = None if matrix is None else own_tensor("matrix", matrix, wanted, lambda G: G.ndim == 2)
+    smallest = 1e-5 if own is None else min(1e-5, float(_counting(own)[1][-1]))
+    (ax,) = canvas.axes(9, 4.8)
+    grid = np.logspace(math.log10(smallest), 0, 1000)
+    ax.set(xscale="log", xlim=(0.75 * smallest, 1.25), ylim=(0, 1.3))
+    ax.set(ylabel=r"gain $u_i^\top O\, v_i$", xlabel="singular value $s / s_1$")
+    ax.axhline(1, color=RANDOM, lw=1, ls=":")
+    ax.axhline(_REACHED, color=RANDOM, lw=1, ls=(0, (1, 3)))
+    canvas.figure.supxlabel(" ", fontsize=14)  # keeps the room
+    dot: dict[str, Any] = dict(
+        ls="", clip_on=False, mec="white", mew=0.8, zorder=5
+    )  # one out of range stands on the edge
+    ghosts = [canvas.line(ax, color=PALE, lw=1) for _ in range(3)]
+    notes = [
+        canvas.text(ax, x, _REACHED - 0.02, transform=ax.get_yaxis_transform(), color=INK, va="top", ha=side)
+        for x, side in ((0.01, "left"), (0.99, "right"))
+    ]
+    curve = canvas.line(ax, color=ORTHOGONAL, lw=2)
+    dots = canvas.line(ax, marker="o", ms=7, color=ORTHOGONAL, **dot)
+    lost = canvas.line(ax, marker="v", ms=9, color=_MISSED, **dot)
+    footer = canvas.moves(
+        canvas.figure.text(0.5, 0.02, "", ha="center", va="bottom", fontsize=11), layout=True
     )
+    key = [
+        Line2D([], [], color=ORTHOGONAL, lw=2, label="the polynomials"),
+        Line2D([], [], color=PALE, lw=1, label="earlier steps"),
+        Line2D([], [], ls="", marker="o", ms=7, color=ORTHOGONAL, label="what a direction got"),
+        Line2D([], [], ls="", marker="v", ms=9, color=_MISSED, label="not reached (under 0.5)"),
+    ]
+    ax.legend(handles=key, loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, frameon=False, fontsize=10,
+              columnspacing=1.2, handletextpad=0.5)  # fmt: skip
+    measured = cache(_measured)
+
+    def show(steps: int, table: str, condition: float, precision: str) -> tuple[str, str]:
+        r = measured(_example(condition) if own is None else own, table, steps, precision)
+        start = torch.from_numpy(grid) * r.start
+        for back, ghost in enumerate(ghosts, 1):
+            ghost.set_data(grid, gain(r.table[:-back], start)) if back <= steps else ghost.set_data([], [])
+        curve.set_data(grid, y := gain(r.table, start).numpy())
+        reached, height = r.gain >= _REACHED, r.gain.clip(0, 1.3)
+        dots.set_data(r.x[reached], height[reached])
+        lost.set_data(r.x[~reached], height[~reached])
+        missed, finite = int((~reached).sum()), not math.isnan(r.residual)
+        beside = int(np.interp(1e-4, grid, y) > 0.3)  # the curve, not across it
+        notes[beside].set_text(f"{missed} of {len(r.gain)} not reached" if missed and finite else "")
+        notes[1 - beside].set_text("")
+        footer.set_text(
+            finite
+            * (
+                f"{precision}:     residual {r.residual:.3f}     alignment "
+                f"{r.alignment:.3f}     relative error {r.error:.3f}"
+            )
+        )
+        return _message(r, missed, steps, table, precision)
+
+    if own is not None:
+        return lambda steps, table, precision: show(steps, table, 1e3, precision)
+    return show
 
 
 class _Result(NamedTuple):
     """What an iteration made of a matrix."""
 
-    x: NDArray[np.float64]
+    x: Any
     """s/s1 of the directions that count."""
-    gain: NDArray[np.float64]
+    gain: Any
     residual: float
     alignment: float
     error: float
-    table: Coefficients
+    table: Any
     start: float
     """What the iteration starts s1 from."""
-
-    @property
-    def missed(self) -> NDArray[np.bool_]:
-        return self.gain < _REACHED
 
 
 def _measured(G: Tensor, table: str, steps: int, precision: str) -> _Result:
     """Run the iteration, and compare with the exact factor."""
-    method = _METHODS[table]
-    coefficients = (method.coefficients + method.coefficients[-1:] * _MOST_STEPS)[:steps]
+    _, method = _TABLES[table]
+    coefficients = (method.coefficients + method.coefficients[-1:] * 10)[:steps]
     size = method.headroom * torch.linalg.matrix_norm(G)
+    O = G / size
     if steps:
-        method = replace(method, coefficients=coefficients, precision=getattr(torch, precision))
-        O = polar_factor(G, method)
-    else:
-        O = G / size
-    exact = polar_factor(G)
-    s, counted = _counting(G)
-    finite = bool(O.isfinite().all())
+        O = polar_factor(G, replace(method, coefficients=coefficients, precision=getattr(torch, precision)))
+    exact, (first, x) = polar_factor(G), _counting(G)
+    error = torch.linalg.matrix_norm(O - exact) / torch.linalg.matrix_norm(exact)
+    gains = direction_gain(O, G).double().numpy()[: len(x)]
+    residual = orthogonality_residual(O).item() if O.isfinite().all() else math.nan
     return _Result(
-        x=(s[counted] / s[0]).numpy(),
-        gain=direction_gain(O, G).double()[counted].numpy(),
-        residual=orthogonality_residual(O).item() if finite else math.nan,
-        alignment=alignment(O, G).item(),
-        error=(torch.linalg.matrix_norm(O - exact) / torch.linalg.matrix_norm(exact)).item(),
-        table=coefficients,
-        start=(s[0] / size).item(),
+        x, gains, residual, alignment(O, G).item(), error.item(), coefficients, (first / size).item()
     )
 
 
-class _Scene:
-    """The artists of the picture, made once and moved."""
-
-    def __init__(self, smallest: float) -> None:
-        figure, (ax,) = new_figure(9, 4.8)
-        self.stage = Stage(figure)
-        self.x = np.logspace(math.log10(smallest), 0, 1000)
-        ax.set(xscale="log", xlim=(0.75 * smallest, 1.25), ylim=(0, 1.3))
-        ax.set(ylabel=r"gain $u_i^\top O\, v_i$", xlabel="singular value $s / s_1$")
-        ax.axhline(1, color=RANDOM, lw=1, ls=":")
-        ax.axhline(_REACHED, color=RANDOM, lw=1, ls=(0, (1, 3)))
-        figure.supxlabel(" ", fontsize=14)  # keeps the room
-
-        def line(**style: Any) -> Line2D:
-            return ax.plot([], [], animated=True, **style)[0]
-
-        self.ghosts = [line(color=PALE, lw=1) for _ in range(_GHOSTS)]
-        self.curve = line(color=ORTHOGONAL, lw=2)
-        # A dot may lie below 0 or above 1.3: it is then drawn on the edge
-        dot = dict(ls="", clip_on=False, mec="white", mew=0.8, zorder=5)
-        self.dots = line(marker="o", ms=7, color=ORTHOGONAL, **dot)
-        self.missed = line(marker="v", ms=9, color=_MISSED, **dot)
-        key = [
-            Line2D([], [], color=ORTHOGONAL, lw=2, label="the polynomials"),
-            Line2D([], [], color=PALE, lw=1, label="earlier steps"),
-            Line2D([], [], ls="", marker="o", ms=7, color=ORTHOGONAL, label="what a direction got"),
-            Line2D([], [], ls="", marker="v", ms=9, color=_MISSED, label="not reached (under 0.5)"),
-        ]
-        ax.legend(
-            handles=key, loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, frameon=False, fontsize=10,
-            columnspacing=1.2, handletextpad=0.5,
-        )  # fmt: skip
-        self.footer = figure.text(0.5, 0.02, "", ha="center", va="bottom", fontsize=11, animated=True)
-        corner = ax.get_yaxis_transform()
-        self.notes = [
-            ax.text(x, _REACHED - 0.02, "", transform=corner, color=INK, va="top", ha=side, animated=True)
-            for x, side in ((0.01, "left"), (0.99, "right"))
-        ]
-        for artist in (*self.ghosts, self.curve, self.dots, self.missed, *self.notes):
-            artist.set_in_layout(False)  # so that the axes stand in the same place whatever is shown first
-
-
-def _draw(scene: _Scene, measure: Callable[..., _Result], state: State) -> Picture:
-    """The picture of a state."""
-    result = measure(**state)
-    start = torch.from_numpy(scene.x) * result.start
-    ghosts = scene.ghosts[: state["steps"]]
-    for back, ghost in enumerate(ghosts, start=1):
-        ghost.set_data(scene.x, gain(result.table[:-back], start).numpy())
-    curve = gain(result.table, start).numpy()
-    scene.curve.set_data(scene.x, curve)
-    missed, height = result.missed, result.gain.clip(0, 1.3)
-    scene.dots.set_data(result.x[~missed], height[~missed])
-    scene.missed.set_data(result.x[missed], height[missed])
-
-    title, text, note, footer = _message(result, state)
-    where = scene.notes[int(np.interp(1e-4, scene.x, curve) > 0.3)]  # beside the curve, not across it
-    where.set_text(note)
-    scene.footer.set_text(footer)
-    moving: list[Artist] = [*ghosts, where, scene.curve]
-    moving += [scene.dots, scene.missed, scene.footer]
-    return Picture(scene.stage, moving, title, text)
-
-
-def _message(result: _Result, state: State) -> tuple[str, str, str, str]:
-    """Title, text, what stands on the line of the reached, and the footer."""
-    steps, table = state["steps"], state["table"]
-    run = f"{steps} {table} step{'s' * (steps != 1)} in {state['precision']}"
-    if math.isnan(result.residual):
-        title = f"{_CALLED[table]} leaves {state['precision']}'s range: the result is not finite"
-        return title, f"{run} give NaN or infinity.", "", ""
-    missed, count = int(result.missed.sum()), len(result.gain)
-    low, high = result.gain.min(), result.gain.max()
-    footer = (
-        f"{state['precision']}:     residual {result.residual:.3f}     alignment {result.alignment:.3f}     "
-        f"relative error {result.error:.3f}"
-    )
-    reached = f"all {count} directions are reached ({_REACHED} or more)"
-    if missed:
-        reached = (
-            f"{missed} of {count} directions {'is' if missed == 1 else 'are'} not reached (under {_REACHED})"
-        )
-    text = (
-        f"{f'After {run}' if steps else 'Before the first step'} the gains are {low:z.2f} to {high:.2f}; "
-        f"{reached}. Residual {result.residual:.3f}, alignment {result.alignment:.3f}, relative error to "
-        f"the exact factor {result.error:.3f}."
-    )
-    if _deceives(result):
-        text += " The rows are orthonormal, but rounding turned the weak directions before they had grown."
-    if turned := int((result.gain < -0.01).sum()):
-        text += f" {turned} point{'s' * (turned == 1)} backwards: a gain below 0, drawn at 0."
-    return _title(result, state), text, f"{missed} of {count} not reached" if missed else "", footer
-
-
-def _title(result: _Result, state: State) -> str:
-    table, steps = _CALLED[state["table"]], "1 step" if state["steps"] == 1 else f"{state['steps']} steps"
-    missed, count = int(result.missed.sum()), len(result.gain)
-    if not state["steps"]:
-        return "Before the first step every direction has the length that it came with"
-    if _deceives(result):
-        return (
-            f"Looks orthogonal, is wrong: residual {result.residual:.3f}, alignment {result.alignment:.3f}, "
-            f"error {result.error:.2f}"
-        )
-    if state["table"] == "Jordan":
-        return f"{table} gets close fast and never arrives"
-    if missed:
-        too_few = f"{steps} {'is' if state['steps'] == 1 else 'are'} too few"
-        return f"{table}: {too_few} for {missed} of {count} directions"
-    low, high = result.gain.min(), result.gain.max()
-    if max(1 - low, high - 1) < 0.01:
-        return f"{table} arrives: after {steps} all {count} directions are within 0.01 of 1"
-    return f"{table}: after {steps} all {count} directions are between {low:.2f} and {high:.2f}"
-
-
-def _deceives(result: _Result) -> bool:
-    """Whether both usual checks are passed by a wrong result."""
-    return result.residual < 0.02 and result.alignment > 0.99 and result.error > 0.3
+def _counting(G: Tensor) -> tuple[Tensor, Any]:
+    """The largest singular value, and s/s1 of the directions that count."""
+    s = singular_values(G.double())
+    return s[0], (s[counts(s, default_tol(G.dtype))] / s[0]).numpy()
 
 
 @cache
 def _example(condition: float) -> Tensor:
     """32 x 96 with evenly spaced log s_i from 1 to 1 / condition, between random orthonormal factors."""
     generator = torch.Generator().manual_seed(0)
-    U, _ = torch.linalg.qr(torch.randn(32, 32, generator=generator, dtype=torch.float64))
-    V, _ = torch.linalg.qr(torch.randn(96, 32, generator=generator, dtype=torch.float64))
-    s = torch.logspace(0, -math.log10(condition), 32, dtype=torch.float64)
-    G: Tensor = U * s @ V.T
+    U, V = (torch.linalg.qr(torch.randn(n, 32, generator=generator, dtype=torch.float64)).Q for n in (32, 96))
+    G: Tensor = U * torch.logspace(0, -math.log10(condition), 32, dtype=torch.float64) @ V.T
     return G.float()
 
 
-def _checked(matrix: Tensor) -> Tensor:
-    """The learner's matrix, where it can be shown."""
-    G = torch.as_tensor(matrix).detach().cpu()
-    if G.ndim != 2 or 0 in G.shape:
-        raise ValueError(
-            f"matrix must be (m, n), got shape {tuple(G.shape)}: of a convolution's gradient take .flatten(1)"
+def _message(r: _Result, missed: int, steps: int, table: str, precision: str) -> tuple[str, str]:
+    """Title, and what the picture shows now."""
+    called, count = _TABLES[table][0], len(r.gain)
+    many = "1 step" if steps == 1 else f"{steps} steps"
+    run = f"{steps} {table} step{'s' * (steps != 1)} in {precision}"
+    if math.isnan(r.residual):
+        return (
+            f"{called} leaves {precision}'s range: the result is not finite",
+            f"{run} give NaN or infinity.",
         )
-    if not G.dtype.is_floating_point:
-        raise ValueError(f"matrix must be real floating point, got {G.dtype}")
-    if not bool(G.isfinite().all()):
-        raise ValueError("matrix holds NaN or infinity")
-    if not bool(G.any()):
-        raise ValueError("matrix is zero: it has no directions")
-    return G
-
-
-def _smallest(G: Tensor) -> float:
-    """Where the axis begins: 1e-5, or lower where the matrix has directions that count there."""
-    s, counted = _counting(G)
-    return min(1e-5, (s[counted].min() / s[0]).item())
-
-
-def _counting(G: Tensor) -> tuple[Tensor, Tensor]:
-    """Singular values, and which of them the polar factor counts as directions."""
-    s = singular_values(G.double())
-    return s, counts(s, default_tol(G.dtype))
+    low, high = r.gain.min(), r.gain.max()
+    deceives = r.residual < 0.02 and r.alignment > 0.99 and r.error > 0.3  # both usual checks
+    which = f"{missed} of {count} directions {'is' if missed == 1 else 'are'} not reached (under {_REACHED})"
+    text = (
+        f"{f'After {run}' if steps else 'Before the first step'} the gains are {low:z.2f} to {high:.2f}; "
+        f"{which if missed else f'all {count} directions are reached ({_REACHED} or more)'}. Residual "
+        f"{r.residual:.3f}, alignment {r.alignment:.3f}, relative error to the exact factor {r.error:.3f}."
+    )
+    if deceives:
+        text += " The rows are orthonormal, but rounding turned the weak directions before they had grown."
+    if turned := int((r.gain < -0.01).sum()):
+        text += f" {turned} point{'s' * (turned == 1)} backwards: a gain below 0, drawn at 0."
+    few = f"{called}: {many} {'is' if steps == 1 else 'are'} too few for {missed} of {count} directions"
+    titles = (
+        (not steps, "Before the first step every direction has the length that it came with"),
+        (deceives, f"Looks orthogonal, is wrong: residual {r.residual:.3f}, alignment {r.alignment:.3f}, "
+                   f"error {r.error:.2f}"),
+        (table == "Jordan", f"{called} gets close fast and never arrives"),
+        (missed, few),
+        (max(1 - low, high - 1) < 0.01,
+         f"{called} arrives: after {many} all {count} directions are within 0.01 of 1"),
+        (True, f"{called}: after {many} all {count} directions are between {low:.2f} and {high:.2f}"),
+    )  # fmt: skip
+    return next(title for so, title in titles if so), text

@@ -2,15 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-import ipywidgets as w
 import pandas as pd
 import torch
-from matplotlib.artist import Artist
 from matplotlib.lines import Line2D
 from torch import nn
 
@@ -19,24 +16,15 @@ from orthoviz.datasets import Dataset, load
 from orthoviz.matrices import param_groups
 from orthoviz.models import basic_cnn, digits_cnn
 from orthoviz.optim import CONTROLS, OPTIMIZERS
-from orthoviz.plots import ORTHOGONAL, RANDOM, SGD, new_figure
+from orthoviz.plots import ORTHOGONAL, RANDOM, SGD
 from orthoviz.training.comparison import best_rate, entrant, summary
-from orthoviz.widgets.core import LiveView, State, View, changed, control, one_of
-from orthoviz.widgets.stage import Picture, Stage
+from orthoviz.widgets.canvas import Canvas
+from orthoviz.widgets.controls import buttons, slider
+from orthoviz.widgets.view import Scene, view
 
 _RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 _CONTROLS = ("norm-matched", *(name.replace("_", " ") for name in CONTROLS))
-_DEFAULTS = {
-    "first": "SGD",
-    "second": "orthogonal SGD",
-    "lr_first": 0.01,
-    "lr_second": 0.01,
-    "epochs": 4,
-    "batch_size": 256,
-    "seed": 0,
-}
 _MARKERS = dict(zip(OPTIMIZERS, "os8D*HPp^vhXd<>", strict=True))
-_SEEDS = tuple(range(10))
 _MOST_TEST_IMAGES = 400  # evaluated after every step
 _BEST_SGD = 0.1  # of these rates, on digits: the fair opponent
 
@@ -53,14 +41,23 @@ class _Lane:
     accuracy: list[float] = field(default_factory=list)
     finished: bool = False
 
-    def record(self, seconds: float, network: nn.Module, data: Dataset) -> None:
-        """Add a point after so many seconds of training."""
-        self.accuracy.append(training.evaluate(network, data)["test_accuracy"])
-        self.steps.append(len(self.steps))
-        self.seconds.append(seconds)
 
-
+@view(
+    lr_first=slider(lambda state: f"lr of {state['first']}", _RATES),
+    lr_second=slider(lambda state: f"lr of {state['second']}", _RATES),
+    axis=buttons("", ("steps", "seconds")),
+    first=slider("first", OPTIMIZERS.keys(), more=True),
+    second=slider("second", OPTIMIZERS.keys(), more=True),
+    seed=slider("seed", range(10), more=True),
+    presets={
+        "equal learning rate": {},
+        "only the shape": {"second": "norm-matched", "lr_first": _BEST_SGD, "lr_second": _BEST_SGD},
+        "only the length": {"second": "per tensor"},
+    },
+    lose={"lr_first": _BEST_SGD, "lr_second": 0.1},
+)
 def race(
+    canvas: Canvas,
     data: str | Dataset = "digits",
     *,
     first: str = "SGD",
@@ -71,7 +68,8 @@ def race(
     batch_size: int = 256,
     seed: int = 0,
     model: Callable[[int], nn.Module] | None = None,
-) -> View:
+    axis: str = "steps",
+) -> Scene:
     """*One race proves nothing: keep the score.*
 
     Trains the same network twice on the same batches, with two of ``ov.optim.OPTIMIZERS``: at first SGD and
@@ -86,174 +84,113 @@ def race(
         seed: of the initial weights and of the batches, 0 to 9, the same for both; under "more" it can be
             changed. Only of two seeds or more can the score say who is better.
         model: makes your own network from a seed, with a logit for each class.
+        axis: what the curves are drawn over, "steps" or "seconds" of training.
 
     A race of at most 50 steps on 8 x 8 images is run before the view opens; others wait for Start. The
     view works in a thread of its own, which ends with the race, with Stop, when its cell is run again,
     and with ``close()``.
     """
-    given = {"first": first, "second": second, "lr_first": lr_first, "lr_second": lr_second}
-    for place in ("first", "second"):
-        one_of(place, given[place], OPTIMIZERS)
     images = load(data) if isinstance(data, str) else data
-    return _Race(images, given, epochs, batch_size, seed, model)
+    images = images.subset(test=_MOST_TEST_IMAGES)
+    small, classes = images.shape == (1, 8, 8), len(images.classes)
+    usual = digits_cnn if small else basic_cnn
+    network = model or (lambda seed: usual(classes, seed=seed))
+    entrants = {name: entrant(network, param_groups, make) for name, make in OPTIMIZERS.items()}
+    training.check_fits(*entrants["SGD"](_BEST_SGD, 0), images, epochs=epochs, batch_size=batch_size)
+    total = epochs * math.ceil(len(images.train.labels) / batch_size)
+    curves, score = canvas.axes(9, 4.2, (1.5, 1))
+    _draw_axes(curves, score, torch.bincount(images.test.labels).max().item() / len(images.test.labels))
+    lanes: list[_Lane] = []
+    status = ""
 
+    def scale(axis: str) -> None:
+        """Set the horizontal axis; drawn anew only where it changes."""
+        label, end = "step", float(total)
+        if axis == "seconds":
+            longest = max((max(lane.seconds, default=0) for lane in lanes), default=0) or 1
+            label, end = "seconds of training", max(0.5, 1.25 ** math.ceil(math.log(longest, 1.25)))
+        if (label, end) != (curves.get_xlabel(), curves.get_xlim()[1]):
+            curves.set(xlabel=label, xlim=(0, end))
+            canvas.anew()
 
-class _Race(LiveView):
-    def __init__(
-        self,
-        data: Dataset,
-        racers: dict[str, Any],
-        epochs: int,
-        batch_size: int,
-        seed: int,
-        model: Callable[[int], nn.Module] | None,
-    ) -> None:
-        self._data = data.subset(test=_MOST_TEST_IMAGES)
-        self._epochs, self._batch_size = epochs, batch_size
-        one_of("seed", seed, _SEEDS)
-        classes = len(data.classes)
-        usual = digits_cnn if data.shape == (1, 8, 8) else basic_cnn
-        network = model or (lambda seed: usual(classes, seed=seed))
-        self._entrants = {name: entrant(network, param_groups, make) for name, make in OPTIMIZERS.items()}
-        check = self._entrants[racers["first"]](racers["lr_first"], seed)
-        training.check_fits(*check, data, epochs=epochs, batch_size=batch_size)
+    def show(
+        first: str, second: str, lr_first: float, lr_second: float, seed: int, axis: str
+    ) -> tuple[str, str]:
+        scale(axis)
+        for index, lane in enumerate(lanes):
+            last = index >= len(lanes) - 2
+            again = index % 2 == 1 and lane.name == lanes[index - 1].name  # the same optimiser twice
+            x = (lane.steps if axis == "steps" else lane.seconds)[: len(lane.accuracy)]
+            style = _style(lane.name) | ({"ls": "-."} if again else {})
+            style |= dict(lw=2.2 if last else 1.0, alpha=1.0 if last else 0.25)
+            canvas.now(*curves.plot(x, lane.accuracy[: len(x)], **style))  # the race goes on meanwhile
+        for name in dict.fromkeys(lane.name for lane in lanes):
+            done = sorted((e.lr, e.accuracy[-1]) for e in lanes if e.name == name and e.finished)
+            style = _style(name) | dict(lw=1, marker=_MARKERS[name])
+            canvas.now(*score.plot([lr for lr, _ in done], [final for _, final in done], **style))
+        nexts = [(first, lr_first), (second, lr_second)]
+        for name, lr in nexts:
+            canvas.now(*score.plot(lr, 0.03, **_style(name), marker="^", ms=9, mfc="none"))
+        racing = [(lane.name, lane.lr) for lane in lanes[-2:]] or nexts
+        key = [Line2D([], [], lw=2.2, label=f"{name}, lr {lr:g}", **_style(name)) for name, lr in racing]
+        canvas.now(curves.legend(handles=key, loc="lower right", frameon=False, bbox_to_anchor=(1, 0.12)))
+        return "One race proves nothing: keep the score", status + _message(lanes)
 
-        def rate(key: str) -> w.SelectionSlider:
-            label = f"lr of {racers[key.removeprefix('lr_')]}"
-            one_of(label, racers[key], _RATES)
-            return control(w.SelectionSlider, label, racers[key], options=_RATES, width=22)
-
-        def choice(key: str) -> w.SelectionSlider:
-            menu = control(w.SelectionSlider, key, racers[key], options=list(OPTIMIZERS), width=28)
-            rates = rate_of[key]
-            menu.observe(lambda change: setattr(rates, "description", f"lr of {change.new}"), "value")
-            return menu
-
-        rate_of = {place: rate(f"lr_{place}") for place in ("first", "second")}
-
-        chance = torch.bincount(data.test.labels).max().item() / len(data.test.labels)
-        total = epochs * math.ceil(len(data.train.labels) / batch_size)
-
-        def given(state: State) -> list[str]:
-            names = [] if data.name == "digits" else [repr(data.name)]
-            own = ["model=model"] * (model is not None)
-            return names + changed({**state, "epochs": epochs, "batch_size": batch_size}, _DEFAULTS) + own
-
-        super().__init__(
-            "race",
-            partial(_draw, _Scene(chance, total)),
-            {
-                "lr_first": rate_of["first"],
-                "lr_second": rate_of["second"],
-                "axis": control(w.ToggleButtons, "", "steps", options=("steps", "seconds")),
-                "first": choice("first"),
-                "second": choice("second"),
-                "seed": control(w.SelectionSlider, "seed", seed, options=_SEEDS, width=18),
-            },
-            presets={
-                "equal learning rate": {},
-                "only the shape": {"second": "norm-matched", "lr_first": _BEST_SGD, "lr_second": _BEST_SGD},
-                "only the length": {"second": "per tensor"},
-            },
-            lose={"lr_first": _BEST_SGD, "lr_second": 0.1},
-            more=("first", "second", "seed"),
-            state={"lanes": []},
-            given=given,
-        )
-        if data.shape == (1, 8, 8) and total <= 50:
-            self.run()  # a second or two: the picture opens with a race in it
-
-    def work(self) -> Iterator[None]:
-        """Both networks, a step each in turn."""
-        state = self.state
-        lanes = [_Lane(state[place], state[f"lr_{place}"], state["seed"]) for place in ("first", "second")]
-        self.set(lanes=[*state["lanes"], *lanes])
-        for _ in zip(*(self._drive(lane) for lane in lanes), strict=True):
-            yield
-
-    def ended(self, stopped: bool) -> None:
-        """Only a race that was run to its end counts."""
-        for lane in self.state["lanes"][-2:]:
-            lane.finished = not stopped
-        self.set(status="Stopped: this race does not count. " if stopped else "")
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """The finished races, a row an optimiser and step, for ``ov.plots.compare(view.frame, x="step")``."""
-        return _frame(self.state["lanes"]).assign(batch_size=self._batch_size)
-
-    def _drive(self, lane: _Lane) -> Iterator[None]:
+    def drive(lane: _Lane) -> Generator[None]:
         """Train one network, and pause after every step with the lane brought up to date."""
-        network, optimizer = self._entrants[lane.name](lane.lr, lane.seed)
-        seconds = 0.0
-        lane.record(seconds, network, self._data)
-        for epoch in range(1, self._epochs + 1):
+        network, optimizer = entrants[lane.name](lane.lr, lane.seed)
+        spent = 0.0
+
+        def record() -> None:
+            lane.accuracy.append(training.evaluate(network, images)["test_accuracy"])
+            lane.steps.append(len(lane.steps))
+            lane.seconds.append(spent)
+
+        record()
+        for epoch in range(1, epochs + 1):
             began = time.perf_counter()
             for _ in training.steps(
-                network, optimizer, self._data, batch_size=self._batch_size, seed=lane.seed, epoch=epoch
+                network, optimizer, images, batch_size=batch_size, seed=lane.seed, epoch=epoch
             ):
-                seconds += time.perf_counter() - began
-                lane.record(seconds, network, self._data)
+                spent += time.perf_counter() - began
+                record()
                 yield
                 began = time.perf_counter()
 
+    def work(seed: int, **state: Any) -> Generator[None]:
+        """Both networks, a step each in turn; only a race that comes to its end counts."""
+        nonlocal status
+        both = [_Lane(state[place], state[f"lr_{place}"], seed) for place in ("first", "second")]
+        status = ""
+        lanes.extend(both)
+        try:
+            for _ in zip(*map(drive, both), strict=True):
+                yield
+        except GeneratorExit:
+            status = "Stopped: this race does not count. "
+            raise
+        for lane in both:
+            lane.finished = True
 
-class _Scene:
-    """The axes, drawn once; the curves and the score are laid over them."""
+    def frame() -> pd.DataFrame:
+        """The finished races, a row an optimiser and step, for ``ov.plots.compare(frame, x="step")``."""
+        return _frame(lanes).assign(batch_size=batch_size)
 
-    def __init__(self, chance: float, total: int) -> None:
-        figure, (self.curves, self.score) = new_figure(9, 4.2, (1.5, 1))
-        self.stage, self.total = Stage(figure), total
-        for ax in (self.curves, self.score):
-            ax.axhline(chance, color=RANDOM, lw=1, ls=":")
-            ax.set_ylim(0, 1.02)
-        self.curves.set(xlabel="step", ylabel="test accuracy", title="the last race, earlier ones pale")
-        corner = self.curves.get_yaxis_transform()
-        self.curves.text(1, chance, "chance", transform=corner, color=RANDOM, ha="right", va="bottom")
-        self.score.set(
-            xscale="log", xlim=(0.0007, 0.15), xlabel="learning rate", title="the score: final accuracy"
-        )
-        self.score.set_xticks(_RATES, [f"{rate:g}" for rate in _RATES])
-        self.score.minorticks_off()
-        self.score.text(0.02, 0.05, "▵ next", transform=self.score.transAxes, color="#666666", fontsize=9)
-
-    def scale(self, axis: str, longest: float) -> None:
-        """Set the horizontal axis; drawn anew only where it changes."""
-        label, end = "step", float(self.total)
-        if axis == "seconds":
-            label, end = "seconds of training", max(0.5, 1.25 ** math.ceil(math.log(longest, 1.25)))
-        if (label, end) != (self.curves.get_xlabel(), self.curves.get_xlim()[1]):
-            self.curves.set(xlabel=label, xlim=(0, end))
-            self.stage.forget()
+    return Scene(show, work, opens=small and total <= 50, frame=frame)
 
 
-def _draw(scene: _Scene, state: State) -> Picture:
-    """The picture of a state: the races so far, the last one strong."""
-    lanes: list[_Lane] = state["lanes"]
-    scene.scale(state["axis"], max((max(lane.seconds, default=0) for lane in lanes), default=0) or 1)
-    moving: list[Artist] = []
-    for index, lane in enumerate(lanes):
-        last = index >= len(lanes) - 2
-        second = index % 2 == 1 and lane.name == lanes[index - 1].name  # the same optimiser twice
-        count = len(lane.accuracy)  # the race goes on while this draws
-        x = (lane.steps if state["axis"] == "steps" else lane.seconds)[:count]
-        style: dict[str, Any] = _style(lane.name) | ({"ls": "-."} if second else {})
-        style |= dict(lw=2.2 if last else 1.0, alpha=1.0 if last else 0.25, animated=True)
-        moving += scene.curves.plot(x, lane.accuracy[: len(x)], **style)
-    for name in dict.fromkeys(lane.name for lane in lanes):
-        done = sorted((lane.lr, lane.accuracy[-1]) for lane in lanes if lane.name == name and lane.finished)
-        style = _style(name) | dict(lw=1, marker=_MARKERS[name], animated=True)
-        moving += scene.score.plot([lr for lr, _ in done], [final for _, final in done], **style)
-    nexts = [(state[place], state[f"lr_{place}"]) for place in ("first", "second")]
-    for name, lr in nexts:
-        moving += scene.score.plot(lr, 0.03, **_style(name), marker="^", ms=9, mfc="none", animated=True)
-    racing = [(lane.name, lane.lr) for lane in lanes[-2:]]
-    racing = racing or nexts
-    key = [Line2D([], [], lw=2.2, label=f"{name}, lr {lr:g}", **_style(name)) for name, lr in racing]
-    legend = scene.curves.legend(handles=key, loc="lower right", frameon=False, bbox_to_anchor=(1, 0.12))
-    legend.set_animated(True)
-    title = "One race proves nothing: keep the score"
-    return Picture(scene.stage, [], title, state["status"] + _message(lanes), passing=[*moving, legend])
+def _draw_axes(curves: Any, score: Any, chance: float) -> None:
+    """What stays: both axes, with the line of chance."""
+    for ax in (curves, score):
+        ax.axhline(chance, color=RANDOM, lw=1, ls=":")
+        ax.set_ylim(0, 1.02)
+    curves.set(xlabel="step", ylabel="test accuracy", title="the last race, earlier ones pale")
+    corner = curves.get_yaxis_transform()
+    curves.text(1, chance, "chance", transform=corner, color=RANDOM, ha="right", va="bottom")
+    score.set(xscale="log", xlim=(0.0007, 0.15), xlabel="learning rate", title="the score: final accuracy")
+    score.set_xticks(_RATES, [f"{rate:g}" for rate in _RATES])
+    score.minorticks_off()
+    score.text(0.02, 0.05, "▵ next", transform=score.transAxes, color="#666666", fontsize=9)
 
 
 def _message(lanes: list[_Lane]) -> str:

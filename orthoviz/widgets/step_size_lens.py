@@ -2,14 +2,10 @@
 
 import copy
 import math
-from collections.abc import Callable
-from functools import cache, partial
-from typing import Any, NamedTuple
+from functools import cache
+from typing import NamedTuple
 
-import ipywidgets as w
 import torch
-from matplotlib.artist import Artist
-from matplotlib.lines import Line2D
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -18,33 +14,25 @@ from orthoviz.matrices import as_matrix, param_groups
 from orthoviz.measures import step_inflation, update_ratio
 from orthoviz.models import digits_cnn
 from orthoviz.optim import OrthogonalSGD
-from orthoviz.plots import ORTHOGONAL, RANDOM, SGD, new_figure
-from orthoviz.widgets.core import State, View, changed, control, one_of
-from orthoviz.widgets.stage import Picture, Stage
+from orthoviz.plots import ORTHOGONAL, RANDOM, SGD
+from orthoviz.widgets.canvas import Canvas
+from orthoviz.widgets.controls import checkbox, slider
+from orthoviz.widgets.view import Show, view
 
-_SCALES = tuple(10.0**power for power in range(-3, 4))
-_LR = 0.01
-_MOST_LAYERS = 40
-_OPTIMIZERS = (
-    ("sgd", "SGD", SGD, "o", 9, -0.18),
-    ("orthogonal", "orthogonal SGD", ORTHOGONAL, "s", 5.5, 0.18),
+_LR, _MOST_LAYERS = 0.01, 40
+_LOOKS = {"SGD": (SGD, "o", 9, -0.18), "orthogonal SGD": (ORTHOGONAL, "s", 5.5, 0.18)}
+"""Colour, marker and its size, and place of the bar."""
+
+
+@view(
+    scale=slider("loss times", [10.0**power for power in range(-3, 4)]),
+    match=checkbox("match the gradient's length"),
+    presets={"loss × 1000": {"scale": 1e3}, "match the length": {"match": True}},
+    lose={"scale": 1e-3},
 )
-"""Name, label, colour, marker and its size, and place of the bar."""
-
-
-class _Step(NamedTuple):
-    """One layer's step under both optimisers."""
-
-    name: str
-    gradient: float
-    sgd: float
-    orthogonal: float
-    sgd_ratio: float
-    orthogonal_ratio: float
-    inflation: float
-
-
-def step_size_lens(model: nn.Module | None = None, *, scale: float = 1.0, match: bool = False) -> View:
+def step_size_lens(
+    canvas: Canvas, model: nn.Module | None = None, *, scale: float = 1.0, match: bool = False
+) -> Show:
     """*The length of the step no longer depends on the gradient.*
 
     Left, a dot a layer: the length of its step against the length of its gradient, at the same learning rate
@@ -61,34 +49,65 @@ def step_size_lens(model: nn.Module | None = None, *, scale: float = 1.0, match:
     Raises:
         ValueError: the model holds no gradients, or the view has no place for an argument.
     """
-    one_of("scale", scale, _SCALES)
-    source = _example() if model is None else model
-    matrices = [p for group in param_groups(source) if group["layout"] for _, p in group["params"]]
-    if all(p.grad is None for p in matrices):
+    source = _copy(_example() if model is None else model, 1.0)
+    if all(p.grad is None for group in param_groups(source) if group["layout"] for _, p in group["params"]):
         raise ValueError("the model holds no gradients of matrices: call loss.backward() first")
-    steps = cache(partial(_steps, _copy(source, 1.0)))
+    steps = cache(lambda scale, match: _steps(source, scale, match))
+    first = steps(1.0, False)
+    lengths, ratios = canvas.axes(9, 4, (1.1, 1))
+    gradients = [s.gradient for s in first if s.gradient > 0] or [1.0]
+    low, high = ends = [min(gradients) * 5e-4, max(gradients) * 2e3]
+    lengths.plot(ends, [_LR * end for end in ends], "--", color=RANDOM, lw=1)
+    lengths.text(low * 2, _LR * low * 6, "lr × gradient", color=RANDOM, rotation=32, fontsize=9)
+    levels = [s.length["orthogonal SGD"] for s in first]
+    for level in levels:
+        lengths.axhline(level, color=ORTHOGONAL, lw=0.6, alpha=0.4)
+    lengths.text(low * 1.3, max(levels) * 1.3, "lr √rank", color=ORTHOGONAL, fontsize=9)
+    lengths.set(xscale="log", yscale="log", xlim=ends, ylim=(_LR * low, _LR * high))
+    lengths.set(xlabel="length of the gradient, ‖G‖", ylabel="length of the step, ‖ΔW‖")
+    ratios.set_yticks(range(len(first)), [s.name for s in first], fontsize=9)
+    ratios.set(xscale="log", xlim=(1e-7, 100), ylim=(len(first) - 0.5, -0.5))
+    ratios.set(xlabel="one step relative to the weights, ‖ΔW‖ / ‖W‖")
+    ratios.axvline(1, color=RANDOM, lw=1, ls=":")
+    dots, bars = {}, {}
+    for name, (colour, marker, size, offset) in _LOOKS.items():
+        ghost = {"ms": 5, "alpha": 0.25, "label": None}
+        dots[name] = canvas.line(
+            lengths, marker=marker, ls="", color=colour, ms=size, label=name, ghost=ghost
+        )
+        beside = [place + offset for place in range(len(first))]
+        bars[name] = ratios.barh(beside, 0, height=0.34, left=1e-9, color=colour)
+        canvas.moves(*bars[name])
+    lengths.legend(handles=list(dots.values()), loc="upper left", frameon=False, fontsize=9)
 
-    return View(
-        "step_size_lens",
-        partial(_draw, _Scene(steps(1.0, False)), steps),
-        {
-            "scale": control(
-                w.SelectionSlider,
-                "loss times",
-                scale,
-                options=[(f"{s:g}", s) for s in _SCALES],
-                width=24,
-            ),
-            "match": control(w.Checkbox, "match the gradient's length", match),
-        },
-        presets={
-            "loss × 1000": {"scale": 1e3},
-            "match the length": {"match": True},
-        },
-        lose={"scale": 1e-3},
-        given=lambda state: ["model"] * (model is not None) + changed(state, {"scale": 1.0, "match": False}),
-        trail=True,
-    )
+    def show(scale: float, match: bool) -> tuple[str, str]:
+        found = steps(scale, match)
+        for name in _LOOKS:
+            dots[name].set_data([s.gradient for s in found], [s.length[name] for s in found])
+            for bar, s in zip(bars[name], found, strict=True):
+                bar.set_width(s.ratio[name])
+        times = "loss" if scale == 1 else f"loss times {scale:g}"
+        if match:
+            title = "Matched: the length is the gradient's again, and only the shape is new"
+            return title, f"{times}: matched, both steps are equally long, and only the shape differs."
+        longer = sorted(s.inflation for s in found if math.isfinite(s.inflation)) or [math.nan]
+        most = max(s.ratio["orthogonal SGD"] for s in found)
+        return "The length of the step no longer depends on the gradient", (
+            f"{times}: the orthogonal step is {longer[0]:.3g} to {longer[-1]:.3g} times as long as SGD's at "
+            f"the same learning rate, and moves a layer by up to {most:.1%} of its weights whatever the loss."
+        )
+
+    return show
+
+
+class _Step(NamedTuple):
+    """One layer's step, by optimiser."""
+
+    name: str
+    gradient: float
+    length: dict[str, float]
+    ratio: dict[str, float]
+    inflation: float
 
 
 def _example() -> nn.Module:
@@ -108,102 +127,21 @@ def _copy(model: nn.Module, scale: float) -> nn.Module:
 
 
 def _steps(model: nn.Module, scale: float, match: bool) -> list[_Step]:
-    """A step of both optimisers, and what it did to every layer."""
-    by = "match" if match else None
-    sgd, orthogonal = _copy(model, scale), _copy(model, scale)
-    torch.optim.SGD(sgd.parameters(), lr=_LR).step()
-    OrthogonalSGD(param_groups(orthogonal), lr=_LR, scale=by).step()
-    before, one, two = (dict(m.named_parameters()) for m in (model, sgd, orthogonal))
+    """A step of both optimisers, each on a copy, and what it did to every layer."""
+    twins = {name: _copy(model, scale) for name in _LOOKS}
+    torch.optim.SGD(twins["SGD"].parameters(), lr=_LR).step()
+    ours = param_groups(twins["orthogonal SGD"])
+    OrthogonalSGD(ours, lr=_LR, scale="match" if match else None).step()
     found: list[_Step] = []
-    for group in param_groups(model):
-        for name, p in group["params"]:
-            if group["layout"] is None or p.grad is None or len(found) == _MOST_LAYERS:
-                continue
-            gradient, weight, first, second = (
-                as_matrix(t.detach(), group["layout"]).flatten(0, -2)
-                for t in (scale * p.grad, before[name], one[name] - before[name], two[name] - before[name])
-            )
-            found.append(
-                _Step(
-                    name,
-                    gradient.norm().item(),
-                    first.norm().item(),
-                    second.norm().item(),
-                    update_ratio(first, weight).item(),
-                    update_ratio(second, weight).item(),
-                    step_inflation(second / _LR, gradient).item(),
-                )
-            )
+    for name, layout in [(name, group["layout"]) for group in ours for name, _ in group["params"]]:
+        p = model.get_parameter(name)
+        if layout is None or p.grad is None or len(found) == _MOST_LAYERS:
+            continue
+        moves = [twin.get_parameter(name) - p for twin in twins.values()]
+        tensors = (as_matrix(t.detach(), layout).flatten(0, -2) for t in (scale * p.grad, p, *moves))
+        gradient, weight, *moved = tensors
+        length = {of: change.norm().item() for of, change in zip(twins, moved, strict=True)}
+        ratio = {of: update_ratio(change, weight).item() for of, change in zip(twins, moved, strict=True)}
+        longer = step_inflation(moved[1] / _LR, gradient).item()
+        found.append(_Step(name, gradient.norm().item(), length, ratio, longer))
     return found
-
-
-class _Scene:
-    """The axes; dots and bars move over them."""
-
-    def __init__(self, first: list[_Step]) -> None:
-        figure, (self.lengths, self.ratios) = new_figure(9, 4, (1.1, 1))
-        self.stage = Stage(figure)
-        gradients = [step.gradient for step in first if step.gradient > 0] or [1.0]
-        low, high = min(gradients) * 5e-4, max(gradients) * 2e3
-        ends = [low, high]
-        self.lengths.plot(ends, [_LR * end for end in ends], "--", color=RANDOM, lw=1)
-        self.lengths.text(low * 2, _LR * low * 6, "lr × gradient", color=RANDOM, rotation=32, fontsize=9)
-        for step in first:
-            self.lengths.axhline(step.orthogonal, color=ORTHOGONAL, lw=0.6, alpha=0.4)
-        self.lengths.text(
-            low * 1.3, max(s.orthogonal for s in first) * 1.3, "lr √rank", color=ORTHOGONAL, fontsize=9
-        )
-        self.lengths.set(xscale="log", yscale="log", xlim=ends, ylim=(_LR * low, _LR * high))
-        self.lengths.set(xlabel="length of the gradient, ‖G‖", ylabel="length of the step, ‖ΔW‖")
-        places = range(len(first))
-        self.ratios.set_yticks(places, [step.name for step in first], fontsize=9)
-        self.ratios.set(xscale="log", xlim=(1e-7, 100), ylim=(len(first) - 0.5, -0.5))
-        self.ratios.set(xlabel="one step relative to the weights, ‖ΔW‖ / ‖W‖")
-        self.ratios.axvline(1, color=RANDOM, lw=1, ls=":")
-        self.dots, self.bars = {}, {}
-        self.ghosts: list[dict[str, Line2D]] = []
-        for name, label, colour, marker, size, offset in _OPTIMIZERS:
-            look: dict[str, Any] = dict(marker=marker, ls="", color=colour, animated=True)
-            self.dots[name] = self.lengths.plot([], [], ms=size, label=label, **look)[0]
-            beside = [place + offset for place in range(len(first))]
-            self.bars[name] = self.ratios.barh(beside, 0, height=0.34, left=1e-9, color=colour, animated=True)
-        for _ in range(3):
-            ghosts = {}
-            for name, _label, colour, marker, _size, _offset in _OPTIMIZERS:
-                look = dict(marker=marker, ls="", color=colour, animated=True)
-                ghosts[name] = self.lengths.plot([], [], ms=5, alpha=0.25, **look)[0]
-            self.ghosts.append(ghosts)
-        self.lengths.legend(handles=list(self.dots.values()), loc="upper left", frameon=False, fontsize=9)
-
-
-def _draw(scene: _Scene, steps: Callable[[float, bool], list[_Step]], state: State) -> Picture:
-    """The picture of a state."""
-    found = steps(state["scale"], state["match"])
-    moving: list[Artist] = []
-    for ghosts, earlier in zip(scene.ghosts, state["earlier"], strict=False):
-        was = steps(earlier["scale"], earlier["match"])
-        for name, ghost in ghosts.items():
-            ghost.set_data([s.gradient for s in was], [getattr(s, name) for s in was])
-            moving.append(ghost)
-    for name, dots in scene.dots.items():
-        dots.set_data([s.gradient for s in found], [getattr(s, name) for s in found])
-        for bar, s in zip(scene.bars[name], found, strict=True):
-            bar.set_width(getattr(s, f"{name}_ratio"))
-        moving += [dots, *scene.bars[name]]
-    title = "The length of the step no longer depends on the gradient"
-    if state["match"]:
-        title = "Matched: the length is the gradient's again, and only the shape is new"
-    return Picture(scene.stage, moving, title, _message(state, found))
-
-
-def _message(state: State, found: list[_Step]) -> str:
-    """What the picture shows now."""
-    inflations = sorted(step.inflation for step in found if math.isfinite(step.inflation)) or [math.nan]
-    times = "loss" if state["scale"] == 1 else f"loss times {state['scale']:g}"
-    ratio = max(step.orthogonal_ratio for step in found)
-    if state["match"]:
-        return f"{times}: matched, both steps are equally long, and only the shape differs."
-    return (
-        f"{times}: the orthogonal step is {inflations[0]:.3g} to {inflations[-1]:.3g} times as long as SGD's "
-        f"at the same learning rate, and moves a layer by up to {ratio:.1%} of its weights whatever the loss."
-    )

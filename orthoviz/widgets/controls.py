@@ -1,0 +1,81 @@
+"""What a view's arguments are set with: each has a label, and the values that are allowed."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import ipywidgets as w
+
+from orthoviz.widgets.look import themed
+
+State = dict[str, Any]
+"""The controls' values, by the names of the view's arguments."""
+
+
+class Control(NamedTuple):
+    """How an argument of a view is set by hand; made by :func:`slider`, :func:`buttons`, :func:`checkbox`."""
+
+    kind: Callable[..., Any]
+    label: str | Callable[[State], str]
+    """A function of the state where the label depends on other controls."""
+    options: Mapping[Any, str]
+    """What each value is called."""
+    more: bool = False
+    """Whether the control stands under "more"."""
+    shown: Callable[[State], bool] = lambda state: True
+    play: bool = False
+    """Whether a button plays the options one after the other."""
+
+    def checked(self, name: str, value: Any) -> Any:
+        """The option that the value is.
+
+        Raises:
+            ValueError: it is none of them.
+        """
+        for option in self.options:
+            if option == value:
+                return option
+        raise ValueError(f"{name} must be one of {', '.join(map(short, self.options))}, got {value!r}")
+
+    def widget(self, state: State, value: Any) -> Any:
+        """The control, at this value."""
+        label = self.named(state)
+        if self.kind is w.Checkbox:
+            return w.Checkbox(value, description=label, indent=False, layout=w.Layout(width="auto"))
+        wide = "26em" if themed()[0] == "notebook" else "39em"
+        layout = w.Layout(width=wide if self.kind is w.SelectionSlider else "auto", max_width="100%")
+        style = {"description_width": "initial"}
+        if self.kind is w.ToggleButtons:
+            style["button_width"] = "auto"
+        options = [(called, option) for option, called in self.options.items()]
+        return self.kind(options=options, value=value, description=label, style=style, layout=layout)
+
+    def named(self, state: State) -> str:
+        """The label, in this state."""
+        return self.label if isinstance(self.label, str) else self.label(state)
+
+
+def options(values: Iterable[Any]) -> Mapping[Any, str]:
+    """Values with the words for them: a mapping as it is, of anything else each value as it is written."""
+    if isinstance(values, Mapping):
+        return values
+    return {value: value if isinstance(value, str) else short(value) for value in values}
+
+
+def _maker(kind: Callable[..., Any]) -> Callable[..., Control]:
+    def make(label: Any, values: Iterable[Any] = (False, True), **more: Any) -> Control:
+        return Control(kind, label, options(values), **more)
+
+    return make
+
+
+slider, buttons, checkbox = map(_maker, (w.SelectionSlider, w.ToggleButtons, w.Checkbox))
+
+
+def short(value: Any) -> str:
+    """A power of ten as 1e3 or 1e-5, everything else as Python writes it: fit for labels and for code."""
+    if not isinstance(value, float):
+        return repr(value)
+    if value == 0 or 0.1 <= abs(value) <= 300:
+        return f"{value:g}"
+    mantissa, _, exponent = f"{value:e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}"

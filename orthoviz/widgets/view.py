@@ -1,0 +1,347 @@
+"""A view is a function: it draws what stays, and returns ``show``, which draws a state.
+
+    @view(steps=slider("steps", range(11)), lose={"steps": 10})
+    def newton_schulz(canvas, matrix=None, *, steps=5):
+        (ax,) = canvas.axes(9, 4.8)
+        curve = canvas.line(ax, color="C0")      # made once, moved by show
+
+        def show(steps):
+            curve.set_data(...)
+            return "the message", "what is seen now"
+
+        return show
+
+The signature is the view's own: its defaults are the first state, and what has no control is the caller's
+data. A control's options are the values that are allowed. "As code", reset and presets follow from both.
+"""
+
+import base64
+import functools
+import html
+import inspect
+import threading
+import traceback
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ipywidgets as w
+from IPython.core.getipython import get_ipython
+
+from orthoviz.widgets.canvas import Canvas
+from orthoviz.widgets.controls import Control, State, options, short
+from orthoviz.widgets.look import captioned, img, themed
+from orthoviz.widgets.worker import Worker
+
+Show = Callable[..., tuple[str, str]]
+"""Draws a state, given as keyword arguments; returns the message and what is seen now, a sentence each."""
+_KINDS = {"png": "image/png", "svg": "image/svg+xml"}
+
+
+class Scene(NamedTuple):
+    """What a view's function returns where ``show`` alone does not say it all."""
+
+    show: Show
+    work: Callable[..., Generator[None]] | None = None
+    """What a live view does between start and stop, a piece at a time; gets the state."""
+    opens: bool = False
+    """Whether the work is done once before the view opens."""
+    options: Mapping[str, Iterable[Any]] = {}
+    """Values that the caller's data allow, in the place of a control's own."""
+    first: Mapping[str, Any] = {}
+    """Values for arguments that are None."""
+    presets: Mapping[str, State] | None = None
+    """In the place of the view's own presets and ``lose``."""
+    lose: State | None = None
+    frame: Callable[[], Any] | None = None
+    """What the work has recorded so far, as a tidy frame."""
+
+
+class View(w.VBox):  # type: ignore[misc]
+    """A picture between its presets and its controls; made by :func:`view`."""
+
+    def __init__(
+        self, name: str, canvas: Canvas, scene: Scene, controls: dict[str, Control], first: State,
+        call: Callable[[State], str], presets: Mapping[str, State], lose: State | None, photo: bool,
+    ) -> None:  # fmt: skip
+        self._name, self._canvas, self._scene, self._controls = name, canvas, scene, controls
+        self._first, self._written, self._photo = first, call, photo
+        self._inputs = {key: control.widget(first, first[key]) for key, control in controls.items()}
+        self._now: State | None = None
+        self._holding, self._drawing = False, threading.Lock()
+        self.title, self.text, self.image = "", "", b""
+        self._heading, self.picture, self._line = w.HTML(), w.HTML(), w.HTML()
+        self._call, self._files = _hidden(), _hidden()
+        work = scene.work
+        self.worker = work and Worker(lambda: work(**self.state), self.redraw, self.say)
+        self.frame = scene.frame
+        self._saving = w.ToggleButton(description="save", layout=w.Layout(width="auto"))
+        self._saving.observe(self._show_files, "value")
+        main, more = (
+            [self._inputs[k] for k in controls if controls[k].more is wish] for wish in (False, True)
+        )
+        head = _row(self._buttons(presets, lose))
+        parts = [self._heading, head, self._call, self._files, self.picture, self._line, _row(main)]
+        if more:
+            parts.append(w.Accordion([_row(more)], titles=("more",), selected_index=None))
+        for one in self._inputs.values():
+            one.observe(lambda _: None if self._holding else self.redraw(), "value")
+        theme, width = themed()
+        super().__init__(parts, layout=w.Layout(max_width=f"{width + 8}px"))
+        for kind in ("view", theme, name):
+            self.add_class(f"orthoviz-{kind}")
+        self.redraw()
+        _replace_earlier(self)
+        if self.worker and scene.opens:
+            self.worker.run()
+
+    @property
+    def state(self) -> State:
+        """The controls' values."""
+        return {key: one.value for key, one in self._inputs.items()}
+
+    def set(self, **state: Any) -> None:
+        """Change some of the state, and draw once.
+
+        Raises:
+            ValueError: the view has no such control, or a control no such value; nothing has changed.
+        """
+        if unknown := state.keys() - self._inputs.keys():
+            raise ValueError(f"the view has no {', '.join(unknown)}; it has {', '.join(self._inputs)}")
+        state = {key: self._controls[key].checked(key, value) for key, value in state.items()}
+        self._holding = True
+        try:
+            for key, value in state.items():
+                self._inputs[key].value = value
+        finally:
+            self._holding = False
+        self.redraw()
+
+    def reset(self) -> None:
+        """Back to the first state, without ghosts."""
+        self._canvas.forget()
+        self._now = None
+        self.set(**self._first)
+
+    def redraw(self) -> None:
+        """Draw the state as it is now. An error is shown in the view; the last picture stays."""
+        with self._drawing:
+            state = self.state
+            try:
+                self._canvas.clear(moved=self._now not in (None, state))
+                title, text = self._scene.show(**state)
+                image = self._canvas.png()
+            except Exception as error:  # wherever it comes from, the learner should see it
+                self.say(error)
+                return
+            self.title, self.text, self.image, self._now = title, text, image, state
+            self.picture.value = img(image, text, photo=self._photo)
+            self._heading.value = f'<div class="orthoviz-title">{html.escape(title)}</div>'
+            self._line.value = f'<div class="orthoviz-line" role="status">{html.escape(text)}</div>'
+            for key, one in self._inputs.items():
+                one.layout.display = "" if self._controls[key].shown(state) else "none"
+                one.description = self._controls[key].named(state)
+            self._call.value = f"<code>{html.escape(self._written(state))}</code>"
+            self._saving.value = False  # the links would be those of another state
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture as it is now, with its title, to a ``.png`` or ``.svg`` file.
+
+        Raises:
+            ValueError: the name ends otherwise.
+        """
+        path = Path(path)
+        kind = path.suffix.removeprefix(".").lower()
+        if kind not in _KINDS:
+            raise ValueError(f"path must end in .png or .svg, got {str(path)!r}")
+        path.write_bytes(self._file(kind))
+
+    def close(self) -> None:
+        """Take the view and all its parts away, and end its work."""
+        if worker := getattr(self, "worker", None):  # ipywidgets closes those too whose making raised
+            worker.close()
+        for widget in _parts(self):
+            widget.unobserve_all()
+            if widget is not self:
+                widget.close()
+        super().close()
+
+    def say(self, error: BaseException) -> None:
+        """Show an error below the picture."""
+        message = str(error) if isinstance(error, ValueError) else "".join(traceback.format_exception(error))
+        self._line.value = f'<div class="orthoviz-alert" role="alert">{html.escape(message)}</div>'
+
+    def _buttons(self, presets: Mapping[str, State], lose: State | None) -> list[w.Widget]:
+        """What stands above the picture."""
+        row: list[w.Widget] = []
+        if worker := self.worker:
+            row.append(_button("start", lambda _: worker.start(), button_style="primary"))
+            row.append(_button("step", lambda _: worker.start(pieces=1)))
+            row.append(_button("stop", lambda _: worker.stop()))
+        for key, control in self._controls.items():
+            if control.play:
+                slider, last = self._inputs[key], len(control.options) - 1
+                at = slider.index  # a link takes over its first end's value
+                play = w.Play(value=at, min=0, max=last, interval=150, layout=w.Layout(width="auto"))
+                w.jslink((play, "value"), (slider, "index"))
+                row.append(play)
+
+        def preset(state: State) -> Callable[[Any], None]:
+            known = {key: value for key, value in state.items() if key in self._controls}
+            return lambda _: self.set(**{**self._first, **known})
+
+        row += [_button(label, preset(state)) for label, state in presets.items()]
+        if lose is not None:
+            row.append(_button("make it lose", preset(lose), button_style="warning"))
+        row.append(_button("reset", lambda _: self.reset()))
+        as_code = w.ToggleButton(description="as code", layout=w.Layout(width="auto"))
+        as_code.observe(lambda change: _display(self._call, change.new), "value")
+        return [*row, as_code, self._saving]
+
+    def _file(self, kind: str) -> bytes:
+        """The picture that is shown, which is not that of a state that could not be drawn."""
+        with self._drawing:
+            self._canvas.clear(moved=False)
+            self._scene.show(**(self.state if self._now is None else self._now))
+            return self._canvas.file(self.title, kind)
+
+    def _show_files(self, change: Any) -> None:
+        """Links that hold the files themselves: nothing is written on the kernel's machine."""
+        _display(self._files, change.new)
+        links = []
+        for kind, mime in _KINDS.items() if change.new else ():
+            source = f"data:{mime};base64,{base64.b64encode(self._file(kind)).decode()}"
+            links.append(f'<a download="{self._name}.{kind}" href="{source}"><u>{kind.upper()}</u></a>')
+        self._files.value = " &nbsp; ".join(links)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        """The widget, and for a page without a kernel its picture and caption."""
+        still = captioned(self.image, self.text, title=self.title, photo=self._photo)
+        return super()._repr_mimebundle_(**kwargs) | {"text/html": still}
+
+
+def view(
+    *,
+    presets: Mapping[str, State] | None = None,
+    lose: State | None = None,
+    photo: bool = False,
+    **controls: Control,
+) -> Callable[[Callable[..., Show | Scene]], Callable[..., View]]:
+    """Make a view of a function that draws what stays and returns ``show``, or a :class:`Scene`.
+
+    Args:
+        presets: states with names, as buttons; values that a preset leaves out become the first state's.
+        lose: a preset that puts the view where its message fails.
+        photo: the colours are the things' own, so that a dark page must not turn them round.
+        **controls: by argument, in the order in which they stand. Those that ``show`` does not take are
+            left out.
+    """
+
+    def made(build: Callable[..., Show | Scene]) -> Callable[..., View]:
+        own = inspect.signature(build)
+        public = own.replace(parameters=[*own.parameters.values()][1:])
+
+        @functools.wraps(build)
+        def make(*args: Any, **kwargs: Any) -> View:
+            bound = public.bind(*args, **kwargs)
+            bound.apply_defaults()
+            canvas, given = Canvas(), bound.arguments
+            built = build(canvas, **given)
+            scene = built if isinstance(built, Scene) else Scene(built)
+            taken = inspect.signature(scene.show).parameters
+            some = {
+                name: control._replace(options=options(scene.options.get(name, control.options)))
+                for name, control in controls.items()
+                if name in taken
+            }
+            usual = {name: parameter.default for name, parameter in public.parameters.items()}
+            usual |= {
+                name: scene.first.get(name, next(iter(control.options)))
+                for name, control in some.items()
+                if usual[name] is None
+            }
+            first = {
+                name: control.checked(name, usual[name] if given[name] is None else given[name])
+                for name, control in some.items()
+            }
+
+            def call(state: State) -> str:
+                hidden = {name for name, control in some.items() if not control.shown(state)}
+                values = {name: value for name, value in {**given, **state}.items() if name not in hidden}
+                arguments = _as_code(public, values, usual)
+                return f"ov.widgets.{build.__name__}({', '.join(arguments)})"
+
+            buttons = (presets or {}, lose) if scene.presets is None else (scene.presets, scene.lose)
+            return View(build.__name__, canvas, scene, some, first, call, *buttons, photo)
+
+        make.__signature__ = public.replace(return_annotation=View)  # type: ignore[attr-defined]
+        return make
+
+    return made
+
+
+def _as_code(signature: inspect.Signature, values: Mapping[str, Any], usual: State) -> list[str]:
+    """The arguments that differ from the usual ones: what can be written is, the caller's data by name."""
+    found = []
+    for name, parameter in signature.parameters.items():
+        value = values.get(name)
+        if value is None or value is usual[name] or (_plain(value) and value == usual[name]):
+            continue
+        written = name
+        if isinstance(value, float) and 1e-3 <= value <= 300:
+            written = f"{value:g}"
+        elif _plain(value):
+            written = short(value)
+        found.append(written if parameter.kind is not parameter.KEYWORD_ONLY else f"{name}={written}")
+    return found
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, str | int | float)
+
+
+_of_cell: dict[str, tuple[str, list[w.Widget]]] = {}
+
+
+def _replace_earlier(view: w.Widget) -> None:
+    """Close the views that this notebook cell made when it ran before.
+
+    A cell that is run again makes new views, and nothing else tells the old ones that they are gone.
+    """
+    shell: Any = get_ipython()
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    cell = parent.get("metadata", {}).get("cellId")
+    if cell is None:
+        return
+    run = parent["header"]["msg_id"]
+    earlier, views = _of_cell.get(cell, (run, []))
+    if earlier != run:
+        for old in views:
+            old.close()
+        views = []
+    _of_cell[cell] = run, [*views, view]
+
+
+def _parts(widget: w.Widget) -> Iterator[w.Widget]:
+    """The widget and all that it holds."""
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from _parts(child)
+
+
+def _button(label: str, press: Callable[[w.Button], None], **look: Any) -> w.Button:
+    button = w.Button(description=label, layout=w.Layout(width="auto"), **look)
+    button.on_click(press)
+    return button
+
+
+def _hidden() -> w.HTML:
+    return w.HTML(layout=w.Layout(display="none"))
+
+
+def _display(box: w.HTML, wish: bool) -> None:
+    box.layout.display = "" if wish else "none"
+
+
+def _row(widgets: Sequence[w.Widget]) -> w.Box:
+    return w.Box(list(widgets), layout=w.Layout(flex_flow="row wrap", align_items="center", width="100%"))
