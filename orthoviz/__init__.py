@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from orthoviz.matrices import param_groups
     from orthoviz.monitor import watch
-    from orthoviz.optim import LARS, SWAN, OrthogonalSGD, TrustRegion, orthogonalise
+    from orthoviz.optim import LARS, SWAN, OrthogonalSGD, orthogonalise
     from orthoviz.polar import polar_factor
 
 __version__ = "0.1.0"
@@ -37,7 +37,6 @@ __all__ = [
     "LARS",
     "SWAN",
     "OrthogonalSGD",
-    "TrustRegion",
     "claims",
     "course",
     "datasets",
@@ -58,7 +57,7 @@ __all__ = [
 ]
 
 _FROM = {
-    **dict.fromkeys(["LARS", "SWAN", "OrthogonalSGD", "TrustRegion", "orthogonalise"], "optim"),
+    **dict.fromkeys(["LARS", "SWAN", "OrthogonalSGD", "orthogonalise"], "optim"),
     "param_groups": "matrices",
     "polar_factor": "polar",
     "watch": "monitor",

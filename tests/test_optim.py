@@ -213,19 +213,6 @@ def test_bare_parameters_work_as_in_the_paper_with_one_warning():
         assert torch.equal(a, b)
 
 
-def test_a_gradient_that_is_not_finite_is_named_before_anything_moves():
-    model = network()
-    optimizer = ov.OrthogonalSGD(ov.param_groups(model), error_if_nonfinite=True, **HYPER)
-    before = copy.deepcopy(model.state_dict())
-    for p in model.parameters():
-        p.grad = torch.ones_like(p)
-    model[4].weight.grad[2, 3] = math.nan
-    with pytest.raises(RuntimeError, match=r"4\.weight"):
-        optimizer.step()
-    for key, value in model.state_dict().items():
-        assert torch.equal(value, before[key])
-
-
 def test_a_sparse_gradient_is_refused():
     p = nn.Parameter(torch.zeros(3, 3))
     p.grad = torch.eye(3).to_sparse()
@@ -448,16 +435,6 @@ def test_a_group_may_differ_in_everything():
     torch.testing.assert_close(-b.detach(), 2 * 3**0.5 * G / G.norm())
 
 
-@pytest.mark.parametrize("order", ["before_momentum", "after_momentum", "both"])
-def test_one_after_the_other_is_all_at_once(order):
-    options = dict(**HYPER, order=order, nesterov=True, scale="rms", rest="adamw")
-    models = [network(), network()]
-    for model, foreach in zip(models, (False, True), strict=True):
-        train(model, ov.OrthogonalSGD(ov.param_groups(model), foreach=foreach, **options), 5)
-    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
-
-
 def test_maximising_goes_the_other_way():
     (G,) = gradients(3, 5, count=1)
     p = nn.Parameter(torch.zeros(3, 5, dtype=torch.float64))
@@ -496,7 +473,7 @@ def test_a_model_may_move_after_construction():
     assert all(p.isfinite().all() and p.dtype == torch.float64 for p in model.parameters())
 
 
-def test_nan_reaches_its_own_layer_alone_without_error_if_nonfinite():
+def test_nan_reaches_its_own_layer_alone():
     model = network()
     optimizer = ov.OrthogonalSGD(ov.param_groups(model), **HYPER)
     for p in model.parameters():
@@ -582,11 +559,12 @@ def test_a_checkpoint_with_the_names_of_version_0_1_loads():
     state = copy.deepcopy(optimizer.state_dict())
     for group in state["param_groups"]:
         group["lr_scale"], group["matrix"] = "match_norm", group.pop("layout")
+        group["foreach"], group["error_if_nonfinite"] = None, False
         del group["scale"]
     twin = copy.deepcopy(model)
     again = ov.OrthogonalSGD(ov.param_groups(twin), lr=1.0)
     again.load_state_dict(state)
-    assert all("lr_scale" not in group and "matrix" not in group for group in again.param_groups)
+    assert [set(group) for group in again.param_groups] == [set(group) for group in optimizer.param_groups]
     for net, opt in ((model, optimizer), (twin, again)):
         train(net, opt, 1)
     for ours, theirs in zip(twin.parameters(), model.parameters(), strict=True):
@@ -599,7 +577,7 @@ def test_a_checkpoint_without_a_newer_option_loads_with_its_default():
     train(model, optimizer, 1)
     state = optimizer.state_dict()
     for group in state["param_groups"]:
-        for name in ("order", "scale", "rest", "rest_lr", "decoupled", "positions", "foreach"):
+        for name in ("order", "scale", "rest", "rest_lr", "decoupled", "positions"):
             del group[name]
     again = ov.OrthogonalSGD(ov.param_groups(model), lr=1.0)
     again.load_state_dict(state)
@@ -720,7 +698,7 @@ def test_a_checkpoint_of_sgd_leaves_the_rest_its_own_rate():
 
 def test_adamw_for_the_rest_takes_a_rate_that_is_a_tensor():
     model = network()
-    optimizer = ov.OrthogonalSGD(ov.param_groups(model), lr=torch.tensor(0.01), rest="adamw", foreach=True)
+    optimizer = ov.OrthogonalSGD(ov.param_groups(model), lr=torch.tensor(0.01), rest="adamw")
     train(model, optimizer, 2)
     assert all(p.isfinite().all() for p in model.parameters())
 
@@ -728,7 +706,7 @@ def test_adamw_for_the_rest_takes_a_rate_that_is_a_tensor():
 def test_an_empty_parameter_is_left_out():
     empty = nn.Parameter(torch.zeros(0))
     empty.grad = torch.zeros(0)
-    for make in (ov.OrthogonalSGD, ov.TrustRegion, ov.SWAN):
+    for make in (ov.OrthogonalSGD, ov.SWAN):
         make([{"params": [empty], "layout": None}], lr=0.1).step()
 
 

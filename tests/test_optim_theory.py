@@ -43,18 +43,17 @@ def test_lars_refuses_what_is_negative(options):
         ov.LARS([nn.Parameter(torch.zeros(2))], **options)
 
 
-@pytest.mark.parametrize(("shape", "norm"), [((5, 8), 2), ((8, 5), 2), ((6,), None)])
-def test_no_step_within_the_trust_region_goes_further_down(shape, norm):
+@pytest.mark.parametrize("shape", [(5, 8), (8, 5)])
+def test_no_step_within_the_trust_region_goes_further_down(shape):
     """The definition: the least <m, theta> over the ball, against many points on its surface."""
 
     def size(x):
-        return torch.linalg.matrix_norm(x, 2) if norm else torch.linalg.vector_norm(x)
+        return torch.linalg.matrix_norm(x, 2)
 
     start, stream = torch.randn(*shape, dtype=torch.float64), gradients(*shape, count=3)
     p = nn.Parameter(start.clone())
-    optimizer = ov.TrustRegion(
-        [{"params": [p], "layout": ("rows", 1) if norm else None}], lr=0.1, momentum=0.7
-    )
+    make = ov.optim.optimizers(momentum=0.7, weight_decay=0.0)["trust region"]
+    optimizer = make([{"params": [p], "layout": ("rows", 1)}], 0.1)
     fed(p, optimizer, stream[:2])
     before = p.detach().clone()
     fed(p, optimizer, stream[2:])
@@ -68,32 +67,13 @@ def test_no_step_within_the_trust_region_goes_further_down(shape, norm):
         assert (average * (0.1 * near / size(near))).sum() > depth
 
 
-def test_the_trust_region_is_muons_order_with_decoupled_decay():
-    models = network(), network()
-    groups = [[g for g in ov.param_groups(m) if g["layout"]] for m in models]
-    ours = ov.TrustRegion(groups[0], lr=0.02, momentum=0.9, weight_decay=0.1)
-    theirs = ov.OrthogonalSGD(
-        groups[1], lr=0.02, momentum=0.9, weight_decay=0.1, order="after_momentum", decoupled=True
-    )
-    train(models[0], ours, 1)
-    train(models[1], theirs, 1)
-    # from the second step on: the first buffer is G in both, and then 9/10 of it against all of it
-    stream = [gradients(*p.shape, count=1)[0] for p in models[0].parameters()]
-    for model, optimizer in zip(models, (ours, theirs), strict=True):
-        for p, gradient in zip(model.parameters(), stream, strict=True):
-            p.grad = gradient
-        if optimizer is theirs:
-            for p in optimizer.state:
-                optimizer.state[p]["momentum_buffer"].mul_(10)  # G_1 as the average has it: 1, not 1 - mu
-        optimizer.step()
-    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
-        torch.testing.assert_close(a, b)
-
-
-@pytest.mark.parametrize("momentum", [-0.1, 1.0])
-def test_an_average_is_one(momentum):
-    with pytest.raises(ValueError, match="momentum must be"):
-        ov.TrustRegion(ov.param_groups(network()), lr=0.1, momentum=momentum)
+def test_the_trust_regions_decay_shrinks_the_weights_themselves():
+    (G,) = gradients(4, 9, count=1)
+    start = torch.randn(4, 9, dtype=torch.float64)
+    p = nn.Parameter(start.clone())
+    make = ov.optim.optimizers(weight_decay=0.2)["trust region"]
+    fed(p, make([{"params": [p], "layout": ("rows", 1)}], 0.1), [G])
+    np.testing.assert_allclose(p.detach(), (0.98 * start).numpy() - 0.1 * polar(G), atol=1e-10)
 
 
 def test_swan_follows_its_papers_formulas():
@@ -119,18 +99,11 @@ def test_swans_rest_is_adamw_and_constant_rows_do_no_harm():
     assert moved[1].abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("kind", [ov.TrustRegion, ov.SWAN])
-def test_they_learn(kind):
-    data = ov.datasets.load("digits")
+def test_swan_learns():
     model = ov.models.digits_cnn(seed=0)
-    lr = 0.02 if kind is ov.TrustRegion else 5e-4
-    run = ov.training.fit(model, kind(ov.param_groups(model), lr=lr), data, epochs=3, seed=0, progress=False)
+    optimizer = ov.SWAN(ov.param_groups(model), lr=5e-4)
+    run = ov.training.fit(model, optimizer, ov.datasets.load("digits"), epochs=3, seed=0, progress=False)
     assert run.history.test_accuracy.iloc[-1] > 0.8
-
-
-def test_a_groups_momentum_is_checked_too():
-    with pytest.raises(ValueError, match="momentum must be in"):
-        ov.TrustRegion([{"params": [nn.Parameter(torch.zeros(2))], "momentum": 1.5}], lr=0.1)
 
 
 def test_lars_refuses_a_sparse_gradient_before_anything_moves():

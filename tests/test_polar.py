@@ -1,4 +1,3 @@
-import itertools
 import math
 import os
 import subprocess
@@ -221,8 +220,6 @@ def test_a_matrix_that_is_not_finite_gives_nan_for_itself_alone(method, bad):
     assert O[1].isnan().all()
     assert torch.equal(O[0], whole[0])
     assert torch.equal(O[2], whole[2])
-    with pytest.raises(RuntimeError, match="NaN or infinity"):
-        ov.polar_factor(G, method, error_if_nonfinite=True)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -299,8 +296,6 @@ def test_lists_of_methods_and_bad_method_objects_are_told():
         ov.polar_factor(torch.eye(2), "muon")
     with pytest.raises(TypeError, match="got float"):
         ov.polar_factor(torch.eye(2), 1.0)
-    with pytest.raises(ValueError, match="max_bytes must be at least 1, got 0"):
-        ov.polar_factor(torch.eye(2), max_bytes=0)
 
 
 @pytest.mark.parametrize("method", APPROXIMATE)
@@ -586,18 +581,15 @@ def test_the_svd_is_an_svd_and_never_an_iteration():
     assert error(ov.polar_factor(G, "svd"), G) < 5e-3 < error(ov.polar_factor(G, "newton_schulz"), G)
 
 
-def test_what_the_gram_matrix_cannot_tell_goes_to_the_svd_and_is_counted():
-    ov.polar.fallbacks.clear()
+def test_what_the_gram_matrix_cannot_tell_goes_to_the_svd():
     easy, hard = with_condition(8, 20, 10), with_condition(8, 20, 1e5)
     O = ov.polar_factor(torch.stack([easy, hard]), "eigh")
-    assert sum(ov.polar.fallbacks.values()) == 1
     assert error(O[0], easy) <= 1e-10
     assert error(O[1], hard) <= 1e-10
-    ov.polar_factor(torch.ones(4, 6), "eigh", null="keep")
-    assert ov.polar.fallbacks["null='keep'"] == 1
+    kept = ov.polar_factor(torch.ones(4, 6), "eigh", null="keep")
+    torch.testing.assert_close(kept @ kept.T, torch.eye(4))
     weak = torch.diag(torch.tensor([1.0, 1e-7]))
     assert ov.polar_factor(weak, "eigh", tol=1e-8)[1, 1].item() == pytest.approx(1)
-    assert sum(ov.polar.fallbacks.values()) == 3
 
 
 def test_a_softmax_heads_rounding_gets_no_step_and_with_keep_a_full_one():
@@ -640,30 +632,6 @@ def test_many_matrices_in_a_loop_are_what_they_are_in_a_stack():
     matrices = [gaussian(6, 14, seed=i) for i in range(5)]
     stacked = ov.polar_factor(torch.stack(matrices))
     assert torch.equal(torch.stack(ov.polar.polar_factors(matrices)), stacked)
-
-
-def peak_bytes(call):
-    """Most memory in use at once during the call, from torch's own allocation events."""
-    with torch.profiler.profile(profile_memory=True) as profile:
-        call()
-    changes = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
-    sizes = [event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())]
-    return max(itertools.accumulate(sizes))
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("shape", [(96, 64, 64), (40, 64, 576), (256, 2304)])
-def test_a_call_needs_at_most_four_times_its_stack(method, shape):
-    G = gaussian(*shape)
-    ov.polar_factor(G[:1], method)
-    assert peak_bytes(lambda: ov.polar_factor(G, method)) <= 4 * G.nbytes + G.nbytes  # and the result
-
-
-def test_a_batch_in_pieces_is_the_same():
-    G = gaussian(7, 2, 12, 20)
-    for method in ("exact", "fast"):
-        pieces = ov.polar_factor(G, method, max_bytes=30_000)
-        torch.testing.assert_close(pieces, ov.polar_factor(G, method, max_bytes=10**9), rtol=0, atol=1e-6)
 
 
 # Derivatives, transforms

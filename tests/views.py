@@ -61,7 +61,7 @@ def numbers(pattern, view):
 
 
 def points(view, **look):
-    """Where the artists that move on the picture are, of those lines that look so: ``color="C0", marker="o"``.
+    """Where the lines that move on the picture are, of those that look so: ``color="C0", marker="o"``.
 
     Returns:
         ``(2, n)``, the x and y of all their points.

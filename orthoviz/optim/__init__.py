@@ -10,7 +10,6 @@ from orthoviz.optim.lars import LARS
 from orthoviz.optim.named import OPTIMIZERS, optimizers
 from orthoviz.optim.sgd import OrthogonalSGD
 from orthoviz.optim.swan import SWAN
-from orthoviz.optim.trust_region import TrustRegion
 from orthoviz.optim.wrap import Orthogonalised, orthogonalise
 
 __all__ = [
@@ -21,7 +20,6 @@ __all__ = [
     "SWAN",
     "OrthogonalSGD",
     "Orthogonalised",
-    "TrustRegion",
     "optimizers",
     "orthogonalise",
 ]

@@ -149,7 +149,6 @@ class MatrixOptimizer(torch.optim.Optimizer):
 
         Raises:
             TypeError: a gradient is sparse or complex.
-            RuntimeError: a gradient is not finite and ``error_if_nonfinite`` is set; nothing has moved.
         """
         loss = None
         if closure is not None:
@@ -163,15 +162,13 @@ class MatrixOptimizer(torch.optim.Optimizer):
             for p in group["params"]
             if p.grad is not None and p.numel()
         ]
-        together = [entry for entry in entries if entry.group.get("foreach") is not False]
-        for chunk in [together] + [[entry] for entry in entries if entry.group.get("foreach") is False]:
-            if chunk:
-                before = [entry.parameter.clone() for entry in chunk] if self._stages.hooks else []
-                self._stages.announce("raw", chunk, [entry.gradient for entry in chunk])
-                self._update(chunk)
-                if before:
-                    after = [entry.parameter for entry in chunk]
-                    self._stages.announce("applied", chunk, torch._foreach_sub(after, before))
+        before = [entry.parameter.clone() for entry in entries] if self._stages.hooks else []
+        self._stages.announce("raw", entries, [entry.gradient for entry in entries])
+        if entries:
+            self._update(entries)
+        if before:
+            changes = torch._foreach_sub([entry.parameter for entry in entries], before)
+            self._stages.announce("applied", entries, changes)
         return loss
 
     def _update(self, entries: list[Entry]) -> None:
@@ -236,7 +233,7 @@ class MatrixOptimizer(torch.optim.Optimizer):
                 [state["exp_avg_sq"] for state in states],
                 [],
                 [state["step"] for state in states],
-                foreach=False if isinstance(group["lr"], Tensor) else group.get("foreach"),
+                foreach=False if isinstance(group["lr"], Tensor) else None,
                 amsgrad=False,
                 beta1=beta1,
                 beta2=beta2,
@@ -270,8 +267,11 @@ def by_group(entries: list[Entry]) -> list[tuple[Group, list[Entry]]]:
 
 
 def with_new_names(group: Group) -> Group:
-    """A saved group in today's words: version 0.1 wrote ``lr_scale``, ``match_norm`` and ``matrix``."""
-    group = {{"lr_scale": "scale", "matrix": "layout"}.get(key, key): value for key, value in group.items()}
+    """A saved group in today's words: version 0.1 wrote ``lr_scale``, ``match_norm`` and ``matrix``, and had
+    two options more."""
+    names = {"lr_scale": "scale", "matrix": "layout"}
+    gone = ("foreach", "error_if_nonfinite")
+    group = {names.get(key, key): value for key, value in group.items() if key not in gone}
     return group | {"scale": "match"} if group.get("scale") == "match_norm" else group
 
 
@@ -291,8 +291,6 @@ def check_gradients(group: Group) -> None:
             raise TypeError(f"the gradient of parameter {name} is sparse: use a dense gradient")
         if p.grad.is_complex():
             raise TypeError(f"the gradient of parameter {name} is complex: only real ones are supported")
-        if group.get("error_if_nonfinite") and not bool(p.grad.isfinite().all()):
-            raise RuntimeError(f"the gradient of parameter {name} holds NaN or infinity")
 
 
 def _check_same_parameters(own: Group, saved: Group, state: dict[Any, Any]) -> None:

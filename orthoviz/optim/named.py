@@ -10,7 +10,6 @@ from orthoviz.optim.lars import LARS
 from orthoviz.optim.ranks import ProcessGroup
 from orthoviz.optim.sgd import OrthogonalSGD
 from orthoviz.optim.swan import SWAN
-from orthoviz.optim.trust_region import TrustRegion
 from orthoviz.optim.wrap import orthogonalise
 
 Make = Callable[[ParamGroups, float], torch.optim.Optimizer]
@@ -54,7 +53,10 @@ def optimizers(
         "orthogonal AdamW": _maker(torch.optim.AdamW, wrapped=shared),
         "LARS": _maker(LARS, **papers, trust_coefficient=0.1),
         "orthogonal LARS": _maker(LARS, wrapped=shared, **papers, trust_coefficient=0.1),
-        "trust region": _maker(TrustRegion, **papers),
+        # The stochastic non-Euclidean trust region of Kovalev 2025 (arXiv 2503.12645), whose buffer is a mean
+        "trust region": _maker(
+            OrthogonalSGD, **ours, order="after_momentum", dampening=momentum, decoupled=True
+        ),
         "SWAN": _maker(SWAN),
         "Muon's order, AdamW's scale": _maker(OrthogonalSGD, **ours, order="after_momentum", scale="rms"),
     }

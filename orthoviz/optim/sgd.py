@@ -63,10 +63,6 @@ class OrthogonalSGD(MatrixOptimizer):
         rest_lr: learning rate of the rest; becomes the ``lr`` of its groups, so that schedules reach it.
         betas, eps: AdamW's.
         maximize: ascend.
-        foreach: False works on one parameter after the other, with less memory and without sharing between
-            ranks; otherwise all at once.
-        error_if_nonfinite: raise RuntimeError, naming the parameter and before anything has moved,
-            when a gradient holds NaN or infinity.
         process_group: ranks that share the work of the polar factors, such as
             ``torch.distributed.group.WORLD`` under DistributedDataParallel. They must hold the same
             parameters and gradients and step together. Sharded parameters (FSDP2) share it anyway.
@@ -105,8 +101,6 @@ class OrthogonalSGD(MatrixOptimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         maximize: bool = False,
-        foreach: bool | None = None,
-        error_if_nonfinite: bool = False,
         process_group: ProcessGroup | None = None,
     ) -> None:
         defaults = dict(
@@ -125,8 +119,6 @@ class OrthogonalSGD(MatrixOptimizer):
             rest_lr=rest_lr,
             eps=eps,
             maximize=maximize,
-            foreach=foreach,
-            error_if_nonfinite=error_if_nonfinite,
         )
         self._betas = betas  # no default: with one, torch's OneCycleLR would cycle it and not momentum
         super().__init__(params, defaults, process_group)

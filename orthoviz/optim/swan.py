@@ -32,7 +32,6 @@ class SWAN(MatrixOptimizer):
         method: how the polar factor is computed.
         rest_lr: learning rate of the rest; None: ``lr``.
         betas, eps: AdamW's.
-        error_if_nonfinite: as in :class:`orthoviz.OrthogonalSGD`.
 
     Raises:
         ValueError: an argument outside its range.
@@ -51,7 +50,6 @@ class SWAN(MatrixOptimizer):
         rest_lr: float | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
-        error_if_nonfinite: bool = False,
     ) -> None:
         defaults = dict(
             lr=lr,
@@ -63,7 +61,6 @@ class SWAN(MatrixOptimizer):
             rest_lr=rest_lr,
             betas=betas,
             eps=eps,
-            error_if_nonfinite=error_if_nonfinite,
         )
         super().__init__(params, defaults)
 

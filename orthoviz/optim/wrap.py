@@ -23,13 +23,11 @@ class Orthogonalised:
         optimizer: torch.optim.Optimizer,
         layouts: dict[Tensor, Layout | None],
         settings: dict[str, Any],
-        error_if_nonfinite: bool,
         process_group: ProcessGroup | None,
     ) -> None:
         self._optimizer = optimizer
         self._layouts = layouts
         self._settings = settings
-        self._error_if_nonfinite = error_if_nonfinite
         self._process_group = process_group
         self._stages = Stages()
         self._raw: list[tuple[Tensor, Tensor]] = []
@@ -105,7 +103,7 @@ class Orthogonalised:
     @torch.no_grad()
     def _replace(self) -> None:
         for group in self._optimizer.param_groups:
-            check_gradients({**group, "error_if_nonfinite": self._error_if_nonfinite})
+            check_gradients(group)
         entries = self._entries()
         gradients = [entry.gradient for entry in entries]
         self._stages.announce("raw", entries, gradients)
@@ -162,7 +160,6 @@ def orthogonalise(
     tol: float | None = None,
     null: str = "drop",
     scale: str | None = None,
-    error_if_nonfinite: bool = False,
     process_group: ProcessGroup | None = None,
 ) -> Orthogonalised:
     r"""Make an optimiser step along polar factors: it sees :math:`UV^\top` instead of a gradient.
@@ -178,8 +175,6 @@ def orthogonalise(
         model: says so otherwise; it holds all of the optimiser's parameters. Without either, a tensor of two
             or more dimensions is taken as ``flatten(1)``, with one warning.
         method, tol, null, scale, process_group: as for :class:`orthoviz.OrthogonalSGD`.
-        error_if_nonfinite: raise RuntimeError when a gradient is not finite: before anything has moved, or,
-            where an optimiser evaluates its closure several times, before that evaluation is used.
 
     Returns:
         A handle: ``handle.remove()`` undoes it, and so does leaving ``with orthogonalise(...):``. It need not
@@ -215,7 +210,7 @@ def orthogonalise(
     layouts = _layouts(optimizer, model)
     if process_group is not None:
         check_agreement([tuple(p.shape) for p in layouts], process_group)
-    return Orthogonalised(optimizer, layouts, settings, error_if_nonfinite, process_group)
+    return Orthogonalised(optimizer, layouts, settings, process_group)
 
 
 def _layouts(optimizer: torch.optim.Optimizer, model: nn.Module | None) -> dict[Tensor, Layout | None]:

@@ -6,7 +6,7 @@
 :mod:`~orthoviz.polar.iterations` and :mod:`~orthoviz.polar.rational` (fast).
 """
 
-from orthoviz.polar.decompositions import counts, default_tol, fallbacks
+from orthoviz.polar.decompositions import counts, default_tol
 from orthoviz.polar.explanation import explain
 from orthoviz.polar.factor import polar_factor, polar_factors
 from orthoviz.polar.methods import (
@@ -55,7 +55,6 @@ __all__ = [
     "counts",
     "default_tol",
     "explain",
-    "fallbacks",
     "gain",
     "polar_factor",
     "polar_factors",

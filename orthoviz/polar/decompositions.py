@@ -19,7 +19,6 @@ Source: Higham 2008, *Functions of Matrices*, chapter 8; the derivative is Dalec
 the generalised matrix function with f(s) = 1.
 """
 
-from collections import Counter
 from typing import Any
 
 import torch
@@ -32,9 +31,6 @@ GRAM_LIMITS = {torch.float32: 1.5e-7, torch.float64: 3e-3}
 
 _WELL_CONDITIONED = 20.0
 """Up to here the last product is as good in float32 (4e-7, measured)."""
-
-fallbacks: Counter[str] = Counter()
-"""Matrices for which ``eigh`` had to take the SVD, by reason, since the start."""
 
 
 def default_tol(dtype: torch.dtype) -> float:
@@ -139,8 +135,6 @@ def _by_eigh(X: Tensor, tol: float, null: str) -> tuple[Tensor, Tensor, Tensor]:
         O[rough] = product_as(X[rough], W[rough].to(X.dtype))
         O[~rough] = _product64(X[~rough], W[~rough])
     if bool(lost.any()):
-        reason = "null='keep'" if null == "keep" else f"{X.dtype} with s/s1 under {limit:g}"
-        fallbacks[reason] += int(lost.sum())
         O[lost], U[lost], s[lost] = _by_svd(X[lost], tol, null, precision=torch.float64)
     return O, U, s
 

@@ -38,7 +38,7 @@ def explain(
     """Say which method :func:`polar_factor` would use for G on its device, why, and how much work it is.
 
     Nothing is computed: the choice depends on shape, dtype and kind of device. (``eigh`` may still hand
-    single matrices over to the SVD when it sees their values; ``ov.polar.fallbacks`` counts those.)
+    single matrices over to the SVD when it sees their values.)
 
     Args:
         G: ``(..., m, n)``, as for :func:`polar_factor`; may be on the meta device.

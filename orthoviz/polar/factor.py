@@ -1,6 +1,5 @@
 """The polar factor of any matrix, or of many: arguments, scale, NaN, memory; the methods do the rest."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from orthoviz.polar.crossovers import CROSSOVERS
-from orthoviz.polar.methods import METHODS, Method, chosen, from_plain
+from orthoviz.polar.methods import METHODS, Method, from_plain
 
 
 def polar_factor(
@@ -18,8 +17,6 @@ def polar_factor(
     *,
     tol: float | None = None,
     null: str = "drop",
-    error_if_nonfinite: bool = False,
-    max_bytes: int | None = None,
 ) -> Tensor:
     r"""The nearest matrix with orthonormal rows (or columns): same directions, equal lengths.
 
@@ -42,13 +39,10 @@ def polar_factor(
         null: ``"drop"`` maps noise directions to zero; ``"keep"`` gives the plain SVD's
             :math:`UV^\top`, as in the paper's code, where a zero matrix becomes an arbitrary
             orthonormal one.
-        error_if_nonfinite: raise when G holds NaN or infinity. Otherwise such a matrix gives NaN,
-            for itself alone.
-        max_bytes: a batch is worked on in pieces that need no more memory than this, besides the
-            result; a single matrix is always worked on whole. Default: four times G's own.
 
     Returns:
         ``(..., m, n)``, dimensionless, in G's dtype and memory layout, on its device. G is not changed.
+        A matrix that holds NaN or infinity gives NaN, for itself alone.
         Half-precision inputs are computed in float32. Differentiable (``svd`` and ``eigh`` once). On
         Apple's GPUs, which have no float64, methods that decompose run on the CPU (not tested).
 
@@ -56,27 +50,17 @@ def polar_factor(
         TypeError: G is not a real, dense, floating-point tensor.
         ValueError: G has fewer than two dimensions; an argument has a value that does not exist; ``tol``
             or ``null="keep"`` with an iteration, which scales small directions by its polynomial instead.
-        RuntimeError: G is not finite and ``error_if_nonfinite`` is set.
 
     Source: Tuddenham, Prügel-Bennett & Hare 2022 (arXiv 2202.07052), section 2; Higham 2008,
     *Functions of Matrices*, theorem 8.4 (nearest matrix).
     """
     method = as_method(method, tol, null)
     _check_matrix(G)
-    if max_bytes is not None and max_bytes < 1:
-        raise ValueError(f"max_bytes must be at least 1, got {max_bytes}")
     if G.numel() == 0:
         return G.clone()
-    if error_if_nonfinite and not bool(G.isfinite().all()):
-        raise RuntimeError(f"the matrix of shape {tuple(G.shape)} holds NaN or infinity")
     if G.device.type == "mps" and method.cuts:  # no float64 there
-        return polar_factor(G.cpu(), method, max_bytes=max_bytes).to(G.device)
-    pieces = 1 if G.ndim == 2 else _pieces(G, method, max_bytes)
-    if pieces == 1:
-        return _factor(G, method)
-    batch = G.flatten(0, -3)
-    size = math.ceil(len(batch) / pieces)
-    return torch.cat([_factor(piece, method) for piece in batch.split(size)]).reshape(G.shape)
+        return _factor(G.cpu(), method).to(G.device)
+    return _factor(G, method)
 
 
 def polar_factors(
@@ -85,8 +69,6 @@ def polar_factors(
     *,
     tol: float | None = None,
     null: str = "drop",
-    error_if_nonfinite: bool = False,
-    max_bytes: int | None = None,
 ) -> list[Tensor]:
     """The polar factor of each of many matrices, such as all of a model's gradients.
 
@@ -95,7 +77,7 @@ def polar_factors(
 
     Args:
         matrices: tensors ``(..., m, n)``, as in :func:`polar_factor`; of any shapes, dtypes and devices.
-        method, tol, null, error_if_nonfinite, max_bytes: as in :func:`polar_factor`.
+        method, tol, null: as in :func:`polar_factor`.
 
     Returns:
         The polar factors, in the same order.
@@ -111,7 +93,7 @@ def polar_factors(
     for indices in stacks.values():
         alike = [matrices[i] for i in indices]
         stack = alike[0] if len(alike) == 1 else _stacked(alike)
-        O = polar_factor(stack, method, error_if_nonfinite=error_if_nonfinite, max_bytes=max_bytes)
+        O = polar_factor(stack, method)
         factors.update(zip(indices, [O] if len(alike) == 1 else _unstacked(O, alike), strict=True))
     return [factors[i] for i in range(len(matrices))]
 
@@ -168,7 +150,7 @@ def as_method(method: str | tuple[Any, ...] | Method, tol: float | None = None, 
 
 
 def _factor(G: Tensor, method: Method) -> Tensor:
-    """The polar factor of a batch that fits, in the method's precision under autocast too."""
+    """The polar factor of a batch, in the method's precision under autocast too."""
     if torch.is_autocast_enabled(G.device.type):
         with torch.autocast(G.device.type, enabled=False):
             return _factor(G, method)
@@ -191,16 +173,6 @@ def power_of_two(largest: Tensor) -> Tensor:
 def _laid_out(O: Tensor, G: Tensor) -> Tensor:
     """O with G's strides, where G fills its memory."""
     return O if O.stride() == G.stride() else torch.empty_like(G).copy_(O)
-
-
-def _pieces(G: Tensor, method: Method, max_bytes: int | None) -> int:
-    """Into how many pieces a batch is cut so that one needs at most ``max_bytes``."""
-    m, n = min(G.shape[-2:]), max(G.shape[-2:])
-    word = 8 if G.dtype == torch.float64 else 4
-    each = word * (chosen(method, G)[0].words(m, n) + m * n)  # and the scaled copy
-    count = G.shape[:-2].numel()
-    allowed = 4 * G.numel() * G.element_size() if max_bytes is None else max_bytes
-    return min(count, math.ceil(count * each / allowed))
 
 
 def _check_matrix(G: Tensor) -> None:

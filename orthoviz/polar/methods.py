@@ -58,9 +58,6 @@ class SVD:
     def operations(self, m: int, n: int) -> float:
         return 6 * m * m * n + 20 * m**3  # Golub & Van Loan, R-SVD with both factors
 
-    def words(self, m: int, n: int) -> int:
-        return 3 * m * n + 4 * m * m
-
 
 @dataclass(frozen=True)
 class Eigh:
@@ -68,7 +65,7 @@ class Eigh:
 
     A float32 input gets errors of about 1e-7 up to condition number 1e5. A float64 input with a condition
     number above 333, a ``tol`` under 1.5e-7 and ``null="keep"`` are beyond what the Gram matrix can tell:
-    such matrices take the SVD in float64, each by itself, and are counted in ``ov.polar.fallbacks``.
+    such matrices take the SVD in float64, each by itself.
 
     Args:
         tol, null: as for :class:`SVD`.
@@ -83,9 +80,6 @@ class Eigh:
 
     def operations(self, m: int, n: int) -> float:
         return 4 * m * m * n + 9 * m**3 + 2 * m**3  # two products, tridiagonal QL with vectors, K^(-1/2)
-
-    def words(self, m: int, n: int) -> int:
-        return m * n + 4 * m * min(n, max(2 * m, 512)) + 14 * m * m
 
 
 @dataclass(frozen=True)
@@ -111,9 +105,6 @@ class NewtonSchulz:
 
     def operations(self, m: int, n: int) -> float:
         return sum(4 * m * m * n + _products(step) * 2 * m**3 for step in self.coefficients)
-
-    def words(self, m: int, n: int) -> int:
-        return 3 * m * n + 4 * m * m
 
 
 @dataclass(frozen=True)
@@ -162,9 +153,6 @@ class GramNewtonSchulz:
             count += _products(step) + (not first) + (0 if last or t + 1 in self.restarts else 2)
         return 4 * m * m * n * (1 + len(self.restarts)) + count * 2 * m**3
 
-    def words(self, m: int, n: int) -> int:
-        return 2 * m * n + 8 * m * m
-
 
 @dataclass(frozen=True)
 class Rational:
@@ -198,9 +186,6 @@ class Rational:
 
     def operations(self, m: int, n: int) -> float:
         return 4 * m * m * n + self.poles * m**3
-
-    def words(self, m: int, n: int) -> int:
-        return 2 * m * n + 6 * m * m
 
 
 @dataclass(frozen=True)

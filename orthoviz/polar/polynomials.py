@@ -8,7 +8,9 @@ in [0, 1]. What they do to a small one is read off by evaluating them, see :func
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.polynomial import Polynomial
 from torch import Tensor
 
 Coefficients = tuple[tuple[float, ...], ...]
@@ -139,28 +141,23 @@ def best_odd_polynomial(low: float, high: float, degree: int) -> tuple[float, ..
     count = (degree + 1) // 2
     middle, half = (high**2 + low**2) / 2, (high**2 - low**2) / 2
     if half ** (count - 1) < 1e-10:  # so short that only rounding would tell it from the Taylor polynomial
-        return tuple(c / middle ** (i + 0.5) for i, c in enumerate(_taylor(count)))
-    powers = torch.arange(count, dtype=torch.float64)
-    signs = (-1.0) ** torch.arange(count + 1, dtype=torch.float64)
-    ends = torch.tensor([-1.0, 1.0], dtype=torch.float64)
-    t = torch.cos(torch.pi * torch.arange(count, -1, -1, dtype=torch.float64) / count)
+        series = sum(math.comb(2 * j, j) / 4**j * Polynomial([1, -1]) ** j for j in range(count))
+        return tuple(c / middle ** (i + 0.5) for i, c in enumerate(series.coef.tolist()))
+    t = np.cos(np.pi * np.arange(count, -1, -1) / count)
     for _ in range(50):
-        x = (middle + half * t).sqrt()
-        system = torch.cat([x[:, None] * t[:, None] ** powers, signs[:, None]], dim=1)
-        q = torch.linalg.solve(system, torch.ones_like(t))[:count]
-        slope = q * (1 + 2 * powers)  # of x q(t), in powers of t
-        slope[:-1] += 2 * middle / half * (powers * q)[1:]
-        moved = torch.cat([ends[:1], _real_roots(slope).clamp(*ends), ends[1:]])
-        settled = (moved - t).abs().max() < 1e-12
+        x = np.sqrt(middle + half * t)
+        system = np.column_stack(
+            [x[:, None] * t[:, None] ** np.arange(count), (-1.0) ** np.arange(count + 1)]
+        )
+        q = Polynomial(np.linalg.solve(system, np.ones_like(t))[:count])
+        slope = q + Polynomial([2 * middle / half, 2]) * q.deriv()  # of x q(t), times 2 x / half
+        moved = np.concatenate([[-1], np.sort(slope.roots().real).clip(-1, 1), [1]])
+        settled = np.abs(moved - t).max() < 1e-12
         t = moved
         if settled:
             break
-    result = [0.0]
-    for c in reversed(q.tolist()):  # Horner's rule with (x^2 - middle) / half for the argument
-        times_square = [0.0, *result]
-        result = [(a - middle * b) / half for a, b in zip(times_square, [*result, 0.0], strict=True)]
-        result[0] += c
-    return tuple(result[:count])
+    p = Polynomial([0, 1]) * q(Polynomial([-middle / half, 0, 1 / half]))
+    return tuple(p.coef[1::2].tolist())
 
 
 def gain(table: Coefficients, x: Tensor) -> Tensor:
@@ -172,20 +169,3 @@ def gain(table: Coefficients, x: Tensor) -> Tensor:
 
 def _evaluate(p: Sequence[float], x: float) -> float:
     return sum(c * x ** (2 * i + 1) for i, c in enumerate(p))
-
-
-def _real_roots(polynomial: Tensor) -> Tensor:
-    """Roots of c0 + c1 t + c2 t^2 + ..., all real, ascending: eigenvalues of the companion matrix."""
-    companion = torch.diag(torch.ones(len(polynomial) - 2, dtype=torch.float64), -1)
-    companion[:, -1] = -polynomial[:-1] / polynomial[-1]
-    roots: Tensor = torch.linalg.eigvals(companion).real
-    return roots.sort().values
-
-
-def _taylor(count: int) -> list[float]:
-    """x (1 - y)^(-1/2) to ``count`` terms in y = 1 - x^2, as coefficients of x, x^3, ..."""
-    result = [0.0] * count
-    for j in range(count):
-        for i in range(j + 1):
-            result[i] += math.comb(2 * j, j) / 4**j * math.comb(j, i) * (-1) ** i
-    return result
