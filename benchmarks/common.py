@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import jupytext
 import torch
 
 from orthoviz.training.records import provenance
@@ -21,6 +20,8 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 def played(lesson: str, *names: str) -> dict[str, Any]:
     """What a lesson's cells define in quick mode, run from the top until all of these names are there."""
+    import jupytext  # not needed for anything else here
+
     space: dict[str, Any] = {}
     digits = {"ORTHOVIZ_MODE": "quick", "ORTHOVIZ_DATA": os.devnull}  # no CIFAR-10, should there be one
     with patch.dict(os.environ, digits):
