@@ -10,21 +10,20 @@ are the medians of the ratios of neighbours, so they hold on a noisy machine.
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 
 import orthoviz as ov
+from benchmarks.common import DEVICE, seconds
 
 ROUNDS, BATCH_SIZE = 5, 1024
-
-
-def seconds(work: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "SGD": torch.optim.SGD,
+    "orthogonal SGD": ov.OrthogonalSGD,
+}
 
 
 def random_images(count: int) -> ov.datasets.Split:
@@ -34,42 +33,53 @@ def random_images(count: int) -> ov.datasets.Split:
     return ov.datasets.Split(images, torch.randint(10, (count,), generator=generator))
 
 
+def random_data(train: int = 50_000, test: int = 10_000) -> ov.datasets.Dataset:
+    splits, classes = [random_images(count) for count in (train, test)], tuple("0123456789")
+    data = ov.datasets.Dataset("random", classes, *splits, (0.5,) * 3, (0.25,) * 3, True, "random")
+    return data.to(DEVICE)
+
+
+def epochs(optimizer: str, data: ov.datasets.Dataset) -> dict[str, Callable[[], None]]:
+    """An epoch of bare passes, and of what is compared with them, by name."""
+    model = ov.models.basic_cnn(seed=0).to(DEVICE)
+    moved = OPTIMIZERS[optimizer](ov.param_groups(model), lr=0.01, momentum=0.9)
+    how: dict[str, Any] = dict(batch_size=min(BATCH_SIZE, len(data.train.labels)), seed=0, epoch=1)
+    ready = list(ov.datasets.batches(data, **how, device=DEVICE))
+
+    def bare() -> None:
+        model.train()
+        for images, labels in ready:
+            moved.zero_grad()
+            cross_entropy(model(images), labels).backward()
+            moved.step()
+
+    def loop() -> None:
+        for _ in ov.training.steps(model, moved, data, **how):
+            pass
+
+    def loader() -> None:
+        for _ in ov.datasets.batches(data, **how, device=DEVICE):
+            pass
+
+    def evaluation() -> None:
+        ov.training.evaluate(model, data)
+
+    return {"bare": bare, "loop": loop, "loader": loader, "evaluation": evaluation}
+
+
 def main() -> None:
-    train, test = random_images(50_000), random_images(10_000)
-    classes = tuple("0123456789")
-    data = ov.datasets.Dataset("random", classes, train, test, (0.5,) * 3, (0.25,) * 3, True, "random")
-    ready = list(ov.datasets.batches(data, BATCH_SIZE, seed=0, epoch=1))
-
-    for name, make in (("SGD", torch.optim.SGD), ("orthogonal SGD", ov.OrthogonalSGD)):
-        model = ov.models.basic_cnn(seed=0)
-        optimizer = make(ov.param_groups(model), lr=0.01, momentum=0.9)
-
-        def bare(model=model, optimizer=optimizer) -> None:  # type: ignore[no-untyped-def]
-            model.train()
-            for images, labels in ready:
-                optimizer.zero_grad()
-                cross_entropy(model(images), labels).backward()
-                optimizer.step()
-
-        def loop(model=model, optimizer=optimizer) -> None:  # type: ignore[no-untyped-def]
-            for _ in ov.training.steps(model, optimizer, data, batch_size=BATCH_SIZE, seed=0, epoch=1):
-                pass
-
-        def loader() -> None:
-            for _ in ov.datasets.batches(data, BATCH_SIZE, seed=0, epoch=1):
-                pass
-
-        def evaluation(model=model) -> None:  # type: ignore[no-untyped-def]
-            ov.training.evaluate(model, data)
-
-        bare()
-        rounds = [[seconds(work) for work in (bare, loop, loader, evaluation)] for _ in range(ROUNDS)]
-        base = statistics.median(row[0] for row in rounds)
-        print(f"{name}: bare epoch {base:.2f} s ({1000 * base / len(ready):.0f} ms a step)")
-        for index, what in ((1, "loop / bare"), (2, "loader / bare"), (3, "evaluation / bare")):
-            ratios = sorted(row[index] / row[0] for row in rounds)
+    data = random_data()
+    for name in OPTIMIZERS:
+        works = epochs(name, data)
+        works["bare"]()
+        rounds = [{what: seconds(work) for what, work in works.items()} for _ in range(ROUNDS)]
+        base = statistics.median(row["bare"] for row in rounds)
+        steps = -(-len(data.train.labels) // BATCH_SIZE)
+        print(f"{name}: bare epoch {base:.2f} s ({1000 * base / steps:.0f} ms a step)")
+        for what in ("loop", "loader", "evaluation"):
+            ratios = sorted(row[what] / row["bare"] for row in rounds)
             median = statistics.median(ratios)
-            print(f"  {what:18} {median:.3f} (from {ratios[0]:.3f} to {ratios[-1]:.3f})")
+            print(f"  {what + ' / bare':18} {median:.3f} (from {ratios[0]:.3f} to {ratios[-1]:.3f})")
 
     def start(module: str) -> float:
         return seconds(lambda: subprocess.run([sys.executable, "-c", f"import {module}"], check=True))

@@ -30,15 +30,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import orthoviz as ov
-from benchmarks.common import provenance, seconds, store
+from benchmarks.common import DEVICE, provenance, seconds, store
 from orthoviz.monitor.frames import Labels, Record, frame_of
 
-MODELS: dict[str, tuple[Callable[[], nn.Module], int, int, int]] = {
+Setting = tuple[Callable[[], nn.Module], int, int, int]
+"""What makes a model, its batch size, steps a loop, and rounds."""
+MODELS: dict[str, Setting] = {
     "BasicCNN": (lambda: ov.models.basic_cnn(seed=0), 256, 20, 25),
     "resnet18": (lambda: torchvision.models.resnet18(num_classes=10), 128, 10, 3),
 }
-"""What makes a model, its batch size, steps a loop, and rounds."""
-
 OPTIONS: dict[str, float] = dict(lr=1e-3, momentum=0.9)
 
 
@@ -86,16 +86,16 @@ def cockpit_loop(every: int, steps: int, model: nn.Module, images: Tensor, label
         optimizer.step()
 
 
-def contenders(name: str) -> tuple[dict[str, Callable[[], None]], dict[str, str]]:
+def contenders(name: str, setting: Setting) -> tuple[dict[str, Callable[[], None]], dict[str, str]]:
     """Loops by name, and with which unwatched loop each is compared."""
-    make, batch, steps, _ = MODELS[name]
-    images = torch.randn(batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(10, (batch,))
+    make, batch, steps, _ = setting
+    images = torch.randn(batch, 3, 32, 32, device=DEVICE).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(10, (batch,), device=DEVICE)
     loops: dict[str, Callable[[], None]] = {}
     against = {}
     for label, optimizer in (("SGD", torch.optim.SGD), ("OrthogonalSGD", ov.OrthogonalSGD)):
         start = partial(partial, loop, optimizer, steps)
-        network = [make().to(memory_format=torch.channels_last) for _ in range(5)]
+        network = [make().to(DEVICE, memory_format=torch.channels_last) for _ in range(5)]
         loops[label] = start(network[0], images, labels)
         for preset, model in zip(("lecture", "research"), network[1:], strict=False):
             more = {"probe": images[:64]} if preset == "research" else {}
@@ -111,7 +111,7 @@ def contenders(name: str) -> tuple[dict[str, Callable[[], None]], dict[str, str]
             # It asks setuptools for its own version, in a way that setuptools no longer has
             sys.modules.setdefault("pkg_resources", MagicMock(DistributionNotFound=ImportError))
             for every in (5, 10):
-                model = make().to(memory_format=torch.channels_last)
+                model = make().to(DEVICE, memory_format=torch.channels_last)
                 loops[f"SGD, Cockpit economy every {every}"] = partial(
                     cockpit_loop, every, steps, model, images, labels
                 )
@@ -119,21 +119,19 @@ def contenders(name: str) -> tuple[dict[str, Callable[[], None]], dict[str, str]
     return loops, against
 
 
-def costs(name: str) -> list[dict[str, object]]:
+def costs(name: str, setting: Setting) -> list[dict[str, object]]:
     """A row a contender."""
     torch.manual_seed(0)
-    loops, against = contenders(name)
+    loops, against = contenders(name, setting)
     for work in loops.values():
         work()
-    rounds = [{key: seconds(work) for key, work in loops.items()} for _ in range(MODELS[name][3])]
+    rounds = [{key: seconds(work) for key, work in loops.items()} for _ in range(setting[3])]
     return [
         {
             "model": name,
-            "batch": MODELS[name][1],
+            "batch": setting[1],
             "loop": key,
-            "milliseconds_a_step": round(
-                1000 * statistics.median(r[key] for r in rounds) / MODELS[name][2], 2
-            ),
+            "milliseconds_a_step": round(1000 * statistics.median(r[key] for r in rounds) / setting[2], 2),
             "to_unwatched": round(statistics.median(r[key] / r[against[key]] for r in rounds), 4),
         }
         for key in loops
@@ -149,7 +147,7 @@ def frame_seconds() -> float:
 
 def main() -> None:
     warnings.simplefilter("ignore")  # Cockpit's
-    table = pd.DataFrame([row for name in MODELS for row in costs(name)])
+    table = pd.DataFrame([row for name in MODELS for row in costs(name, MODELS[name])])
     about = provenance(
         what="training loops, 32 x 32 random images, measured every ten steps",
         data="random images and labels",

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import orthoviz as ov
-from benchmarks.common import provenance, seconds, store
+from benchmarks.common import DEVICE, provenance, seconds, store
 from orthoviz.matrices import as_matrix
 
 ROUNDS = {"BasicCNN": 31, "resnet18": 7}  # a step of the small one takes milliseconds
@@ -64,6 +64,7 @@ def optimizers() -> dict[str, Callable[[nn.Module], object]]:
 
     found: dict[str, Callable[[nn.Module], object]] = {
         "SGD": lambda m: torch.optim.SGD(m.parameters(), **OPTIONS),  # type: ignore[arg-type]
+        "AdamW": lambda m: torch.optim.AdamW(m.parameters(), lr=1e-3),
         "OrthogonalSGD exact": orthogonal("exact"),
         "OrthogonalSGD fast": orthogonal("fast"),
         "OrthogonalSGD svd": orthogonal("svd"),
@@ -85,9 +86,10 @@ def optimizers() -> dict[str, Callable[[nn.Module], object]]:
     return found
 
 
-def training_step(model: nn.Module, optimizer: object, batch_size: int) -> Callable[[], None]:
-    images = torch.randn(batch_size, 3, 32, 32).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(10, (batch_size,))
+def training_step(model: nn.Module, optimizer: object, batch_size: int, size: int = 32) -> Callable[[], None]:
+    images = torch.randn(batch_size, 3, size, size, device=DEVICE)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(10, (batch_size,), device=DEVICE)
 
     def step() -> None:
         optimizer.zero_grad()  # type: ignore[attr-defined]
@@ -102,7 +104,7 @@ def whole_steps(name: str, batch_size: int) -> list[dict[str, object]]:
     torch.manual_seed(0)
     steps = {}
     for label, make in optimizers().items():
-        model = MODELS[name]().to(memory_format=torch.channels_last)
+        model = MODELS[name]().to(DEVICE, memory_format=torch.channels_last)
         steps[label] = training_step(model, make(model), batch_size)
     for step in steps.values():
         step()
@@ -122,7 +124,7 @@ def whole_steps(name: str, batch_size: int) -> list[dict[str, object]]:
 def overhead(name: str, batch_size: int) -> dict[str, object]:
     """Step of OrthogonalSGD less the polar factors of its gradients, relative to a whole step of SGD."""
     torch.manual_seed(0)
-    models = [MODELS[name]().to(memory_format=torch.channels_last) for _ in range(2)]
+    models = [MODELS[name]().to(DEVICE, memory_format=torch.channels_last) for _ in range(2)]
     sgd = torch.optim.SGD(models[0].parameters(), **OPTIONS)  # type: ignore[arg-type]
     ours = ov.OrthogonalSGD(ov.param_groups(models[1]), method="fast", **OPTIONS)  # type: ignore[arg-type]
     whole, other = training_step(models[0], sgd, batch_size), training_step(models[1], ours, batch_size)

@@ -8,13 +8,15 @@ Contenders: the SVD one by one (the paper), the quintic of torch's Muon as it is
 float32, timm's and pytorch-optimizer's where they are installed, this package's methods, and the floor: the
 two products K = G G^T and K G, which any of them needs. The matrices are Gaussian. A time is the median of
 the rounds after one that is not counted; a contender that takes over 10 s on a model is timed once, and
-marked. The error is the relative Frobenius distance from the float64 factor, over one matrix of each shape.
+marked. The error is the relative Frobenius distance from the float64 factor, over one matrix of each shape;
+the gains are the lengths that the directions of these come out with, the shortest and the longest.
 """
 
 import argparse
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import matplotlib
 import pandas as pd
@@ -23,7 +25,7 @@ import torchvision
 from torch import Tensor
 
 import orthoviz as ov
-from benchmarks.common import RESULTS, interleaved, medians, provenance, seconds, store
+from benchmarks.common import DEVICE, RESULTS, interleaved, medians, provenance, seconds, store
 
 ROUNDS = 3
 QUICK = ("resnet18", "resnet50", "densenet121")
@@ -137,41 +139,56 @@ def model_shapes(name: str) -> list[tuple[int, ...]]:
 
 def measured(job: str, shapes: list[tuple[int, ...]], sgemm: float) -> list[dict[str, object]]:
     """A row a contender."""
-    generator = torch.Generator().manual_seed(0)
-    matrices = [0.01 * torch.randn(shape, generator=generator) for shape in shapes]
+    matrices = gaussian(shapes)
     made = contenders()
     times = interleaved({name: lambda work=work: work(matrices) for name, work in made.items()}, ROUNDS)
     took = medians(times)
     operations = sum(4.0 * math.prod(s[:-2]) * min(s[-2:]) ** 2 * max(s[-2:]) for s in shapes)
-    distinct = list({G.shape: G if G.ndim == 2 else G[0] for G in matrices}.values())
-    right = [svd(G.double()) for G in distinct]
-    size = math.sqrt(sum(R.square().sum().item() for R in right))
-    rows: list[dict[str, object]] = []
-    for name, work in made.items():
-        error = math.nan
-        if "floor" not in name:
-            off = sum(
-                (O.double() - R).square().sum().item() for O, R in zip(work(distinct), right, strict=True)
-            )
-            error = math.sqrt(off) / size
-        rows.append(
-            {
-                "job": job,
-                "contender": name,
-                "milliseconds": 1e3 * took[name],
-                "to_svd": took["svd one by one"] / took[name],
-                "to_quintic": took["quintic float32"] / took[name],
-                "to_floor": took[name] / (operations / sgemm / 1e9),
-                "error": error,
-                "rounds": len(times[name]),
-            }
-        )
-    return rows
+    return [
+        {
+            "job": job,
+            "contender": name,
+            "milliseconds": 1e3 * took[name],
+            "to_svd": took["svd one by one"] / took[name],
+            "to_quintic": took["quintic float32"] / took[name],
+            "to_floor": took[name] / (operations / sgemm / 1e9),
+            **accuracy(name, work, shapes),
+            "rounds": len(times[name]),
+        }
+        for name, work in made.items()
+    ]
+
+
+def gaussian(shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+    generator = torch.Generator(DEVICE).manual_seed(0)
+    return [0.01 * torch.randn(shape, generator=generator, device=DEVICE) for shape in shapes]
+
+
+def accuracy(name: str, work: Factors, shapes: Sequence[tuple[int, ...]]) -> dict[str, float]:
+    """Error and gains; the floor, which makes no factors, has none."""
+    if "floor" in name:
+        return dict.fromkeys(("error", "smallest_gain", "largest_gain"), math.nan)
+    known = [reference(shape) for shape in dict.fromkeys(shape[-2:] for shape in shapes)]
+    factors = [O.cpu().double() for O in work([G.to(DEVICE) for G, _, _ in known])]
+    off, size, gains = 0.0, 0, []
+    for O, (_, U, Vh) in zip(factors, known, strict=True):
+        off, size = off + (O - U @ Vh).square().sum().item(), size + len(Vh)
+        gains.append((U * (O @ Vh.mT)).sum(0))
+    low, high = (gain.item() for gain in torch.cat(gains).aminmax())
+    return {"error": math.sqrt(off / size), "smallest_gain": low, "largest_gain": high}
+
+
+@cache
+def reference(shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """A Gaussian matrix, and its singular vectors in float64."""
+    G = 0.01 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    U, _, Vh = torch.linalg.svd(G.double(), full_matrices=False)
+    return G, U, Vh
 
 
 def product_rate() -> float:
     """GFLOP/s of a large float32 product, best of ten."""
-    A = torch.randn(2048, 2048)
+    A = torch.randn(2048, 2048, device=DEVICE)
     return 2 * 2048**3 / min(seconds(lambda: A @ A) for _ in range(10)) / 1e9
 
 

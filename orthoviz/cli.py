@@ -13,7 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return args.run(args) or 0
-    except (ValueError, OSError) as error:  # DataError is a ValueError
+    except (ValueError, OSError, ImportError) as error:  # DataError is a ValueError
         print(f"orthoviz: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

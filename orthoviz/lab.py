@@ -4,12 +4,20 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
 
 COPIES = Path("orthoviz-course")
 """Where an installed package puts its copies of the lessons, in the folder in which it is started."""
+
+
+def check_installed(what: str, package: str) -> None:
+    """Raise ImportError, with what to do, where the package that something needs is not installed."""
+    if find_spec(package) is None:
+        install = "pip install ipywidgets jupyterlab"
+        raise ImportError(f"{what} needs {package}, which is not installed: {install}", name=package)
 
 
 def checkout() -> Path | None:
@@ -37,7 +45,9 @@ def open_lab(lesson: str = "00_start_here", *, browser: bool = True) -> int:
 
     Raises:
         ValueError: there is no such lesson.
+        ImportError: JupyterLab is not installed.
     """
+    check_installed("orthoviz lab", "jupyterlab")
     name = lesson.removesuffix(".ipynb")
     if name not in [*lessons(), "views"]:
         raise ValueError(f"there is no lesson {lesson!r}; there is: {', '.join(lessons())}")

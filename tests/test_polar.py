@@ -678,32 +678,3 @@ def test_an_iteration_compiles_as_one_graph(method):
     for shape in ((5, 9), (9, 5), (2, 400, 410)):
         G = gaussian(*shape)
         torch.testing.assert_close(compiled(G), ov.polar_factor(G, method), rtol=0, atol=2e-5)
-
-
-# No GPU was at hand when this was written: these run where there is one.
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-
-
-@needs_gpu
-@pytest.mark.parametrize("method", METHODS)
-def test_a_gpu_gives_what_a_cpu_gives(method):
-    G = gaussian(3, 64, 200)
-    O = ov.polar_factor(G.cuda(), method)
-    assert O.is_cuda
-    assert error(O.cpu()[0], G[0]) <= error(ov.polar_factor(G[0], method), G[0]) + 0.01
-
-
-@needs_gpu
-def test_fast_runs_in_a_cuda_graph_and_never_waits_for_the_gpu():
-    G = gaussian(64, 200).cuda()
-    right = ov.polar_factor(G, "fast")
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        ov.polar_factor(G, "fast")
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        O = ov.polar_factor(G, "fast")
-    graph.replay()
-    torch.testing.assert_close(O, right)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -52,6 +53,64 @@ def test_importing_loads_no_plotting_widget_or_data_library():
         "pyarrow",
     }
     assert not new & heavy
+
+
+HIDDEN = ("ipywidgets", "jupyterlab", "jupytext", "platformdirs", "IPython", "hypothesis")
+
+
+def without_jupyter(script, cwd=ROOT, **environment):
+    """A process in which the packages that a GPU machine lacks cannot be imported."""
+    return subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.modules.update(dict.fromkeys({HIDDEN}))\n{script}"],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+    )
+
+
+def test_training_and_plots_work_without_jupyter(tmp_path):
+    done = without_jupyter(
+        "import orthoviz as ov\n"
+        "from orthoviz import claims, cli, measures, monitor, optim, plots, polar, reports, toys, training\n"
+        "model, data = ov.models.digits_cnn(seed=0), ov.datasets.load('digits')\n"
+        "optimizer = ov.OrthogonalSGD(ov.param_groups(model), lr=0.01, momentum=0.9)\n"
+        "with ov.watch(model, optimizer) as watching:\n"
+        "    run = ov.training.fit(model, optimizer, data, epochs=1)\n"
+        f"plots.spectra(watching.frame()).savefig({str(tmp_path / 'spectra.png')!r})\n"
+        "print(run.history.test_accuracy.iloc[-1])"
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) > 0.5
+    assert (tmp_path / "spectra.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("import orthoviz.widgets", "orthoviz.widgets needs ipywidgets"),
+        ("import orthoviz; orthoviz.course", "orthoviz.course needs ipywidgets"),
+        ("from orthoviz.cli import main; sys.exit(main(['lab']))", "orthoviz lab needs jupyterlab"),
+    ],
+)
+def test_what_needs_jupyter_says_so_in_a_sentence(script, words):
+    done = without_jupyter(script)
+    assert done.returncode != 0
+    last = done.stderr.splitlines()[-1]
+    assert f"{words}, which is not installed: pip install ipywidgets jupyterlab" in last
+
+
+def test_a_package_without_checkout_and_platformdirs_asks_for_a_folder(tmp_path):
+    shutil.copytree(ROOT / "orthoviz", tmp_path / "orthoviz")
+    script = (
+        "from orthoviz.datasets import DataError, location\n"
+        "try: print(location())\n"
+        "except DataError as error: print(error)\n"
+        "import os; os.environ['ORTHOVIZ_DATA'] = 'there'; print(location())"
+    )
+    said = without_jupyter(script, tmp_path, ORTHOVIZ_DATA="", PYTHONPATH=str(tmp_path)).stdout.splitlines()
+    assert "set ORTHOVIZ_DATA" in said[0]
+    assert said[1] == "there"
 
 
 def test_every_public_name_is_there_and_documented():

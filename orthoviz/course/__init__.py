@@ -1,5 +1,9 @@
 """What the lessons are made of besides text: guesses, exercises with checks, a header."""
 
+from orthoviz.lab import check_installed
+
+check_installed("orthoviz.course", "ipywidgets")
+
 from orthoviz.course.check import check
 from orthoviz.course.header import header, mode
 from orthoviz.course.picture import picture

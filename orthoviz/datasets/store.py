@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import platformdirs
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -29,12 +28,22 @@ _HELP = {
 
 
 def location() -> Path:
-    """The folder of the data sets: ``ORTHOVIZ_DATA``, the checkout's ``data``, or the user's own."""
+    """The folder of the data sets: ``ORTHOVIZ_DATA``, the checkout's ``data``, or the user's own.
+
+    Raises:
+        DataError: it would be the user's own, and platformdirs, which knows where that is, is not installed.
+    """
     if chosen := os.environ.get("ORTHOVIZ_DATA"):
         return Path(chosen).expanduser()
     checkout = Path(__file__).resolve().parents[2]
     if (checkout / "pyproject.toml").is_file() and (checkout / "notebooks").is_dir():
         return checkout / "data"
+    try:
+        import platformdirs
+    except ImportError:
+        raise DataError(
+            "There is no folder for data sets: set ORTHOVIZ_DATA to one, or 'pip install platformdirs'."
+        ) from None
     return platformdirs.user_data_path("orthoviz", appauthor=False) / "data"
 
 

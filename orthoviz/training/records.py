@@ -196,7 +196,7 @@ def provenance(**about: Any) -> dict[str, Any]:
     """What is stored beside numbers: who made them, where, when, with what."""
     root = Path(__file__).resolve().parents[2]
     commit = ""
-    if (root / "pyproject.toml").is_file():
+    if (root / "pyproject.toml").is_file() and shutil.which("git"):
         got = subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=root, check=False
         )

@@ -1,5 +1,9 @@
 """Views: pictures that answer to sliders. Each calls the functions that a training run calls."""
 
+from orthoviz.lab import check_installed
+
+check_installed("orthoviz.widgets", "ipywidgets")
+
 from orthoviz.widgets.barlow import barlow
 from orthoviz.widgets.cosine_film import cosine_film
 from orthoviz.widgets.dead_filters import dead_filters
