@@ -2,6 +2,7 @@ import base64
 import html
 import io
 import json
+import math
 import re
 import subprocess
 import sys
@@ -12,91 +13,90 @@ import jupytext
 import numpy as np
 import pytest
 import scipy.ndimage
+import torch
 from PIL import Image
 
 import orthoviz as ov
 from orthoviz.course.exercises import EXERCISES
+from orthoviz.course.judge import Slip, judge
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 CHECK = re.compile(r'ov\.course\.check\("([^"]+)", (\w+)\)')
 
 
-def stubs():
-    """Exercise to (name of the answer, source of the stub), from the lessons."""
-    found = {}
-    for path in sorted(NOTEBOOKS.glob("[0-9]*.py")):
-        previous = ""
+def answers():
+    """(folder, exercise, function) of every stub and every solution."""
+    for path in sorted([*NOTEBOOKS.glob("[0-9]*.py"), *NOTEBOOKS.glob("solutions/[0-9]*.py")]):
+        source = ""
         for cell in jupytext.read(path).cells:
-            tags = cell.metadata.get("tags", [])
-            if "check" in tags:
-                exercise, answer = CHECK.fullmatch(cell.source.strip()).groups()
-                found[exercise] = answer, previous
-            previous = cell.source
-    return found
+            if check := CHECK.search(cell.source):
+                stub = source if CHECK.fullmatch(cell.source) else ""  # is in the cell before its check
+                space = {"ov": ov, "torch": torch}
+                exec(CHECK.sub("", f"{stub}\n{cell.source}"), space)
+                yield path.parent.name, check[1], space[check[2]]
+            source = cell.source
 
 
-def answers(kind):
-    """(exercise, expected words, source) of every solution or wrong answer, from the solutions."""
-    for path in sorted(NOTEBOOKS.glob("solutions/[0-9]*.py")):
-        for cell in jupytext.read(path).cells:
-            tags = cell.metadata.get("tags", [])
-            if tags[:1] == [kind]:
-                yield tags[1], [*tags, ""][2], cell.source
+ANSWERS = list(answers())
+SLIPS = [(name, *slip) for name, exercise in EXERCISES.items() for slip in exercise.slips]
 
 
-def said(exercise, source, capsys):
-    """What the check says of an answer, given as source that may hold the check itself."""
-    space = {"ov": ov, "torch": __import__("torch")}
-    exec(CHECK.sub("", source), space)
-    capsys.readouterr()
-    ov.course.check(exercise, space[stubs()[exercise][0]])
-    return capsys.readouterr().out
+def test_every_exercise_has_a_stub_a_solution_and_three_slips():
+    wanted = {(folder, name) for folder in ("notebooks", "solutions") for name in EXERCISES}
+    assert {(folder, name) for folder, name, _ in ANSWERS} == wanted
+    assert min(len(exercise.slips) for exercise in EXERCISES.values()) >= 3
 
 
-def test_every_exercise_has_a_stub_a_solution_and_three_wrong_answers():
-    solved = [exercise for exercise, _, _ in answers("solution")]
-    wrong = [exercise for exercise, _, _ in answers("wrong")]
-    assert set(stubs()) == set(EXERCISES) == set(solved)
-    assert all(wrong.count(exercise) >= 3 for exercise in EXERCISES)
-
-
-@pytest.mark.parametrize(("exercise", "source"), [(e, source) for e, _, source in answers("solution")])
-def test_a_solution_is_right(exercise, source, capsys):
-    assert said(exercise, source, capsys).startswith("right: ")
-
-
-@pytest.mark.parametrize(("exercise", "words", "source"), list(answers("wrong")))
-def test_a_wrong_answer_is_told_its_mistake(exercise, words, source, capsys):
-    out = said(exercise, source, capsys)
-    assert out.startswith("not yet: ")
-    assert words in out
-
-
-@pytest.mark.parametrize("exercise", EXERCISES)
-def test_an_empty_stub_is_not_attempted(exercise, capsys):
-    out = said(exercise, stubs()[exercise][1], capsys)
-    assert out.startswith(f"not attempted: {exercise} (")
-
-
-@pytest.mark.parametrize("exercise", EXERCISES)
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (lambda *arguments: None, "returns nothing"),
-        (lambda *arguments: "a string", "returns a str"),
-        (lambda *arguments: 1 / 0, "ZeroDivisionError"),
-    ],
-)
-def test_an_answer_that_is_no_answer_is_told_so(exercise, answer, words, capsys):
-    ov.course.check(exercise, answer)
+@pytest.mark.parametrize(("folder", "name", "answer"), ANSWERS)
+def test_a_solution_is_right_and_a_stub_is_not_attempted(folder, name, answer, capsys):
+    ov.course.check(name, answer)
     out = capsys.readouterr().out
-    assert out.startswith("not yet: ")
-    assert words in out
+    assert out.startswith("right: " if folder == "solutions" else f"not attempted: {name} (")
 
 
-def test_an_answer_that_changes_its_input_is_told_so(capsys):
-    ov.course.check("01.polar", lambda gradient: gradient.zero_())
-    assert "work on a copy" in capsys.readouterr().out
+def only_float32(*values):  # or torch's own error
+    for tensor in filter(torch.is_tensor, values):
+        torch.dot(tensor.flatten(), torch.ones(tensor.numel()))
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_a_right_answer_is_right_in_float64_and_in_float32(name):
+    exercise = EXERCISES[name]
+    for right in exercise.right:
+        assert judge(exercise, right) == exercise.says
+        assert (
+            judge(exercise, lambda *case, right=right: only_float32(*case) or right(*case)) == exercise.says
+        )
+
+
+@pytest.mark.parametrize(("name", "wrong", "words"), SLIPS)
+def test_every_slip_has_its_own_words(name, wrong, words):
+    with pytest.raises(Slip) as slip:
+        judge(EXERCISES[name], wrong)
+    assert words in str(slip.value) if EXERCISES[name].judge else words == str(slip.value)
+
+
+@pytest.mark.parametrize(("name", "answer", "words"), [
+    ("00.longer", lambda rank, norm: 1j * rank**0.5 / norm, "returns a complex"),
+    ("01.polar", lambda G: G @ torch.ones(7, 7).to(G), r"^the shapes do not fit \("),
+    ("01.polar", lambda G: G @ torch.ones(4, 4, dtype=torch.bool), "mixes float32 and bool"),
+    ("01.polar", lambda G: G * torch.nan, "nan or inf"),
+    ("05.muon", lambda gradients, momentum: gradients[0].mul_(momentum), "work on a copy"),
+    ("11.chance", lambda seeds: 1.03 / math.comb(2 * seeds, seeds), "gives 0.0515, not 0.05: near"),
+])  # fmt: skip
+def test_an_answer_that_is_no_known_slip_is_described(name, answer, words):
+    with pytest.raises(Slip, match=words):
+        judge(EXERCISES[name], answer)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [(lambda: None, "nothing"), (lambda: "text", "a str"), (lambda: 1 / 0, "ZeroDivision")],
+)
+def test_an_answer_that_is_no_answer_is_told_so(name, function, words, capsys):
+    ov.course.check(name, lambda *case: function())
+    assert re.search(f"^not yet: your (function returns|code raised) {words}", capsys.readouterr().out)
 
 
 def test_an_unknown_exercise_lists_what_there_is():

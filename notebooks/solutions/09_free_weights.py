@@ -14,7 +14,7 @@
 # %% [markdown]
 # # 09 · Free weights: solutions
 #
-# For each exercise the worked solution, then typical wrong answers and what the check says of them.
+# For each exercise a worked solution, and what the check says of it.
 
 # %%
 import torch
@@ -51,54 +51,6 @@ def two_steps(angle):
 ov.course.check("09.two_steps", two_steps)
 
 # %% [markdown]
-# Degrees taken for radians:
-
-
-# %% tags=["wrong", "09.two_steps", "in degrees"]
-def two_steps(angle):
-    import math
-
-    return 2 * abs(math.cos(angle / 2))
-
-
-ov.course.check("09.two_steps", two_steps)
-
-# %% [markdown]
-# Lengths added up, whatever the angle:
-
-
-# %% tags=["wrong", "09.two_steps", "when they agree"]
-def two_steps(angle):
-    return 2
-
-
-ov.course.check("09.two_steps", two_steps)
-
-# %% [markdown]
-# "Orthogonal plus orthogonal is orthogonal":
-
-
-# %% tags=["wrong", "09.two_steps", "is not orthogonal"]
-def two_steps(angle):
-    return 1
-
-
-ov.course.check("09.two_steps", two_steps)
-
-# %% [markdown]
-# The squared length:
-
-
-# %% tags=["wrong", "09.two_steps", "take the root"]
-def two_steps(angle):
-    import math
-
-    return 2 + 2 * math.cos(math.radians(angle))
-
-
-ov.course.check("09.two_steps", two_steps)
-
-# %% [markdown]
 # ## Exercise 2, 09.floor
 #
 # Where both have the same singular vectors, $Q - T$ has the singular values $1 - s$, and no other $Q$ is
@@ -113,50 +65,6 @@ def floor(modes, size):
 ov.course.check("09.floor", floor)
 
 # %% [markdown]
-# The modes only:
-
-
-# %% tags=["wrong", "09.floor", "count too"]
-def floor(modes, size):
-    return sum((s - 1) ** 2 for s in modes) / 2
-
-
-ov.course.check("09.floor", floor)
-
-# %% [markdown]
-# Without the half:
-
-
-# %% tags=["wrong", "09.floor", "HALF"]
-def floor(modes, size):
-    return sum((s - 1) ** 2 for s in modes) + size - len(modes)
-
-
-ov.course.check("09.floor", floor)
-
-# %% [markdown]
-# As if orthogonal weights could shrink:
-
-
-# %% tags=["wrong", "09.floor", "cannot shrink either"]
-def floor(modes, size):
-    return sum(max(s - 1, 0) ** 2 for s in modes) / 2
-
-
-ov.course.check("09.floor", floor)
-
-# %% [markdown]
-# An orthogonal matrix at right angles to the target:
-
-
-# %% tags=["wrong", "09.floor", "nothing to do with the target"]
-def floor(modes, size):
-    return (sum(s**2 for s in modes) + size) / 2
-
-
-ov.course.check("09.floor", floor)
-
-# %% [markdown]
 # ## Exercise 3, 09.wall
 #
 # At the wall a step takes away as much as it adds: $\eta \lambda w = \eta$.
@@ -165,39 +73,6 @@ ov.course.check("09.floor", floor)
 # %% tags=["solution", "09.wall"]
 def wall(lr, decay):
     return 1 / decay
-
-
-ov.course.check("09.wall", wall)
-
-# %% [markdown]
-# The push forgotten to be small:
-
-
-# %% tags=["wrong", "09.wall", "lr cancels"]
-def wall(lr, decay):
-    return 1 / (lr * decay)
-
-
-ov.course.check("09.wall", wall)
-
-# %% [markdown]
-# The rate on one side only:
-
-
-# %% tags=["wrong", "09.wall", "and cancels"]
-def wall(lr, decay):
-    return lr / decay
-
-
-ov.course.check("09.wall", wall)
-
-# %% [markdown]
-# One step instead of all:
-
-
-# %% tags=["wrong", "09.wall", "after one step"]
-def wall(lr, decay):
-    return 1 - lr * decay
 
 
 ov.course.check("09.wall", wall)

@@ -1,24 +1,12 @@
 """Exercises that check themselves, and say which slip was made."""
 
 import html
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from IPython.display import HTML, display
 
-
-class Slip(Exception):  # noqa: N818
-    """A wrong answer whose cause is known; the message names it."""
-
-
-class Exercise(NamedTuple):
-    """What an exercise asks for, and how an answer is judged."""
-
-    minutes: int
-    judge: Callable[[Any], str]
-    """Raises :class:`Slip` for a wrong answer; returns what a right one shows."""
-    hints: tuple[str, str, str]
-    """From a nudge to nearly the answer."""
+from orthoviz.course.exercises import EXERCISES
+from orthoviz.course.judge import Slip, judge
 
 
 def check(name: str, answer: Any) -> None:
@@ -28,18 +16,16 @@ def check(name: str, answer: Any) -> None:
 
     Args:
         name: the exercise, as its cell names it: ``"01.polar"``.
-        answer: a function or a value. A stub that still raises NotImplementedError is not judged.
+        answer: a function. A stub that still raises NotImplementedError is not judged.
 
     Raises:
         ValueError: there is no such exercise.
     """
-    from orthoviz.course.exercises import EXERCISES
-
     if name not in EXERCISES:
         raise ValueError(f"there is no exercise {name!r}; there is: {', '.join(EXERCISES)}")
     exercise = EXERCISES[name]
     try:
-        print(f"right: {exercise.judge(answer)}")
+        print(f"right: {judge(exercise, answer)}")
         return
     except NotImplementedError:
         print(f"not attempted: {name} ({exercise.minutes} minutes)")
