@@ -132,11 +132,10 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument(
         "--time", nargs="*", metavar="LESSON", help="also run lessons in quick mode, all or as '00 03'"
     )
-    doctor.add_argument(
-        "--class", dest="folder", metavar="FOLDER", help="also pack all that a class without internet needs"
-    )
-    doctor.add_argument("--platform", nargs="+", metavar="NAME", help="with --class; default: this machine's")
-    doctor.add_argument("--python", nargs="+", metavar="VERSION", help="with --class, as '3.12 3.13'")
+    doctor.add_argument("--pack", metavar="FOLDER", help="also pack all that a class without internet needs")
+    doctor.add_argument("--class", dest="old_pack", metavar="FOLDER", help="the old name of --pack")
+    doctor.add_argument("--platform", nargs="+", metavar="NAME", help="with --pack; default: this machine's")
+    doctor.add_argument("--python", nargs="+", metavar="VERSION", help="with --pack, as '3.12 3.13'")
     doctor.set_defaults(run=_doctor)
     return parser
 
@@ -315,14 +314,18 @@ def _doctor(args: argparse.Namespace) -> int:
     from itertools import chain
 
     try:
-        from orthoviz.course import classroom, doctor
+        from orthoviz.course import doctor
+        from orthoviz.course.pack import pack
     except ImportError as error:
-        print(f"fix   {error} -> {sys.executable} -m pip install {error.name}")
+        print(f"fix   {error} -> run the command again that installed orthoviz")
         return 1
-    if not args.folder and (args.platform or args.python):
-        raise ValueError("--platform and --python say what --class FOLDER packs, and need it")
+    if args.old_pack:
+        print("DeprecationWarning: --class goes in the next release; use --pack", file=sys.stderr)
+    folder = args.pack or args.old_pack
+    if not folder and (args.platform or args.python):
+        raise ValueError("--platform and --python say what --pack FOLDER packs, and need it")
     lessons = () if args.time is None else doctor.time_lessons(args.time)
-    packed = classroom.pack(args.folder, args.platform, args.python) if args.folder else ()
+    packed = pack(folder, args.platform or (), args.python or ()) if folder else ()
     bad = 0
     for finding in chain(doctor.examine(), lessons, packed):
         print(finding, flush=True)
