@@ -38,6 +38,8 @@ class Control(NamedTuple):
 
     def widget(self, state: State, value: Any) -> Any:
         """The control, at this value."""
+        if self.kind is w.ToggleButtons and len(self.options) > 8:  # a large model's layers
+            return self._replace(kind=w.SelectionSlider).widget(state, value)
         label = self.named(state)
         if self.kind is w.Checkbox:
             return w.Checkbox(value, description=label, indent=False, layout=w.Layout(width="auto"))
