@@ -8,6 +8,7 @@ from orthoviz.measures.similarity import (
     mean_abs_cosine,
     minibatch_cka,
     random_cosine,
+    random_pairs,
     rms_cosine,
     welch_floor,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "orthogonality_residual",
     "participation_ratio",
     "random_cosine",
+    "random_pairs",
     "rank_me",
     "rms_cosine",
     "singular_values",

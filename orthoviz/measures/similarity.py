@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -107,6 +108,22 @@ def random_cosine(m: int, n: int) -> Chance:
         raise ValueError(f"random_cosine needs m >= 2 rows of n >= 1 entries, got {m} and {n}")
     mean = math.exp(math.lgamma(n / 2) - math.lgamma((n + 1) / 2)) / math.sqrt(math.pi)
     return Chance(mean, math.sqrt(max(1 / n - mean**2, 0.0) * 2 / (m * (m - 1))))
+
+
+@cache
+def random_pairs(m: int, n: int) -> Tensor:
+    """How alike every two of m random rows of n entries (Gaussian) are, in many draws.
+
+    Returns:
+        ``(draws, m (m - 1) / 2)``, float64: of each draw the absolute cosines, the largest first. 50 to 1,000
+        draws from a fixed seed, the fewer the larger the matrix. Do not change it: it is kept.
+    """
+    draws = min(1000, max(50, 4_000_000 // (m * n)))
+    generator = torch.Generator().manual_seed(0)
+    layers = (torch.randn(50, m, n, generator=generator) for _ in range(math.ceil(draws / 50)))
+    i, j = torch.triu_indices(m, m, 1)
+    alike = torch.cat([cosine_matrix(some)[:, i, j].abs() for some in layers])
+    return alike.sort(descending=True)[0].double()
 
 
 def welch_floor(m: int, n: int) -> float:

@@ -132,8 +132,7 @@ class Canvas:
         heading = self.figure.text(0.5, 1.02, title, ha="center", va="bottom", fontsize=13)
         for artist in artists:  # a figure leaves out what is animated
             artist.set_animated(False)
-        if layout is not None:
-            self.figure.set_layout_engine("none")  # all stays where it is
+        self.figure.set_layout_engine("none")  # all stays where it is
         data = io.BytesIO()
         try:
             self.figure.savefig(data, format=kind, dpi="figure", bbox_inches="tight")
@@ -141,8 +140,7 @@ class Canvas:
             heading.remove()
             for artist in artists:
                 artist.set_animated(True)
-            if layout is not None:
-                self.figure.set_layout_engine(layout)
+            self.figure.set_layout_engine(layout)
         return data.getvalue()
 
 

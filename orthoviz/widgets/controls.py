@@ -15,8 +15,7 @@ class Control(NamedTuple):
     """How an argument of a view is set by hand; made by :func:`slider`, :func:`buttons`, :func:`checkbox`."""
 
     kind: Callable[..., Any]
-    label: str | Callable[[State], str]
-    """A function of the state where the label depends on other controls."""
+    label: Callable[[State], str]
     options: Mapping[Any, str]
     """What each value is called."""
     more: bool = False
@@ -34,13 +33,14 @@ class Control(NamedTuple):
         for option in self.options:
             if option == value:
                 return option
-        raise ValueError(f"{name} must be one of {', '.join(map(short, self.options))}, got {value!r}")
+        allowed = ", ".join(short(option, 1e-3) for option in self.options)
+        raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
 
     def widget(self, state: State, value: Any) -> Any:
         """The control, at this value."""
         if self.kind is w.ToggleButtons and len(self.options) > 8:  # a large model's layers
             return self._replace(kind=w.SelectionSlider).widget(state, value)
-        label = self.named(state)
+        label = self.label(state)
         if self.kind is w.Checkbox:
             return w.Checkbox(value, description=label, indent=False, layout=w.Layout(width="auto"))
         wide = "26em" if themed()[0] == "notebook" else "39em"
@@ -51,21 +51,17 @@ class Control(NamedTuple):
         options = [(called, option) for option, called in self.options.items()]
         return self.kind(options=options, value=value, description=label, style=style, layout=layout)
 
-    def named(self, state: State) -> str:
-        """The label, in this state."""
-        return self.label if isinstance(self.label, str) else self.label(state)
-
 
 def options(values: Iterable[Any]) -> Mapping[Any, str]:
     """Values with the words for them: a mapping as it is, of anything else each value as it is written."""
     if isinstance(values, Mapping):
         return values
-    return {value: value if isinstance(value, str) else short(value) for value in values}
+    return {value: value if isinstance(value, str) else short(value, 1e-3) for value in values}
 
 
 def _maker(kind: Callable[..., Any]) -> Callable[..., Control]:
     def make(label: Any, values: Iterable[Any] = (False, True), **more: Any) -> Control:
-        return Control(kind, label, options(values), **more)
+        return Control(kind, label if callable(label) else lambda _: label, options(values), **more)
 
     return make
 
@@ -73,11 +69,11 @@ def _maker(kind: Callable[..., Any]) -> Callable[..., Control]:
 slider, buttons, checkbox = map(_maker, (w.SelectionSlider, w.ToggleButtons, w.Checkbox))
 
 
-def short(value: Any) -> str:
-    """A power of ten as 1e3 or 1e-5, everything else as Python writes it: fit for labels and for code."""
+def short(value: Any, least: float = 0.1) -> str:
+    """A float as 1e3 or 3e-5, from ``least`` to 300 in full; other things as Python writes them."""
     if not isinstance(value, float):
         return repr(value)
-    if value == 0 or 0.1 <= abs(value) <= 300:
+    if value == 0 or least <= abs(value) <= 300:
         return f"{value:g}"
     mantissa, _, exponent = f"{value:e}".partition("e")
     return f"{float(mantissa):g}e{int(exponent)}"

@@ -12,9 +12,7 @@ from orthoviz.measures import random_cosine
 from orthoviz.plots import INK, RANDOM, look
 from orthoviz.plots.frames import need, shape_of
 from orthoviz.training.comparison import best_rate
-from orthoviz.widgets.canvas import Canvas
-from orthoviz.widgets.controls import buttons
-from orthoviz.widgets.view import Scene, view
+from orthoviz.widgets.view import Canvas, Scene, buttons, view
 
 _EQUAL, _BEST, _SKIP = "equal lr", "best lr of each", "skip"
 _FILTERS, _MAPS = "filters", "feature maps"

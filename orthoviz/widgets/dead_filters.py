@@ -10,12 +10,9 @@ from torch import Tensor
 from orthoviz import training
 from orthoviz.plots import INK, ORTHOGONAL, RANDOM
 from orthoviz.polar import polar_factor
-from orthoviz.widgets.canvas import Canvas
-from orthoviz.widgets.controls import buttons, short, slider
-from orthoviz.widgets.own import own_tensor
-from orthoviz.widgets.view import Show, view
+from orthoviz.widgets.view import Canvas, Show, buttons, own_tensor, short, slider, view
 
-_SIZES = (0.0, *(10.0**power for power in range(-8, 1)))
+_SIZES = {size: short(size) for size in (0.0, *(10.0**power for power in range(-8, 1)))}
 _FADED = 3
 """The row whose gradient fades, counted from 0."""
 _ONE, _BATCH = "one filter", "a mini-batch"

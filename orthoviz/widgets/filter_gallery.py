@@ -12,13 +12,10 @@ from matplotlib.patches import Rectangle
 from safetensors.torch import load_file
 from torch import Tensor
 
-from orthoviz.measures import cosine_matrix
+from orthoviz.measures import cosine_matrix, random_pairs
 from orthoviz.plots import COLOURS, INK, RANDOM
 from orthoviz.training.stored import folder
-from orthoviz.widgets.canvas import Canvas
-from orthoviz.widgets.controls import buttons, slider
-from orthoviz.widgets.own import own_tensor
-from orthoviz.widgets.view import Scene, view
+from orthoviz.widgets.view import Canvas, Scene, buttons, own_tensor, slider, view
 
 _SHAPES = {"conv 1": (3, 3, 3), "conv 2": (32, 3, 3), "conv 3": (32, 3, 3), "head": (32, 4, 4)}
 """Of a filter; the head's 512 inputs are 32 maps of 4 x 4."""
@@ -117,7 +114,7 @@ def filter_gallery(
             _fit(image, pixels)
         for mark, bounds in zip(marks, (frames[x], (x, y, 1, 1), frames[y], (y, x, 1, 1)), strict=True):
             mark.set(bounds=bounds)
-        chance = _chance(int(np.isfinite(cosines.diagonal()).sum()), weight[0].numel())[:, k - 1]
+        chance = random_pairs(int(np.isfinite(cosines.diagonal()).sum()), weight[0].numel())[:, k - 1].numpy()
         low, middle, high = np.quantile(chance, (0.05, 0.5, 0.95))
         counts, _ = np.histogram(chance, bins)
         random.set_data(counts / counts.max())
@@ -185,17 +182,6 @@ def _sort(weight: Tensor) -> tuple[Tensor, Any, Any]:
     values = np.abs(cosines[i, j])
     best = np.argsort(-values, kind="stable")[: np.isfinite(values).sum()]  # NaN, of a zero filter, is last
     return weight[order], cosines, np.stack([i, j], 1)[best]
-
-
-@cache
-def _chance(m: int, n: int) -> Any:
-    """|cos| of the pairs of random filters, the most alike first, in many draws: (draws, pairs)."""
-    draws = min(1000, max(50, 4_000_000 // (m * n)))  # at most so many layers, and so many random numbers
-    generator = torch.Generator().manual_seed(0)
-    layers = (torch.randn(50, m, n, generator=generator) for _ in range(math.ceil(draws / 50)))
-    i, j = torch.triu_indices(m, m, 1)
-    alike = torch.cat([cosine_matrix(some)[:, i, j].abs() for some in layers])
-    return alike.sort(descending=True)[0].double().numpy()
 
 
 def _pictures(weight: Tensor) -> Any:

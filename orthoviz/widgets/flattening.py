@@ -16,11 +16,8 @@ from orthoviz.matrices import Layout, as_matrix, param_groups
 from orthoviz.measures import cosine_matrix
 from orthoviz.plots import INK, ORTHOGONAL, PALE, RANDOM
 from orthoviz.polar import polar_factor
-from orthoviz.widgets.canvas import Canvas
-from orthoviz.widgets.controls import buttons, slider
-from orthoviz.widgets.own import own_tensor
 from orthoviz.widgets.polar_lab import G
-from orthoviz.widgets.view import Scene, view
+from orthoviz.widgets.view import Canvas, Scene, buttons, own_tensor, slider, view
 
 _LAYERS: dict[str, Callable[[int], nn.Module]] = {
     "toy": lambda rows: nn.Linear(2, rows, device="meta"),

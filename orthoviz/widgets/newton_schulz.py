@@ -3,45 +3,38 @@
 import math
 from dataclasses import replace
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.lines import Line2D
 from torch import Tensor
 
+from orthoviz import polar
 from orthoviz.measures import alignment, direction_gain, orthogonality_residual, singular_values
 from orthoviz.plots import INK, ORTHOGONAL, PALE, RANDOM
-from orthoviz.polar import (
-    CUBIC,
-    JORDAN,
-    MODULA,
-    POLAR_EXPRESS,
-    YOU,
-    NewtonSchulz,
-    counts,
-    default_tol,
-    gain,
-    polar_factor,
-)  # fmt: skip
-from orthoviz.widgets.canvas import Canvas
-from orthoviz.widgets.controls import buttons, slider
-from orthoviz.widgets.own import own_tensor
-from orthoviz.widgets.view import Show, view
+from orthoviz.widgets.view import Canvas, Show, buttons, own_tensor, slider, view
 
 _TABLES = {
-    "Jordan": ("Jordan's quintic", NewtonSchulz(JORDAN)),
-    "You": ("You's table", NewtonSchulz(YOU)),
-    "Polar Express": ("Polar Express", NewtonSchulz(POLAR_EXPRESS, headroom=1.01)),
-    "Modula": ("Modula's table", NewtonSchulz(MODULA)),
-    "cubic": ("The cubic", NewtonSchulz(CUBIC)),
+    "Jordan": ("Jordan's quintic", polar.NewtonSchulz(polar.JORDAN)),
+    "You": ("You's table", polar.NewtonSchulz(polar.YOU)),
+    "Polar Express": ("Polar Express", polar.NewtonSchulz(polar.POLAR_EXPRESS, headroom=1.01)),
+    "Modula": ("Modula's table", polar.NewtonSchulz(polar.MODULA)),
+    "cubic": ("The cubic", polar.NewtonSchulz(polar.CUBIC)),
 }
-_MISSED, _REACHED = "#CC79A7", 0.5
+_REACHED = 0.5
+"""Gain from which a direction counts as reached."""
+_LOOKS: dict[str, dict[str, Any]] = {
+    "the polynomials": dict(color=ORTHOGONAL, lw=2),
+    "earlier steps": dict(color=PALE, lw=1),
+    "what a direction got": dict(color=ORTHOGONAL, ls="", marker="o", ms=7),
+    "not reached (under 0.5)": dict(color="#CC79A7", ls="", marker="v", ms=9),
+}
 
 
 @view(
     steps=slider("steps", range(11)),
-    table=buttons("coefficients", _TABLES),
+    table=buttons("coefficients", _TABLES.keys()),
     condition=slider("condition number s1 / s32", (1e1, 3e1, 1e2, 3e2, 1e3, 3e3, 1e4, 3e4, 1e5)),
     precision=buttons("computed in", ("float32", "bfloat16", "float16"), more=True),
     presets={
@@ -88,7 +81,7 @@ def newton_schulz(
     """
     wanted = "(m, n): of a convolution's gradient take .flatten(1)"
     own = None if matrix is None else own_tensor("matrix", matrix, wanted, lambda G: G.ndim == 2)
-    smallest = 1e-5 if own is None else min(1e-5, float(_counting(own)[1][-1]))
+    smallest = 1e-5 if own is None else min(1e-5, _size(own)[1].min())
     (ax,) = canvas.axes(9, 4.8)
     grid = np.logspace(math.log10(smallest), 0, 1000)
     ax.set(xscale="log", xlim=(0.75 * smallest, 1.25), ylim=(0, 1.3))
@@ -96,92 +89,66 @@ def newton_schulz(
     ax.axhline(1, color=RANDOM, lw=1, ls=":")
     ax.axhline(_REACHED, color=RANDOM, lw=1, ls=(0, (1, 3)))
     canvas.figure.supxlabel(" ", fontsize=14)  # keeps the room
-    dot: dict[str, Any] = dict(
-        ls="", clip_on=False, mec="white", mew=0.8, zorder=5
-    )  # one out of range stands on the edge
-    ghosts = [canvas.line(ax, color=PALE, lw=1) for _ in range(3)]
-    notes = [
-        canvas.text(ax, x, _REACHED - 0.02, transform=ax.get_yaxis_transform(), color=INK, va="top", ha=side)
-        for x, side in ((0.01, "left"), (0.99, "right"))
-    ]
-    curve = canvas.line(ax, color=ORTHOGONAL, lw=2)
-    dots = canvas.line(ax, marker="o", ms=7, color=ORTHOGONAL, **dot)
-    lost = canvas.line(ax, marker="v", ms=9, color=_MISSED, **dot)
-    footer = canvas.moves(
-        canvas.figure.text(0.5, 0.02, "", ha="center", va="bottom", fontsize=11), layout=True
-    )
-    key = [
-        Line2D([], [], color=ORTHOGONAL, lw=2, label="the polynomials"),
-        Line2D([], [], color=PALE, lw=1, label="earlier steps"),
-        Line2D([], [], ls="", marker="o", ms=7, color=ORTHOGONAL, label="what a direction got"),
-        Line2D([], [], ls="", marker="v", ms=9, color=_MISSED, label="not reached (under 0.5)"),
-    ]
-    ax.legend(handles=key, loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, frameon=False, fontsize=10,
-              columnspacing=1.2, handletextpad=0.5)  # fmt: skip
-    measured = cache(_measured)
+    ax.legend(
+        handles=[Line2D([], [], label=name, **look) for name, look in _LOOKS.items()], loc="lower left",
+        bbox_to_anchor=(-0.02, 1), ncols=4, frameon=False, fontsize=10, columnspacing=1.2, handletextpad=0.5,
+    )  # fmt: skip
+    line, pale, dot, missed_dot = _LOOKS.values()
+    ghosts = [canvas.line(ax, **pale) for _ in range(3)]
+    note = canvas.text(ax, y=_REACHED - 0.02, transform=ax.get_yaxis_transform(), color=INK, va="top")
+    curve = canvas.line(ax, **line)
+    edge: dict[str, Any] = dict(clip_on=False, mec="white", mew=0.8, zorder=5)  # a dot can lie on the edge
+    reached, missed = (canvas.line(ax, **look, **edge) for look in (dot, missed_dot))
+    footer = canvas.figure.text(0.5, 0.02, "", ha="center", va="bottom", fontsize=11)
+    canvas.moves(footer, layout=True)
+    measure = cache(_measure)
 
     def show(steps: int, table: str, condition: float, precision: str) -> tuple[str, str]:
-        r = measured(_example(condition) if own is None else own, table, steps, precision)
-        start = torch.from_numpy(grid) * r.start
-        for back, ghost in enumerate(ghosts, 1):
-            ghost.set_data(grid, gain(r.table[:-back], start)) if back <= steps else ghost.set_data([], [])
-        curve.set_data(grid, y := gain(r.table, start).numpy())
-        reached, height = r.gain >= _REACHED, r.gain.clip(0, 1.3)
-        dots.set_data(r.x[reached], height[reached])
-        lost.set_data(r.x[~reached], height[~reached])
-        missed, finite = int((~reached).sum()), not math.isnan(r.residual)
-        beside = int(np.interp(1e-4, grid, y) > 0.3)  # the curve, not across it
-        notes[beside].set_text(f"{missed} of {len(r.gain)} not reached" if missed and finite else "")
-        notes[1 - beside].set_text("")
-        footer.set_text(
-            finite
-            * (
-                f"{precision}:     residual {r.residual:.3f}     alignment "
-                f"{r.alignment:.3f}     relative error {r.error:.3f}"
-            )
-        )
-        return _message(r, missed, steps, table, precision)
+        G = _example(condition) if own is None else own
+        polynomials, start, x, gains, *errors = measure(G, table, steps, precision)
+        from_grid = [
+            polar.gain(polynomials[: steps - back], torch.from_numpy(grid) * start) for back in range(4)
+        ]
+        for back, drawn in enumerate((curve, *ghosts)):
+            drawn.set_data(*((grid, from_grid[back]) if back <= steps else ((), ())))
+        for dots, chosen in ((reached, gains >= _REACHED), (missed, ~(gains >= _REACHED))):
+            dots.set_data(x[chosen], gains[chosen].clip(0, 1.3))
+        right = bool(np.interp(1e-4, grid, from_grid[0].numpy()) > 0.3)  # beside the curve, not across it
+        few, finite = int((gains < _REACHED).sum()), not math.isnan(errors[0])
+        words = f"{few} of {len(gains)} not reached" * (few > 0 and finite)
+        note.set(text=words, x=0.99 if right else 0.01, ha="right" if right else "left")
+        names = ("residual", "alignment", "relative error")
+        told = "     ".join(f"{name} {value:.3f}" for name, value in zip(names, errors, strict=True))
+        footer.set_text(f"{precision}:     {told}" * finite)
+        return _message(gains, errors, steps, table, precision)
 
     if own is not None:
         return lambda steps, table, precision: show(steps, table, 1e3, precision)
     return show
 
 
-class _Result(NamedTuple):
-    """What an iteration made of a matrix."""
-
-    x: Any
-    """s/s1 of the directions that count."""
-    gain: Any
-    residual: float
-    alignment: float
-    error: float
-    table: Any
-    start: float
-    """What the iteration starts s1 from."""
-
-
-def _measured(G: Tensor, table: str, steps: int, precision: str) -> _Result:
-    """Run the iteration, and compare with the exact factor."""
+def _measure(G: Tensor, table: str, steps: int, precision: str) -> tuple[Any, ...]:
+    """Run the iteration: its polynomials, what it starts s1 from, s/s1 and gain of every direction that
+    counts, and the result's residual, alignment and relative error."""
     _, method = _TABLES[table]
-    coefficients = (method.coefficients + method.coefficients[-1:] * 10)[:steps]
+    polynomials = (method.coefficients + method.coefficients[-1:] * 10)[:steps]
     size = method.headroom * torch.linalg.matrix_norm(G)
-    O = G / size
+    O, exact = G / size, polar.polar_factor(G)
     if steps:
-        O = polar_factor(G, replace(method, coefficients=coefficients, precision=getattr(torch, precision)))
-    exact, (first, x) = polar_factor(G), _counting(G)
+        O = polar.polar_factor(
+            G, replace(method, coefficients=polynomials, precision=getattr(torch, precision))
+        )
+    first, x = _size(G)
+    residual = orthogonality_residual(O).item() if O.isfinite().all() else math.nan
     error = torch.linalg.matrix_norm(O - exact) / torch.linalg.matrix_norm(exact)
     gains = direction_gain(O, G).double().numpy()[: len(x)]
-    residual = orthogonality_residual(O).item() if O.isfinite().all() else math.nan
-    return _Result(
-        x, gains, residual, alignment(O, G).item(), error.item(), coefficients, (first / size).item()
-    )
+    return polynomials, (first / size).item(), x, gains, residual, alignment(O, G).item(), error.item()
 
 
-def _counting(G: Tensor) -> tuple[Tensor, Any]:
+def _size(G: Tensor) -> tuple[Tensor, Any]:
     """The largest singular value, and s/s1 of the directions that count."""
     s = singular_values(G.double())
-    return s[0], (s[counts(s, default_tol(G.dtype))] / s[0]).numpy()
+    return s[0], (s[polar.counts(s, polar.default_tol(G.dtype))] / s[0]).numpy()
 
 
 @cache
@@ -193,37 +160,37 @@ def _example(condition: float) -> Tensor:
     return G.float()
 
 
-def _message(r: _Result, missed: int, steps: int, table: str, precision: str) -> tuple[str, str]:
+def _message(gains: Any, errors: list[float], steps: int, table: str, precision: str) -> tuple[str, str]:
     """Title, and what the picture shows now."""
-    called, count = _TABLES[table][0], len(r.gain)
-    many = "1 step" if steps == 1 else f"{steps} steps"
+    called, count, missed = _TABLES[table][0], len(gains), int((gains < _REACHED).sum())
     run = f"{steps} {table} step{'s' * (steps != 1)} in {precision}"
-    if math.isnan(r.residual):
-        return (
-            f"{called} leaves {precision}'s range: the result is not finite",
-            f"{run} give NaN or infinity.",
-        )
-    low, high = r.gain.min(), r.gain.max()
-    deceives = r.residual < 0.02 and r.alignment > 0.99 and r.error > 0.3  # both usual checks
-    which = f"{missed} of {count} directions {'is' if missed == 1 else 'are'} not reached (under {_REACHED})"
-    text = (
-        f"{f'After {run}' if steps else 'Before the first step'} the gains are {low:z.2f} to {high:.2f}; "
-        f"{which if missed else f'all {count} directions are reached ({_REACHED} or more)'}. Residual "
-        f"{r.residual:.3f}, alignment {r.alignment:.3f}, relative error to the exact factor {r.error:.3f}."
-    )
+    residual, alignment, error = errors
+    if math.isnan(residual):
+        title = f"{called} leaves {precision}'s range: the result is not finite"
+        return title, f"{run} give NaN or infinity."
+    low, high, turned = gains.min(), gains.max(), int((gains < -0.01).sum())
+    deceives = residual < 0.02 and alignment > 0.99 and error > 0.3  # both usual checks
+    are = f"{missed} of {count} directions {'is' if missed == 1 else 'are'} not reached (under {_REACHED})"
+    reach = are if missed else f"all {count} directions are reached ({_REACHED} or more)"
+    text = f"{f'After {run}' if steps else 'Before the first step'} the gains are {low:z.2f} to {high:.2f}; "
+    text += f"{reach}. Residual {residual:.3f}, alignment {alignment:.3f}, relative error to the exact "
+    text += f"factor {error:.3f}."
     if deceives:
         text += " The rows are orthonormal, but rounding turned the weak directions before they had grown."
-    if turned := int((r.gain < -0.01).sum()):
+    if turned:
         text += f" {turned} point{'s' * (turned == 1)} backwards: a gain below 0, drawn at 0."
-    few = f"{called}: {many} {'is' if steps == 1 else 'are'} too few for {missed} of {count} directions"
+    many = "1 step" if steps == 1 else f"{steps} steps"
+    every = f"after {many} all {count} directions"
+    short = f"residual {residual:.3f}, alignment {alignment:.3f}, error {error:.2f}"
     titles = (
         (not steps, "Before the first step every direction has the length that it came with"),
-        (deceives, f"Looks orthogonal, is wrong: residual {r.residual:.3f}, alignment {r.alignment:.3f}, "
-                   f"error {r.error:.2f}"),
+        (deceives, f"Looks orthogonal, is wrong: {short}"),
         (table == "Jordan", f"{called} gets close fast and never arrives"),
-        (missed, few),
-        (max(1 - low, high - 1) < 0.01,
-         f"{called} arrives: after {many} all {count} directions are within 0.01 of 1"),
-        (True, f"{called}: after {many} all {count} directions are between {low:.2f} and {high:.2f}"),
-    )  # fmt: skip
+        (
+            missed,
+            f"{called}: {many} {'is' if steps == 1 else 'are'} too few for {missed} of {count} directions",
+        ),
+        (max(1 - low, high - 1) < 0.01, f"{called} arrives: {every} are within 0.01 of 1"),
+        (True, f"{called}: {every} are between {low:.2f} and {high:.2f}"),
+    )
     return next(title for so, title in titles if so), text

@@ -9,10 +9,7 @@ from torch import Tensor
 
 from orthoviz.plots import INK, ORTHOGONAL, PALE, RANDOM
 from orthoviz.polar import polar_factor
-from orthoviz.widgets.canvas import Canvas
-from orthoviz.widgets.controls import State, checkbox, slider
-from orthoviz.widgets.own import own_tensor
-from orthoviz.widgets.view import Scene, view
+from orthoviz.widgets.view import Canvas, Scene, State, checkbox, own_tensor, slider, view
 
 G = ((1.6, 0.3), (1.2, 0.9))
 """The course's 2 x 2 matrix."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.lines import Line2D
@@ -18,9 +19,7 @@ from orthoviz.models import basic_cnn, digits_cnn
 from orthoviz.optim import CONTROLS, OPTIMIZERS
 from orthoviz.plots import ORTHOGONAL, RANDOM, SGD
 from orthoviz.training.comparison import best_rate, entrant, summary
-from orthoviz.widgets.canvas import Canvas
-from orthoviz.widgets.controls import buttons, slider
-from orthoviz.widgets.view import Scene, view
+from orthoviz.widgets.view import Canvas, Scene, buttons, slider, view
 
 _RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 _CONTROLS = ("norm-matched", *(name.replace("_", " ") for name in CONTROLS))
@@ -36,9 +35,8 @@ class _Lane:
     name: str
     lr: float
     seed: int
-    steps: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    accuracy: list[float] = field(default_factory=list)
+    points: list[tuple[float, float]] = field(default_factory=list)
+    """Seconds of training and test accuracy, at the start and after every step."""
     finished: bool = False
 
 
@@ -88,7 +86,7 @@ def race(
 
     A race of at most 50 steps on 8 x 8 images is run before the view opens; others wait for Start. The
     view works in a thread of its own, which ends with the race, with Stop, when its cell is run again,
-    and with ``close()``.
+    and with ``close()``. ``frame()`` gives the finished races, for ``ov.plots.compare(frame, x="step")``.
     """
     images = load(data) if isinstance(data, str) else data
     images = images.subset(test=_MOST_TEST_IMAGES)
@@ -98,8 +96,18 @@ def race(
     entrants = {name: entrant(network, param_groups, make) for name, make in OPTIMIZERS.items()}
     training.check_fits(*entrants["SGD"](_BEST_SGD, 0), images, epochs=epochs, batch_size=batch_size)
     total = epochs * math.ceil(len(images.train.labels) / batch_size)
+    chance = torch.bincount(images.test.labels).max().item() / len(images.test.labels)
     curves, score = canvas.axes(9, 4.2, (1.5, 1))
-    _draw_axes(curves, score, torch.bincount(images.test.labels).max().item() / len(images.test.labels))
+    for ax in (curves, score):
+        ax.axhline(chance, color=RANDOM, lw=1, ls=":")
+        ax.set_ylim(0, 1.02)
+    curves.set(ylabel="test accuracy", title="the last race, earlier ones pale")
+    right = curves.get_yaxis_transform()
+    curves.text(1, chance, "chance", transform=right, color=RANDOM, ha="right", va="bottom")
+    score.set(xscale="log", xlim=(0.0007, 0.15), xlabel="learning rate", title="the score: final accuracy")
+    score.set_xticks(_RATES, [f"{rate:g}" for rate in _RATES])
+    score.minorticks_off()
+    score.text(0.02, 0.05, "▵ next", transform=score.transAxes, color="#666666", fontsize=9)
     lanes: list[_Lane] = []
     status = ""
 
@@ -107,28 +115,26 @@ def race(
         """Set the horizontal axis; drawn anew only where it changes."""
         label, end = "step", float(total)
         if axis == "seconds":
-            longest = max((max(lane.seconds, default=0) for lane in lanes), default=0) or 1
+            longest = max((seconds for lane in lanes for seconds, _ in lane.points), default=0) or 1
             label, end = "seconds of training", max(0.5, 1.25 ** math.ceil(math.log(longest, 1.25)))
         if (label, end) != (curves.get_xlabel(), curves.get_xlim()[1]):
             curves.set(xlabel=label, xlim=(0, end))
             canvas.anew()
 
-    def show(
-        first: str, second: str, lr_first: float, lr_second: float, seed: int, axis: str
-    ) -> tuple[str, str]:
+    def show(seed: int, axis: str, **state: Any) -> tuple[str, str]:
         scale(axis)
         for index, lane in enumerate(lanes):
             last = index >= len(lanes) - 2
-            again = index % 2 == 1 and lane.name == lanes[index - 1].name  # the same optimiser twice
-            x = (lane.steps if axis == "steps" else lane.seconds)[: len(lane.accuracy)]
-            style = _style(lane.name) | ({"ls": "-."} if again else {})
-            style |= dict(lw=2.2 if last else 1.0, alpha=1.0 if last else 0.25)
-            canvas.now(*curves.plot(x, lane.accuracy[: len(x)], **style))  # the race goes on meanwhile
+            style = _style(lane.name) | dict(lw=2.2 if last else 1.0, alpha=1.0 if last else 0.25)
+            if index % 2 and lane.name == lanes[index - 1].name:  # the same optimiser twice
+                style["ls"] = "-."
+            points = list(lane.points)  # the race goes on meanwhile
+            x = range(len(points)) if axis == "steps" else [seconds for seconds, _ in points]
+            canvas.now(*curves.plot(x, [accuracy for _, accuracy in points], **style))
         for name in dict.fromkeys(lane.name for lane in lanes):
-            done = sorted((e.lr, e.accuracy[-1]) for e in lanes if e.name == name and e.finished)
-            style = _style(name) | dict(lw=1, marker=_MARKERS[name])
-            canvas.now(*score.plot([lr for lr, _ in done], [final for _, final in done], **style))
-        nexts = [(first, lr_first), (second, lr_second)]
+            done = sorted((e.lr, e.points[-1][1]) for e in lanes if e.name == name and e.finished)
+            canvas.now(*score.plot(*np.reshape(done, (-1, 2)).T, lw=1, marker=_MARKERS[name], **_style(name)))
+        nexts = [(state[place], state[f"lr_{place}"]) for place in ("first", "second")]
         for name, lr in nexts:
             canvas.now(*score.plot(lr, 0.03, **_style(name), marker="^", ms=9, mfc="none"))
         racing = [(lane.name, lane.lr) for lane in lanes[-2:]] or nexts
@@ -139,25 +145,18 @@ def race(
     def drive(lane: _Lane) -> Generator[None]:
         """Train one network, and pause after every step with the lane brought up to date."""
         network, optimizer = entrants[lane.name](lane.lr, lane.seed)
+        how = dict(batch_size=batch_size, seed=lane.seed)
         spent = 0.0
-
-        def record() -> None:
-            lane.accuracy.append(training.evaluate(network, images)["test_accuracy"])
-            lane.steps.append(len(lane.steps))
-            lane.seconds.append(spent)
-
-        record()
+        lane.points.append((spent, training.evaluate(network, images)["test_accuracy"]))
         for epoch in range(1, epochs + 1):
             began = time.perf_counter()
-            for _ in training.steps(
-                network, optimizer, images, batch_size=batch_size, seed=lane.seed, epoch=epoch
-            ):
+            for _ in training.steps(network, optimizer, images, **how, epoch=epoch):
                 spent += time.perf_counter() - began
-                record()
+                lane.points.append((spent, training.evaluate(network, images)["test_accuracy"]))
                 yield
                 began = time.perf_counter()
 
-    def work(seed: int, **state: Any) -> Generator[None]:
+    def work(seed: int, axis: str, **state: Any) -> Generator[None]:
         """Both networks, a step each in turn; only a race that comes to its end counts."""
         nonlocal status
         both = [_Lane(state[place], state[f"lr_{place}"], seed) for place in ("first", "second")]
@@ -172,32 +171,16 @@ def race(
         for lane in both:
             lane.finished = True
 
-    def frame() -> pd.DataFrame:
-        """The finished races, a row an optimiser and step, for ``ov.plots.compare(frame, x="step")``."""
-        return _frame(lanes).assign(batch_size=batch_size)
-
+    frame = lambda: _frame(lanes).assign(batch_size=batch_size)  # noqa: E731
     return Scene(show, work, opens=small and total <= 50, frame=frame)
-
-
-def _draw_axes(curves: Any, score: Any, chance: float) -> None:
-    """What stays: both axes, with the line of chance."""
-    for ax in (curves, score):
-        ax.axhline(chance, color=RANDOM, lw=1, ls=":")
-        ax.set_ylim(0, 1.02)
-    curves.set(xlabel="step", ylabel="test accuracy", title="the last race, earlier ones pale")
-    corner = curves.get_yaxis_transform()
-    curves.text(1, chance, "chance", transform=corner, color=RANDOM, ha="right", va="bottom")
-    score.set(xscale="log", xlim=(0.0007, 0.15), xlabel="learning rate", title="the score: final accuracy")
-    score.set_xticks(_RATES, [f"{rate:g}" for rate in _RATES])
-    score.minorticks_off()
-    score.text(0.02, 0.05, "▵ next", transform=score.transAxes, color="#666666", fontsize=9)
 
 
 def _message(lanes: list[_Lane]) -> str:
     """The last race and the score in words."""
     if not lanes:
         return "Press start. Both networks begin with the same weights and see the same batches."
-    now = " against ".join(f"{lane.name} at lr {lane.lr:g}: {_last(lane):.3f}" for lane in lanes[-2:])
+    ends = [(lane, lane.points[-1][1] if lane.points else math.nan) for lane in lanes[-2:]]
+    now = " against ".join(f"{lane.name} at lr {lane.lr:g}: {end:.3f}" for lane, end in ends)
     races = sum(lane.finished for lane in lanes) // 2
     if not races:
         return f"Test accuracy now: {now}."
@@ -210,13 +193,10 @@ def _message(lanes: list[_Lane]) -> str:
 
 def _frame(lanes: list[_Lane]) -> pd.DataFrame:
     """The lanes of finished races, as a comparison has its runs; of equal ones the last."""
-    done = {(lane.name, lane.lr, lane.seed): lane for lane in lanes if lane.finished}
-    columns = {"optimizer": "name", "lr": "lr", "seed": "seed", "step": "steps", "epoch": "steps"}
-    columns |= {"seconds": "seconds", "test_accuracy": "accuracy"}
-    tables = [
-        pd.DataFrame({column: getattr(lane, of) for column, of in columns.items()}) for lane in done.values()
-    ]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(columns))
+    done = {(lane.name, lane.lr, lane.seed): lane.points for lane in lanes if lane.finished}
+    rows = [(*run, step, step, *point) for run, points in done.items() for step, point in enumerate(points)]
+    columns = ["optimizer", "lr", "seed", "step", "epoch", "seconds", "test_accuracy"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _style(name: str) -> dict[str, Any]:
@@ -226,7 +206,3 @@ def _style(name: str) -> dict[str, Any]:
     if name in ("SGD", "AdamW", "LARS"):
         return {"color": SGD, "ls": "--" if name == "SGD" else ":"}
     return {"color": ORTHOGONAL, "ls": "-" if name == "orthogonal SGD" else "-."}
-
-
-def _last(lane: _Lane) -> float:
-    return lane.accuracy[-1] if lane.accuracy else math.nan

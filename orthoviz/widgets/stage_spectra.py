@@ -14,9 +14,7 @@ from orthoviz.measures import singular_values
 from orthoviz.plots import INK, ORTHOGONAL, RANDOM, STAGES
 from orthoviz.plots.frames import need
 from orthoviz.polar import polar_factor
-from orthoviz.widgets.canvas import Canvas
-from orthoviz.widgets.controls import buttons, slider
-from orthoviz.widgets.view import Scene, view
+from orthoviz.widgets.view import Canvas, Scene, buttons, slider, view
 
 _BEFORE = "before_momentum"
 _ORDERS = {"none": "plain SGD", _BEFORE: "before momentum", "after_momentum": "after momentum"}
@@ -111,8 +109,7 @@ def stage_spectra(
     ))  # fmt: skip
     parts = {text.get_text(): (line, text) for line, text in zip(key.legend_handles, key.texts, strict=True)}
     note = canvas.text(ax, 0.99, 0.86, transform=ax.transAxes, ha="right", va="top", fontsize=10)
-    value_look: Any = dict(color=INK, va="bottom", fontsize=11)
-    value_look["path_effects"] = [withStroke(linewidth=3, foreground="white")]
+    value_look: Any = {"path_effects": [withStroke(linewidth=3, foreground="white")], "va": "bottom"}
 
     def show(order: str, momentum: float, step: int, source: str) -> tuple[str, str]:
         def read(at: int) -> pd.DataFrame:
@@ -140,17 +137,16 @@ def stage_spectra(
                 part.set_visible(any(map(len, several)))
         canvas.now(*strip.plot(reading["raw"], color=STAGES["raw"][0], lw=2))
         for x, side in ((1, "left"), (len(buffer), "right")) if len(buffer) else ():
-            canvas.now(ax.text(x, buffer[x] + 0.02 * top, f"{buffer[x]:.2f}", ha=side, **value_look))
+            place, words = (x, buffer[x] + 0.02 * top), f"{buffer[x]:.2f}"
+            canvas.now(ax.text(*place, words, ha=side, color=INK, fontsize=11, **value_look))
         relative = order != _BEFORE and len(buffer)
         note.set_text("buffer relative to the gradient's largest value" if relative else "")
         return _message(reading, noise, order, momentum, step, source)
 
-    def show_own(step: int) -> tuple[str, str]:
-        return show(order, momentum, step, _STORED)
-
     if data is None:
         return Scene(show, first={"step": 8})
     ends = {"first": {"step": steps[0]}, "last": {"step": steps[-1]}}
+    show_own = lambda step: show(order, momentum, step, _STORED)  # noqa: E731
     return Scene(show_own, options={"step": steps}, first=ends["last"], presets=ends)
 
 
@@ -231,13 +227,13 @@ def _message(
         title = "Without momentum there is no buffer, and nothing to read from it"
         return title, f"{start} there is no buffer; {others}."
     span, high, most = spans["momentum"], reading["momentum"].max(), _most(momentum, step)
-    text = f"{start} the buffer's singular values are {span}; {step + 1} gradients that agree give {most:.2f}"
-    text += f", noise alone {noise.min():.2f} to {noise.max():.2f}." if len(noise) else "."
+    text = f"the buffer's singular values are {span}; {step + 1} gradients that agree give {most:.2f}"
+    text += f", noise alone {noise.min():.2f} to {noise.max():.2f}" if len(noise) else ""
     if order != _BEFORE:
         text = (
-            f"{start} the buffer holds raw gradients and has singular values of {span} times the gradient's "
+            f"the buffer holds raw gradients and has singular values of {span} times the gradient's largest"
         )
-        text += f"largest; {others}."
+        text += f"; {others}"
     titles = {
         "none": "Plain SGD: the buffer mixes how strong a direction is with how long it persists",
         "after_momentum": "Factor after momentum: every direction counts 1, and the meter is blind",
@@ -245,4 +241,4 @@ def _message(
         _NOISE: "Noise alone: no direction persists, and the meter stays low",
         _PERSISTENT: f"One persistent direction stands out of the noise: {high:.1f} of at most {most:.1f}",
     }
-    return titles[source if order == _BEFORE else order], text
+    return titles[source if order == _BEFORE else order], f"{start} {text}."

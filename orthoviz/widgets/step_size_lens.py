@@ -1,23 +1,21 @@
 """step_size_lens: how long a step is, and what it depends on."""
 
 import copy
-import math
 from functools import cache
-from typing import NamedTuple
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from orthoviz.datasets import batches, load
 from orthoviz.matrices import as_matrix, param_groups
-from orthoviz.measures import step_inflation, update_ratio
+from orthoviz.measures import step_inflation
 from orthoviz.models import digits_cnn
 from orthoviz.optim import OrthogonalSGD
 from orthoviz.plots import ORTHOGONAL, RANDOM, SGD
-from orthoviz.widgets.canvas import Canvas
-from orthoviz.widgets.controls import checkbox, slider
-from orthoviz.widgets.view import Show, view
+from orthoviz.widgets.view import Canvas, Show, checkbox, slider, view
 
 _LR, _MOST_LAYERS = 0.01, 40
 _LOOKS = {"SGD": (SGD, "o", 9, -0.18), "orthogonal SGD": (ORTHOGONAL, "s", 5.5, 0.18)}
@@ -50,64 +48,52 @@ def step_size_lens(
         ValueError: the model holds no gradients, or the view has no place for an argument.
     """
     source = _copy(_example() if model is None else model, 1.0)
-    if all(p.grad is None for group in param_groups(source) if group["layout"] for _, p in group["params"]):
-        raise ValueError("the model holds no gradients of matrices: call loss.backward() first")
-    steps = cache(lambda scale, match: _steps(source, scale, match))
+    steps = cache(lambda scale, match: _step(source, scale, match))
     first = steps(1.0, False)
+    if not len(first):
+        raise ValueError("the model holds no gradients of matrices: call loss.backward() first")
     lengths, ratios = canvas.axes(9, 4, (1.1, 1))
-    gradients = [s.gradient for s in first if s.gradient > 0] or [1.0]
-    low, high = ends = [min(gradients) * 5e-4, max(gradients) * 2e3]
+    gradients = first.gradient[first.gradient > 0]
+    low, high = ends = [gradients.min() * 5e-4, gradients.max() * 2e3] if len(gradients) else [5e-4, 2e3]
     lengths.plot(ends, [_LR * end for end in ends], "--", color=RANDOM, lw=1)
     lengths.text(low * 2, _LR * low * 6, "lr × gradient", color=RANDOM, rotation=32, fontsize=9)
-    levels = [s.length["orthogonal SGD"] for s in first]
+    levels = first["orthogonal SGD"]
     for level in levels:
         lengths.axhline(level, color=ORTHOGONAL, lw=0.6, alpha=0.4)
     lengths.text(low * 1.3, max(levels) * 1.3, "lr √rank", color=ORTHOGONAL, fontsize=9)
     lengths.set(xscale="log", yscale="log", xlim=ends, ylim=(_LR * low, _LR * high))
     lengths.set(xlabel="length of the gradient, ‖G‖", ylabel="length of the step, ‖ΔW‖")
-    ratios.set_yticks(range(len(first)), [s.name for s in first], fontsize=9)
+    places = np.arange(len(first))
+    ratios.set_yticks(places, first.index, fontsize=9)
     ratios.set(xscale="log", xlim=(1e-7, 100), ylim=(len(first) - 0.5, -0.5))
     ratios.set(xlabel="one step relative to the weights, ‖ΔW‖ / ‖W‖")
     ratios.axvline(1, color=RANDOM, lw=1, ls=":")
     dots, bars = {}, {}
     for name, (colour, marker, size, offset) in _LOOKS.items():
-        ghost = {"ms": 5, "alpha": 0.25, "label": None}
-        dots[name] = canvas.line(
-            lengths, marker=marker, ls="", color=colour, ms=size, label=name, ghost=ghost
-        )
-        beside = [place + offset for place in range(len(first))]
-        bars[name] = ratios.barh(beside, 0, height=0.34, left=1e-9, color=colour)
+        look = dict(marker=marker, ls="", color=colour, ms=size, label=name)
+        dots[name] = canvas.line(lengths, **look, ghost={"ms": 5, "alpha": 0.25, "label": None})
+        bars[name] = ratios.barh(places + offset, 0, height=0.34, left=1e-9, color=colour)
         canvas.moves(*bars[name])
     lengths.legend(handles=list(dots.values()), loc="upper left", frameon=False, fontsize=9)
 
     def show(scale: float, match: bool) -> tuple[str, str]:
         found = steps(scale, match)
         for name in _LOOKS:
-            dots[name].set_data([s.gradient for s in found], [s.length[name] for s in found])
-            for bar, s in zip(bars[name], found, strict=True):
-                bar.set_width(s.ratio[name])
+            dots[name].set_data(found.gradient, found[name])
+            for bar, ratio in zip(bars[name], found[name] / found.weight, strict=True):
+                bar.set_width(ratio)
         times = "loss" if scale == 1 else f"loss times {scale:g}"
         if match:
             title = "Matched: the length is the gradient's again, and only the shape is new"
             return title, f"{times}: matched, both steps are equally long, and only the shape differs."
-        longer = sorted(s.inflation for s in found if math.isfinite(s.inflation)) or [math.nan]
-        most = max(s.ratio["orthogonal SGD"] for s in found)
+        longer, most = found.inflation, (found["orthogonal SGD"] / found.weight).max()
         return "The length of the step no longer depends on the gradient", (
-            f"{times}: the orthogonal step is {longer[0]:.3g} to {longer[-1]:.3g} times as long as SGD's at "
-            f"the same learning rate, and moves a layer by up to {most:.1%} of its weights whatever the loss."
+            f"{times}: the orthogonal step is {longer.min():.3g} to {longer.max():.3g} times as long as "
+            f"SGD's at the same learning rate, and moves a layer by up to {most:.1%} of its weights whatever "
+            "the loss."
         )
 
     return show
-
-
-class _Step(NamedTuple):
-    """One layer's step, by optimiser."""
-
-    name: str
-    gradient: float
-    length: dict[str, float]
-    ratio: dict[str, float]
-    inflation: float
 
 
 def _example() -> nn.Module:
@@ -126,22 +112,20 @@ def _copy(model: nn.Module, scale: float) -> nn.Module:
     return twin
 
 
-def _steps(model: nn.Module, scale: float, match: bool) -> list[_Step]:
-    """A step of both optimisers, each on a copy, and what it did to every layer."""
+def _step(model: nn.Module, scale: float, match: bool) -> pd.DataFrame:
+    """A step of both optimisers, each on a copy: by matrix the lengths of gradient, weight and steps, and the
+    step's inflation."""
     twins = {name: _copy(model, scale) for name in _LOOKS}
     torch.optim.SGD(twins["SGD"].parameters(), lr=_LR).step()
     ours = param_groups(twins["orthogonal SGD"])
     OrthogonalSGD(ours, lr=_LR, scale="match" if match else None).step()
-    found: list[_Step] = []
+    found = {}
     for name, layout in [(name, group["layout"]) for group in ours for name, _ in group["params"]]:
         p = model.get_parameter(name)
-        if layout is None or p.grad is None or len(found) == _MOST_LAYERS:
-            continue
-        moves = [twin.get_parameter(name) - p for twin in twins.values()]
-        tensors = (as_matrix(t.detach(), layout).flatten(0, -2) for t in (scale * p.grad, p, *moves))
-        gradient, weight, *moved = tensors
-        length = {of: change.norm().item() for of, change in zip(twins, moved, strict=True)}
-        ratio = {of: update_ratio(change, weight).item() for of, change in zip(twins, moved, strict=True)}
-        longer = step_inflation(moved[1] / _LR, gradient).item()
-        found.append(_Step(name, gradient.norm().item(), length, ratio, longer))
-    return found
+        if layout is not None and p.grad is not None:
+            moves = [twin.get_parameter(name) - p for twin in twins.values()]
+            tensors = [as_matrix(t.detach(), layout).flatten(0, -2) for t in (scale * p.grad, p, *moves)]
+            longer = step_inflation(tensors[-1] / _LR, tensors[0])
+            found[name] = [value.item() for value in (*(t.norm() for t in tensors), longer)]
+    columns = ["gradient", "weight", *_LOOKS, "inflation"]
+    return pd.DataFrame.from_dict(found, orient="index", columns=columns)[:_MOST_LAYERS]

@@ -13,6 +13,7 @@
 
 The signature is the view's own: its defaults are the first state, and what has no control is the caller's
 data. A control's options are the values that are allowed. "As code", reset and presets follow from both.
+All that a view needs can be imported from here.
 """
 
 import base64
@@ -29,9 +30,14 @@ import ipywidgets as w
 from IPython.core.getipython import get_ipython
 
 from orthoviz.widgets.canvas import Canvas
-from orthoviz.widgets.controls import Control, State, options, short
+from orthoviz.widgets.controls import Control, State, buttons, checkbox, options, short, slider
 from orthoviz.widgets.look import captioned, img, themed
+from orthoviz.widgets.own import own_tensor
 from orthoviz.widgets.worker import Worker
+
+__all__ = [
+    "Canvas", "Scene", "Show", "State", "View", "buttons", "checkbox", "own_tensor", "short", "slider", "view"
+]  # fmt: skip
 
 Show = Callable[..., tuple[str, str]]
 """Draws a state, given as keyword arguments; returns the message and what is seen now, a sentence each."""
@@ -64,26 +70,19 @@ class View(w.VBox):  # type: ignore[misc]
         self, name: str, canvas: Canvas, scene: Scene, controls: dict[str, Control], first: State,
         call: Callable[[State], str], presets: Mapping[str, State], lose: State | None, photo: bool,
     ) -> None:  # fmt: skip
-        self._name, self._canvas, self._scene, self._controls = name, canvas, scene, controls
-        self._first, self._written, self._photo = first, call, photo
+        self._name, self._canvas, self._show, self.frame = name, canvas, scene.show, scene.frame
+        self._controls, self._first, self._written, self._photo = controls, first, call, photo
         self._inputs = {key: control.widget(first, first[key]) for key, control in controls.items()}
         self._now: State | None = None
         self._holding, self._drawing = False, threading.Lock()
         self.title, self.text, self.image = "", "", b""
-        self._heading, self.picture, self._line = w.HTML(), w.HTML(), w.HTML()
-        self._call, self._files = _hidden(), _hidden()
+        self._heading, self.picture, self._line, self._call, self._files = (w.HTML() for _ in range(5))
         work = scene.work
         self.worker = work and Worker(lambda: work(**self.state), self.redraw, self.say)
-        self.frame = scene.frame
-        self._saving = w.ToggleButton(description="save", layout=w.Layout(width="auto"))
-        self._saving.observe(self._show_files, "value")
-        main, more = (
-            [self._inputs[k] for k in controls if controls[k].more is wish] for wish in (False, True)
-        )
-        head = _row(self._buttons(presets, lose))
-        parts = [self._heading, head, self._call, self._files, self.picture, self._line, _row(main)]
-        if more:
-            parts.append(w.Accordion([_row(more)], titles=("more",), selected_index=None))
+        rows = [[self._inputs[k] for k in controls if controls[k].more is wish] for wish in (False, True)]
+        head, main, more = map(_row, (self._buttons(presets, lose), *rows))
+        parts = [self._heading, head, self._call, self._files, self.picture, self._line, main]
+        parts += [w.Accordion([more], titles=("more",), selected_index=None)] if rows[1] else []
         for one in self._inputs.values():
             one.observe(lambda _: None if self._holding else self.redraw(), "value")
         theme, width = themed()
@@ -129,7 +128,7 @@ class View(w.VBox):  # type: ignore[misc]
             state = self.state
             try:
                 self._canvas.clear(moved=self._now not in (None, state))
-                title, text = self._scene.show(**state)
+                title, text = self._show(**state)
                 image = self._canvas.png()
             except Exception as error:  # wherever it comes from, the learner should see it
                 self.say(error)
@@ -140,7 +139,7 @@ class View(w.VBox):  # type: ignore[misc]
             self._line.value = f'<div class="orthoviz-line" role="status">{html.escape(text)}</div>'
             for key, one in self._inputs.items():
                 one.layout.display = "" if self._controls[key].shown(state) else "none"
-                one.description = self._controls[key].named(state)
+                one.description = self._controls[key].label(state)
             self._call.value = f"<code>{html.escape(self._written(state))}</code>"
             self._saving.value = False  # the links would be those of another state
 
@@ -173,46 +172,47 @@ class View(w.VBox):  # type: ignore[misc]
 
     def _buttons(self, presets: Mapping[str, State], lose: State | None) -> list[w.Widget]:
         """What stands above the picture."""
+
+        def preset(state: State) -> Callable[[], None]:
+            known = {key: value for key, value in state.items() if key in self._controls}
+            return lambda: self.set(**{**self._first, **known})
+
         row: list[w.Widget] = []
         if worker := self.worker:
-            row.append(_button("start", lambda _: worker.start(), button_style="primary"))
-            row.append(_button("step", lambda _: worker.start(pieces=1)))
-            row.append(_button("stop", lambda _: worker.stop()))
-        for key, control in self._controls.items():
-            if control.play:
-                slider, last = self._inputs[key], len(control.options) - 1
-                at = slider.index  # a link takes over its first end's value
-                play = w.Play(value=at, min=0, max=last, interval=150, layout=w.Layout(width="auto"))
-                w.jslink((play, "value"), (slider, "index"))
-                row.append(play)
-
-        def preset(state: State) -> Callable[[Any], None]:
-            known = {key: value for key, value in state.items() if key in self._controls}
-            return lambda _: self.set(**{**self._first, **known})
-
+            row.append(_button("start", worker.start, "primary"))
+            row += [_button("step", lambda: worker.start(pieces=1)), _button("stop", worker.stop)]
+        for moved in (self._inputs[key] for key, control in self._controls.items() if control.play):
+            layout, last = w.Layout(width="auto"), len(moved.options) - 1
+            row.append(w.Play(value=moved.index, max=last, interval=150, layout=layout))
+            w.jslink((row[-1], "value"), (moved, "index"))  # which takes over its first end's value
         row += [_button(label, preset(state)) for label, state in presets.items()]
         if lose is not None:
-            row.append(_button("make it lose", preset(lose), button_style="warning"))
-        row.append(_button("reset", lambda _: self.reset()))
-        as_code = w.ToggleButton(description="as code", layout=w.Layout(width="auto"))
-        as_code.observe(lambda change: _display(self._call, change.new), "value")
-        return [*row, as_code, self._saving]
+            row.append(_button("make it lose", preset(lose), "warning"))
+        row.append(_button("reset", self.reset))
+        for label, box in (("as code", self._call), ("save", self._files)):
+            box.layout.display = "none"
+            toggle = w.ToggleButton(description=label, layout=w.Layout(width="auto"))
+            toggle.observe(functools.partial(self._open, box), "value")
+            row.append(toggle)
+        self._saving = row[-1]
+        return row
 
     def _file(self, kind: str) -> bytes:
         """The picture that is shown, which is not that of a state that could not be drawn."""
         with self._drawing:
             self._canvas.clear(moved=False)
-            self._scene.show(**(self.state if self._now is None else self._now))
+            self._show(**(self.state if self._now is None else self._now))
             return self._canvas.file(self.title, kind)
 
-    def _show_files(self, change: Any) -> None:
-        """Links that hold the files themselves: nothing is written on the kernel's machine."""
-        _display(self._files, change.new)
-        links = []
-        for kind, mime in _KINDS.items() if change.new else ():
-            source = f"data:{mime};base64,{base64.b64encode(self._file(kind)).decode()}"
-            links.append(f'<a download="{self._name}.{kind}" href="{source}"><u>{kind.upper()}</u></a>')
-        self._files.value = " &nbsp; ".join(links)
+    def _open(self, box: w.HTML, change: Any) -> None:
+        """Show or hide what a button is for; files are links that hold them: none is written here."""
+        box.layout.display = "" if change.new else "none"
+        if box is self._files:
+            links = []
+            for kind, mime in _KINDS.items() if change.new else ():
+                source = f"data:{mime};base64,{base64.b64encode(self._file(kind)).decode()}"
+                links.append(f'<a download="{self._name}.{kind}" href="{source}"><u>{kind.upper()}</u></a>')
+            box.value = " &nbsp; ".join(links)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """The widget, and for a page without a kernel its picture and caption."""
@@ -221,11 +221,7 @@ class View(w.VBox):  # type: ignore[misc]
 
 
 def view(
-    *,
-    presets: Mapping[str, State] | None = None,
-    lose: State | None = None,
-    photo: bool = False,
-    **controls: Control,
+    *, presets: Mapping[str, State] = {}, lose: State | None = None, photo: bool = False, **controls: Control
 ) -> Callable[[Callable[..., Show | Scene]], Callable[..., View]]:
     """Make a view of a function that draws what stays and returns ``show``, or a :class:`Scene`.
 
@@ -234,7 +230,7 @@ def view(
         lose: a preset that puts the view where its message fails.
         photo: the colours are the things' own, so that a dark page must not turn them round.
         **controls: by argument, in the order in which they stand. Those that ``show`` does not take are
-            left out.
+            left out; with ``**state`` it takes all.
     """
 
     def made(build: Callable[..., Show | Scene]) -> Callable[..., View]:
@@ -243,61 +239,40 @@ def view(
 
         @functools.wraps(build)
         def make(*args: Any, **kwargs: Any) -> View:
-            bound = public.bind(*args, **kwargs)
-            bound.apply_defaults()
-            canvas, given = Canvas(), bound.arguments
+            usual = {name: parameter.default for name, parameter in public.parameters.items()}
+            given = usual | public.bind(*args, **kwargs).arguments
+            canvas = Canvas()
             built = build(canvas, **given)
             scene = built if isinstance(built, Scene) else Scene(built)
             taken = inspect.signature(scene.show).parameters
-            some = {
-                name: control._replace(options=options(scene.options.get(name, control.options)))
-                for name, control in controls.items()
-                if name in taken
-            }
-            usual = {name: parameter.default for name, parameter in public.parameters.items()}
-            usual |= {
-                name: scene.first.get(name, next(iter(control.options)))
-                for name, control in some.items()
-                if usual[name] is None
-            }
-            first = {
-                name: control.checked(name, usual[name] if given[name] is None else given[name])
-                for name, control in some.items()
-            }
+            some, first = {}, {}
+            for name in (name for name in controls if name in taken or "state" in taken):
+                allowed = options(scene.options.get(name, controls[name].options))
+                some[name] = controls[name]._replace(options=allowed)
+                if usual[name] is None:
+                    usual[name] = scene.first.get(name, next(iter(allowed)))
+                first[name] = some[name].checked(name, usual[name] if given[name] is None else given[name])
 
             def call(state: State) -> str:
-                hidden = {name for name, control in some.items() if not control.shown(state)}
-                values = {name: value for name, value in {**given, **state}.items() if name not in hidden}
-                arguments = _as_code(public, values, usual)
-                return f"ov.widgets.{build.__name__}({', '.join(arguments)})"
+                """What differs from the usual arguments: plain values, and the caller's data by name."""
+                found = []
+                for name, parameter in public.parameters.items():
+                    value = state.get(name, given[name])
+                    hidden = name in some and not some[name].shown(state)
+                    plain = isinstance(value, str | int | float)
+                    if hidden or value is usual[name] or (plain and value == usual[name]):
+                        continue
+                    written = short(value, 1e-3) if plain else name
+                    found.append(f"{name}={written}" if parameter.kind is parameter.KEYWORD_ONLY else written)
+                return f"ov.widgets.{build.__name__}({', '.join(found)})"
 
-            buttons = (presets or {}, lose) if scene.presets is None else (scene.presets, scene.lose)
+            buttons = (presets, lose) if scene.presets is None else (scene.presets, scene.lose)
             return View(build.__name__, canvas, scene, some, first, call, *buttons, photo)
 
         make.__signature__ = public.replace(return_annotation=View)  # type: ignore[attr-defined]
         return make
 
     return made
-
-
-def _as_code(signature: inspect.Signature, values: Mapping[str, Any], usual: State) -> list[str]:
-    """The arguments that differ from the usual ones: what can be written is, the caller's data by name."""
-    found = []
-    for name, parameter in signature.parameters.items():
-        value = values.get(name)
-        if value is None or value is usual[name] or (_plain(value) and value == usual[name]):
-            continue
-        written = name
-        if isinstance(value, float) and 1e-3 <= value <= 300:
-            written = f"{value:g}"
-        elif _plain(value):
-            written = short(value)
-        found.append(written if parameter.kind is not parameter.KEYWORD_ONLY else f"{name}={written}")
-    return found
-
-
-def _plain(value: Any) -> bool:
-    return isinstance(value, str | int | float)
 
 
 _of_cell: dict[str, tuple[str, list[w.Widget]]] = {}
@@ -315,11 +290,9 @@ def _replace_earlier(view: w.Widget) -> None:
         return
     run = parent["header"]["msg_id"]
     earlier, views = _of_cell.get(cell, (run, []))
-    if earlier != run:
-        for old in views:
-            old.close()
-        views = []
-    _of_cell[cell] = run, [*views, view]
+    for old in views if earlier != run else ():
+        old.close()
+    _of_cell[cell] = run, [*(views if earlier == run else ()), view]
 
 
 def _parts(widget: w.Widget) -> Iterator[w.Widget]:
@@ -329,18 +302,10 @@ def _parts(widget: w.Widget) -> Iterator[w.Widget]:
         yield from _parts(child)
 
 
-def _button(label: str, press: Callable[[w.Button], None], **look: Any) -> w.Button:
-    button = w.Button(description=label, layout=w.Layout(width="auto"), **look)
-    button.on_click(press)
+def _button(label: str, press: Callable[[], None], style: str = "") -> w.Button:
+    button = w.Button(description=label, button_style=style, layout=w.Layout(width="auto"))
+    button.on_click(lambda _: press())
     return button
-
-
-def _hidden() -> w.HTML:
-    return w.HTML(layout=w.Layout(display="none"))
-
-
-def _display(box: w.HTML, wish: bool) -> None:
-    box.layout.display = "" if wish else "none"
 
 
 def _row(widgets: Sequence[w.Widget]) -> w.Box:

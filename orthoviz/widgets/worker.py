@@ -4,6 +4,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator
+from typing import Any
+
+_CLOSED = -1  # the last order
 
 
 class Worker:
@@ -19,10 +22,7 @@ class Worker:
     """
 
     def __init__(
-        self,
-        begin: Callable[[], Generator[None]],
-        look: Callable[[], None],
-        say: Callable[[BaseException], None],
+        self, begin: Callable[[], Generator[None]], look: Callable[[], None], say: Callable[[Any], None]
     ) -> None:
         self._begin, self._look, self._say = begin, look, say
         self._work: Generator[None] | None = None
@@ -62,8 +62,8 @@ class Worker:
         """Stop, and end the thread."""
         self._closed = True
         self.stop()
+        self._orders.put(_CLOSED)
         if self._thread is not None:
-            self._orders.put(None)
             self._thread.join()
 
     def run(self, pieces: int | None = None) -> None:
@@ -87,11 +87,9 @@ class Worker:
 
     def _serve(self) -> None:
         """Wait for orders and do them, until the worker is closed."""
-        while not self._closed:
-            pieces = self._orders.get()
+        for pieces in iter(self._orders.get, _CLOSED):
             try:
-                if not self._closed:
-                    self.run(pieces)
+                self.run(pieces)
             finally:
                 self._idle.set()
 
