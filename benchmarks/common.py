@@ -4,7 +4,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,7 +13,10 @@ import torch
 
 from orthoviz.training.records import provenance
 
-__all__ = ["DEVICE", "RESULTS", "interleaved", "medians", "played", "provenance", "seconds", "store"]
+__all__ = [
+    "DEVICE", "RESULTS", "compared", "interleaved", "markdown", "medians", "played", "provenance", "seconds",
+    "store",
+]  # fmt: skip
 
 RESULTS = Path(__file__).parents[1] / "results"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -67,6 +70,26 @@ def interleaved(
 
 def medians(times: Mapping[str, list[float]]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def compared(
+    works: Mapping[str, Callable[[], Any]], against: Mapping[str, str], rounds: int
+) -> dict[str, tuple[float, list[float]]]:
+    """Of each its median seconds, and its ratios to another one in the same round, in order; all take turns
+    after one call of each that is not counted."""
+    for work in works.values():
+        work()
+    times = [{name: seconds(work) for name, work in works.items()} for _ in range(rounds)]
+    return {
+        name: (statistics.median(t[name] for t in times), sorted(t[name] / t[against[name]] for t in times))
+        for name in works
+    }
+
+
+def markdown(head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    """A table."""
+    first, *more = ("| " + " | ".join(map(str, row)) + " |" for row in (head, *rows))
+    return "\n".join([first, "|---" * (first.count(" | ") + 1) + "|", *more])
 
 
 def store(folder: str, about: Mapping[str, str]) -> Path:

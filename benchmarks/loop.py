@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import orthoviz as ov
-from benchmarks.common import DEVICE, seconds
+from benchmarks.common import DEVICE, compared, seconds
 
 ROUNDS, BATCH_SIZE = 5, 1024
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -71,13 +71,11 @@ def main() -> None:
     data = random_data()
     for name in OPTIMIZERS:
         works = epochs(name, data)
-        works["bare"]()
-        rounds = [{what: seconds(work) for what, work in works.items()} for _ in range(ROUNDS)]
-        base = statistics.median(row["bare"] for row in rounds)
+        found = compared(works, dict.fromkeys(works, "bare"), ROUNDS)
+        base = found.pop("bare")[0]
         steps = -(-len(data.train.labels) // BATCH_SIZE)
         print(f"{name}: bare epoch {base:.2f} s ({1000 * base / steps:.0f} ms a step)")
-        for what in ("loop", "loader", "evaluation"):
-            ratios = sorted(row[what] / row["bare"] for row in rounds)
+        for what, (_, ratios) in found.items():
             median = statistics.median(ratios)
             print(f"  {what + ' / bare':18} {median:.3f} (from {ratios[0]:.3f} to {ratios[-1]:.3f})")
 

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import orthoviz as ov
-from benchmarks.common import DEVICE, provenance, seconds, store
+from benchmarks.common import DEVICE, compared, markdown, provenance, seconds, store
 from orthoviz.monitor.frames import Labels, Record, frame_of
 
 Setting = tuple[Callable[[], nn.Module], int, int, int]
@@ -122,19 +122,16 @@ def contenders(name: str, setting: Setting) -> tuple[dict[str, Callable[[], None
 def costs(name: str, setting: Setting) -> list[dict[str, object]]:
     """A row a contender."""
     torch.manual_seed(0)
-    loops, against = contenders(name, setting)
-    for work in loops.values():
-        work()
-    rounds = [{key: seconds(work) for key, work in loops.items()} for _ in range(setting[3])]
+    _, batch, steps, rounds = setting
     return [
         {
             "model": name,
-            "batch": setting[1],
+            "batch": batch,
             "loop": key,
-            "milliseconds_a_step": round(1000 * statistics.median(r[key] for r in rounds) / setting[2], 2),
-            "to_unwatched": round(statistics.median(r[key] / r[against[key]] for r in rounds), 4),
+            "milliseconds_a_step": round(1000 * took / steps, 2),
+            "to_unwatched": round(statistics.median(ratios), 4),
         }
-        for key in loops
+        for key, (took, ratios) in compared(*contenders(name, setting), rounds).items()
     ]
 
 
@@ -161,25 +158,16 @@ def main() -> None:
 
 
 def summary(table: pd.DataFrame, about: dict[str, str]) -> str:
-    lines = [
-        "# What watching costs",
-        "",
-        f"{about['what'].capitalize()}. {about['device']}, torch {about['torch']}, {about['date']}.",
-        f"Made by `{about['command']}`. A frame of a million values: {about['frame_of_a_million_values']}.",
+    parts = [
+        f"# What watching costs\n\n{about['what'].capitalize()}. {about['device']}, torch {about['torch']}, "
+        f"{about['date']}.\nMade by `{about['command']}`. A frame of a million values: "
+        f"{about['frame_of_a_million_values']}."
     ]
     for (name, batch), part in table.groupby(["model", "batch"], sort=False):
-        lines += [
-            "",
-            f"## {name}, batch {batch}",
-            "",
-            "| loop | ms a step | to the same unwatched |",
-            "|---|---|---|",
-        ]
-        lines += [
-            f"| {row.loop} | {row.milliseconds_a_step:.1f} | {row.to_unwatched:.3f} |"
-            for row in part.itertuples()
-        ]
-    return "\n".join(lines) + "\n"
+        rows = [(r.loop, f"{r.milliseconds_a_step:.1f}", f"{r.to_unwatched:.3f}") for r in part.itertuples()]
+        told = markdown(("loop", "ms a step", "to the same unwatched"), rows)
+        parts.append(f"## {name}, batch {batch}\n\n{told}")
+    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import orthoviz as ov
-from benchmarks.common import DEVICE, provenance, seconds, store
+from benchmarks.common import DEVICE, compared, markdown, provenance, seconds, store
 from orthoviz.matrices import as_matrix
 
 ROUNDS = {"BasicCNN": 31, "resnet18": 7}  # a step of the small one takes milliseconds
@@ -106,18 +106,15 @@ def whole_steps(name: str, batch_size: int) -> list[dict[str, object]]:
     for label, make in optimizers().items():
         model = MODELS[name]().to(DEVICE, memory_format=torch.channels_last)
         steps[label] = training_step(model, make(model), batch_size)
-    for step in steps.values():
-        step()
-    rounds = [{label: seconds(step) for label, step in steps.items()} for _ in range(ROUNDS[name])]
     return [
         {
             "model": name,
             "batch": batch_size,
             "optimizer": label,
-            "milliseconds": round(1000 * statistics.median(r[label] for r in rounds), 2),
-            "to_sgd": round(statistics.median(r[label] / r["SGD"] for r in rounds), 3),
+            "milliseconds": round(1000 * took, 2),
+            "to_sgd": round(statistics.median(ratios), 3),
         }
-        for label in steps
+        for label, (took, ratios) in compared(steps, dict.fromkeys(steps, "SGD"), ROUNDS[name]).items()
     ]
 
 
@@ -165,26 +162,21 @@ def main() -> None:
 
 
 def summary(table: pd.DataFrame, beyond: pd.DataFrame, about: dict[str, str]) -> str:
-    lines = [
-        "# What a step costs",
-        "",
-        f"{about['what']}. {about['device']}, torch {about['torch']}, {about['date']}.",
-        f"Made by `{about['command']}`. Whole steps (forward, backward, step) relative to SGD's.",
+    parts = [
+        f"# What a step costs\n\n{about['what']}. {about['device']}, torch {about['torch']}, "
+        f"{about['date']}.\nMade by `{about['command']}`. Whole steps (forward, backward, step) relative to "
+        "SGD's."
     ]
     for name, part in table.groupby("model", sort=False):
         wide = part.pivot(index="optimizer", columns="batch", values="to_sgd").loc[part.optimizer.unique()]
-        lines += ["", f"## {name}", "", "| batch | " + " | ".join(map(str, wide.columns)) + " |"]
-        lines += ["|---" * (len(wide.columns) + 1) + "|"]
-        lines += [
-            f"| {label} | " + " | ".join(f"{v:.2f}" for v in row) + " |" for label, *row in wide.itertuples()
-        ]
-    lines += ["", "## Beyond the polar work", ""]
-    lines += [
+        rows = [(label, *(f"{v:.2f}" for v in row)) for label, *row in wide.itertuples()]
+        parts.append(f"## {name}\n\n" + markdown(("batch", *wide.columns), rows))
+    lines = [
         f"- {row.model}, batch {row.batch}: OrthogonalSGD's step less polar factors and SGD's own update "
         f"is {row.overhead:.1%} of a whole training step of SGD."
         for row in beyond.itertuples()
     ]
-    return "\n".join(lines) + "\n"
+    return "\n\n".join([*parts, "## Beyond the polar work", "\n".join(lines)]) + "\n"
 
 
 def draw(table: pd.DataFrame) -> Figure:

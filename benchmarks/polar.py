@@ -25,7 +25,7 @@ import torchvision
 from torch import Tensor
 
 import orthoviz as ov
-from benchmarks.common import DEVICE, RESULTS, interleaved, medians, provenance, seconds, store
+from benchmarks.common import DEVICE, RESULTS, interleaved, markdown, medians, provenance, seconds, store
 
 ROUNDS = 3
 QUICK = ("resnet18", "resnet50", "densenet121")
@@ -194,21 +194,14 @@ def product_rate() -> float:
 
 def summary(table: pd.DataFrame) -> str:
     """One job as Markdown."""
-    lines = [
-        f"\n### {table.job.iloc[0]}\n",
-        "| contender | ms | times faster than SVD | than the quintic | times the floor | error |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for row in table.itertuples():
-        error = (
-            "" if math.isnan(row.error) else f"{row.error:.1g}" if row.error < 1e-3 else f"{row.error:.3f}"
-        )
-        once = " (once)" if row.rounds == 1 else ""
-        lines.append(
-            f"| {row.contender} | {row.milliseconds:.3g}{once} | {row.to_svd:.2f} | {row.to_quintic:.2f} "
-            f"| {row.to_floor:.2f} | {error} |"
-        )
-    return "\n".join(lines)
+        error = f"{row.error:.1g}" if row.error < 1e-3 else f"{row.error:.3f}".replace("nan", "")
+        took = f"{row.milliseconds:.3g}" + (" (once)" if row.rounds == 1 else "")
+        ratios = (f"{ratio:.2f}" for ratio in (row.to_svd, row.to_quintic, row.to_floor))
+        rows.append((row.contender, took, *ratios, error))
+    head = ("contender", "ms", "times faster than SVD", "than the quintic", "times the floor", "error")
+    return f"\n### {table.job.iloc[0]}\n\n{markdown(head, rows)}"
 
 
 def write(table: pd.DataFrame, sgemm: float) -> None:

@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 
 import orthoviz as ov
-from benchmarks.common import provenance, seconds, store
+from benchmarks.common import markdown, provenance, seconds, store
 from benchmarks.polar import model_shapes
 from orthoviz.optim.ranks import owners, shared
 from orthoviz.polar.methods import METHODS, chosen
@@ -121,42 +121,33 @@ def model_rows(model: str) -> list[dict[str, object]]:
 
 
 def summary(measured: pd.DataFrame, modelled: pd.DataFrame, about: dict[str, str]) -> str:
-    lines = [
-        "# Sharing the polar factors between ranks",
-        "",
-        f"{about['device']}, torch {about['torch']}, {about['date']}. Made by `{about['command']}`.",
-        "",
-        f"## Measured: resnet18's factors over gloo, one thread a process, {os.cpu_count()} cores",
-        "",
-        "| processes | ms | times faster |",
-        "|---|---|---|",
-    ]
-    first = measured.milliseconds[0]
-    lines += [
-        f"| {r.processes} | {r.milliseconds:.0f} | {first / r.milliseconds:.2f} |"
-        for r in measured.itertuples()
-    ]
-    lines += [
-        "",
-        f"## Modelled, not measured: {RATE / 1e12:.0f} TFLOP/s, {BANDWIDTH / 1e9:.0f} GB/s a GPU, "
-        f"{LATENCY * 1e6:.0f} us a message",
-        "",
-        "Milliseconds of compute on the busiest rank + of messages, a step.",
-        "",
-        "| model | MB a step | " + " | ".join(map(str, RANKS)) + " | best |",
-        "|---" * (len(RANKS) + 3) + "|",
+    first, models = measured.milliseconds[0], []
+    rows = [
+        (r.processes, f"{r.milliseconds:.0f}", f"{first / r.milliseconds:.2f}") for r in measured.itertuples()
     ]
     for name, part in modelled.groupby("model", sort=False):
         cells = [f"{r.compute_ms:.2f} + {r.messages_ms:.2f}" for r in part.itertuples()]
         best = part.ranks[(part.compute_ms + part.messages_ms).idxmin()]
-        lines.append(f"| {name} | {part.megabytes.max():.0f} | " + " | ".join(cells) + f" | {best} |")
-    lines += [
-        "",
-        "The messages do not shrink with the number of ranks. Where one rank computes all factors faster",
-        "than it can receive them, sharing costs time: leave `process_group` out. Work per byte grows with",
-        "the width, so it pays for wide models, for `exact`, and within a machine, whose links are faster.",
-    ]
-    return "\n".join(lines) + "\n"
+        models.append((name, f"{part.megabytes.max():.0f}", *cells, best))
+    rates = f"{RATE / 1e12:.0f} TFLOP/s, {BANDWIDTH / 1e9:.0f} GB/s a GPU, {LATENCY * 1e6:.0f} us a message"
+    return f"""# Sharing the polar factors between ranks
+
+{about["device"]}, torch {about["torch"]}, {about["date"]}. Made by `{about["command"]}`.
+
+## Measured: resnet18's factors over gloo, one thread a process, {os.cpu_count()} cores
+
+{markdown(("processes", "ms", "times faster"), rows)}
+
+## Modelled, not measured: {rates}
+
+Milliseconds of compute on the busiest rank + of messages, a step.
+
+{markdown(("model", "MB a step", *RANKS, "best"), models)}
+
+The messages do not shrink with the number of ranks. Where one rank computes all factors faster
+than it can receive them, sharing costs time: leave `process_group` out. Work per byte grows with
+the width, so it pays for wide models, for `exact`, and within a machine, whose links are faster.
+"""
 
 
 if __name__ == "__main__":
