@@ -9,11 +9,11 @@ from orthoviz.widgets.cosine_film import cosine_film
 from orthoviz.widgets.dead_filters import dead_filters
 from orthoviz.widgets.filter_gallery import filter_gallery
 from orthoviz.widgets.flattening import flattening
+from orthoviz.widgets.look import theme
 from orthoviz.widgets.loss_valley import loss_valley
 from orthoviz.widgets.newton_schulz import newton_schulz
 from orthoviz.widgets.polar_lab import polar_lab
 from orthoviz.widgets.race import race
-from orthoviz.widgets.stage import theme
 from orthoviz.widgets.stage_spectra import stage_spectra
 from orthoviz.widgets.step_size_lens import step_size_lens
 

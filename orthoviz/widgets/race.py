@@ -145,7 +145,7 @@ def race(
     def drive(lane: _Lane) -> Generator[None]:
         """Train one network, and pause after every step with the lane brought up to date."""
         network, optimizer = entrants[lane.name](lane.lr, lane.seed)
-        how = dict(batch_size=batch_size, seed=lane.seed)
+        how: Any = dict(batch_size=batch_size, seed=lane.seed)
         spent = 0.0
         lane.points.append((spent, training.evaluate(network, images)["test_accuracy"]))
         for epoch in range(1, epochs + 1):

@@ -165,7 +165,7 @@ def _own(data: pd.DataFrame, order: str) -> tuple[_Readings, tuple[int, ...]]:
 
 def _readings(rows: pd.DataFrame, order: str) -> _Readings:
     """The readings of a table; steps without gradients are left out."""
-    table = rows.pivot(index="index", columns=["step", "stage"], values="value").astype(float)
+    table: Any = rows.pivot(index="index", columns=["step", "stage"], values="value").astype(float)
     steps = [int(step) for step, stage in table.columns if stage == "raw"]
     return {step: _relative(table[step], order) for step in steps}
 
