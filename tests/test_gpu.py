@@ -30,6 +30,7 @@ def start(folder, *arguments, path=None, minutes=20.0):
         "--dry",
     ]
     environment = {**os.environ, "PYTHONPATH": str(path or ""), "OMP_NUM_THREADS": "1"}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # pytest looks for plugins in what is hidden, too
     return subprocess.Popen(
         [*command, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
     )
