@@ -165,10 +165,14 @@ def test_bad_input_is_one_sentence_and_packs_nothing(tmp_path, monkeypatch, caps
 def wheel(folder, name, version, tags="py3-none-any", needs=""):
     """Make a small wheel; return its hash as a lock has it."""
     path, about = folder / f"{name}-{version}-{tags}.whl", f"{name}-{version}.dist-info"
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}"
+    files = {
+        "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}",
+        "WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tags}\n",
+        "RECORD": "".join(f"{about}/{file},,\n" for file in ("METADATA", "WHEEL", "RECORD")),
+    }
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{about}/METADATA", metadata)
-        archive.writestr(f"{about}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tags}\n")
+        for file, text in files.items():
+            archive.writestr(f"{about}/{file}", text)
     return f"--hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
@@ -246,7 +250,7 @@ def test_a_class_has_the_wheels_of_its_platforms_and_what_a_lesson_needs(tmp_pat
 @pytest.mark.slow
 def test_what_cannot_be_had_is_named_and_the_rest_is_packed(tmp_path):
     clone = make_clone(tmp_path)
-    damage(tmp_path / "index" / "colorama-99.0-py3-none-any.whl")  # its hash is not the lock's
+    wheel(tmp_path / "index", "colorama", "99.0", needs="Summary: not the wheel of the lock\n")
     said, wheels = pack_class(clone, "windows_x86_64", "macos_arm64", "linux_x86_64")
     damaged, without, last = [line for line in said.splitlines() if line.startswith("fix")]
     assert re.match(r"fix   windows_x86_64, Python 3.12: pip failed: .* HASHES .* colorama==99.0", damaged)

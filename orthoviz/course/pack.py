@@ -62,23 +62,21 @@ def pack(folder: Path | str, platforms: Sequence[str] = (), pythons: Sequence[st
         known = f"platforms are {', '.join(PLATFORMS)}, and Pythons such as 3.12 must be {versions}"
         raise ValueError(f"there are no wheels for {', '.join(wrong)}: {known}")
     data = sorted(datasets.location().glob("[!.]*.safetensors"))
-    needed = sum(file.stat().st_size for file in data) / 1e9 + _WHEELS_GB * len(platforms) * len(pythons)
+    targets = list(product(platforms, pythons))
+    needed = sum(file.stat().st_size for file in data) / 1e9 + _WHEELS_GB * len(targets)
     needed += _CUDA_GB * any(name.startswith("linux") for name in platforms)
     if (free := shutil.disk_usage(folder.parent).free / 1e9) < needed:
         room = f"{free:.1f} GB are free, and packing may take {needed:.1f}"
         raise ValueError(f"{folder.parent}: {room}; make room, or name another place")
-    return _pack(root, folder, platforms, pythons, data)
+    return _pack(root, folder, targets, data)
 
 
-def _pack(
-    root: Path, folder: Path, platforms: Sequence[str], pythons: Sequence[str], data: Sequence[Path]
-) -> Iterator[Finding]:
+def _pack(root: Path, folder: Path, targets: list[tuple[str, str]], data: list[Path]) -> Iterator[Finding]:
     level, todo, prefix = "ok", "", f"{folder.name}.unfinished-"
     with TemporaryDirectory(prefix=prefix, dir=folder.parent, ignore_cleanup_errors=True) as beside:
-        new = Path(beside, folder.name)
-        wheels, apart = new / "wheels", new / "for-the-lecturer"
+        new, wheels = Path(beside, folder.name), Path(beside, folder.name, "wheels")
         _run("pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", f"--wheel-dir={wheels}", root)
-        for name, python in product(platforms, pythons):
+        for name, python in targets:
             try:
                 yield from _fetch(root, wheels, name, python)
             except ValueError as error:
@@ -88,16 +86,17 @@ def _pack(
             (new / part).mkdir()
             for file in files:
                 shutil.copy(file, new / part)
-        names = ", ".join(["digits", *(file.stem for file in data)])
-        yield Finding("ok", f"data sets: {names}; {len(lab.lessons())} lessons")
+        sets = ", ".join(["digits", *(file.stem for file in data)])
+        yield Finding("ok", f"data sets: {sets}; {len(lab.lessons())} lessons")
         text = Path(__file__).with_name("class_readme.txt").read_text(encoding="utf-8")
-        text = text.format(platforms=" or ".join(platforms), pythons=" or ".join(pythons), python=pythons[-1])
+        names, pythons = (" or ".join(dict.fromkeys(column)) for column in zip(*targets, strict=True))
+        text = text.format(platforms=names, pythons=pythons, python=targets[-1][1])
         (new / "README.txt").write_text(text, encoding="utf-8")
         _write_sums(new)  # before the lecturer's part is there: that is taken out, and has its own
         for name in ("solutions", "lecturer"):
             hidden = shutil.ignore_patterns("__pycache__", ".*")
-            shutil.copytree(lab.notebooks() / name, apart / name, ignore=hidden)
-        _write_sums(apart)
+            shutil.copytree(lab.notebooks() / name, new / "for-the-lecturer" / name, ignore=hidden)
+        _write_sums(new / "for-the-lecturer")
         size = sum(file.stat().st_size for file in new.rglob("*")) / 1e9
         if folder.exists():
             folder.rmdir()  # it is empty, and Windows does not rename onto a folder
