@@ -99,9 +99,9 @@ def test_one_filter_is_left_alone_as_param_groups_says():
 
 
 def test_the_cosines_of_rows_with_many_weights_are_counted():
-    weight = random(20, 9)
-    steps = drawn(ov.widgets.flattening(weight), StepPatch)
-    for matrix, step in zip((weight.numpy(), nearest(weight)), steps, strict=True):
+    weight = random(20, 9).numpy()
+    steps = drawn(ov.widgets.flattening(torch.from_numpy(weight)), StepPatch)
+    for matrix, step in zip((weight, nearest(weight)), steps, strict=True):
         counts, _ = np.histogram(cosines(matrix), np.linspace(-1, 1, 42))
         np.testing.assert_allclose(step.get_data().values, counts / 380, atol=1e-9)
 
