@@ -71,3 +71,12 @@ def points(view, **look):
     found = [l for l in lines if all(getattr(l, f"get_{key}")() == value for key, value in look.items())]
     assert found, f"no line looks like {look}"
     return np.concatenate([np.array(l.get_data(), dtype=float) for l in found], axis=1)
+
+
+def watched(*quantities, seed=0):
+    """The frame of a run "mine": three steps of a small network, and these quantities."""
+    model, data = ov.models.digits_cnn(seed=seed), ov.datasets.load("digits")
+    optimizer = ov.OrthogonalSGD(ov.param_groups(model), lr=0.01, momentum=0.9)
+    with ov.watch(model, optimizer, quantities=quantities, run="mine", seed=seed) as monitor:
+        ov.training.fit(model, optimizer, data, epochs=1, batch_size=600, monitor=monitor, progress=False)
+    return monitor.frame()

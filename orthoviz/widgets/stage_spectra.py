@@ -1,12 +1,11 @@
 """stage_spectra: what the momentum buffer's singular values tell about the steps before."""
 
 import math
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pandas as pd
 import torch
-from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from orthoviz import training
@@ -22,13 +21,21 @@ _FACTOR = buttons("factor", _ORDERS)
 _STEPS = (0, 1, 2, 4, 8, 16, 32, 48)
 _STORED, _NOISE, _PERSISTENT = "BasicCNN, conv 2", "noise alone", "one persistent direction"
 _SHAPE: tuple[int, ...] = (32, 288)
-_MOMENTUM, _DASHES = STAGES["momentum"]
 _CURVES: dict[str, dict[str, Any]] = {
-    "its earlier steps": dict(color=_MOMENTUM, lw=1, alpha=0.3),
+    "its earlier steps": dict(color=STAGES["momentum"][0], lw=1, alpha=0.3),
     "buffer of noise alone": dict(color=RANDOM, lw=2.5, ls=(0, (1, 1))),
     "orthogonalised": dict(color=ORTHOGONAL, lw=2.2),
-    "momentum buffer": dict(color=_MOMENTUM, lw=2.4, ls=_DASHES),
+    "momentum buffer": dict(color=STAGES["momentum"][0], lw=2.4, ls=STAGES["momentum"][1]),
 }
+_TITLES = {
+    "": "Without momentum there is no buffer, and nothing to read from it",
+    "none": "Plain SGD: the buffer mixes how strong a direction is with how long it persists",
+    "after_momentum": "Factor after momentum: every direction counts 1, and the meter is blind",
+    _STORED: "The momentum buffer is a persistence meter",
+    _NOISE: "Noise alone: no direction persists, and the meter stays low",
+    _PERSISTENT: "One persistent direction stands out of the noise: {:.1f} of at most {:.1f}",
+}
+"""By order, and before momentum by source."""
 _EMPTY = pd.Series(dtype=float)
 _Readings = dict[int, pd.DataFrame]
 """By step, the singular values from index 1, a column a stage."""
@@ -82,26 +89,23 @@ def stage_spectra(
         ValueError: an argument has a value that the view has no place for; the frame lacks columns or rows,
             or holds several layers or runs.
     """
-    own: _Readings = {}
-    shape, count, top = _SHAPE, _SHAPE[0], 10.6
+    own, shape, count, top = _Readings(), _SHAPE, _SHAPE[0], 10.6
     if data is not None:
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be from 0 to 1, 1 not included, got {momentum!r}")
         own, shape = _own(data, _FACTOR.checked("order", order))
-        values = pd.concat(own.values())
-        count = values.index.max()
-        top = 1.06 * max(1 / (1 - momentum), values.filter(["raw", "momentum"]).max().max())
+        values = pd.concat(own.values()).filter(["raw", "momentum"])
+        count, top = values.index.max(), 1.06 * max(1 / (1 - momentum), values.max().max())
     steps = tuple(own) or _STEPS
     (ax,) = canvas.axes(9, 4.5)
     canvas.figure.set_layout_engine("none")  # places by hand: a strip stands below
     ax.set_position((0.085, 0.37, 0.7, 0.545))
-    strip = canvas.figure.add_axes((0.085, 0.13, 0.7, 0.175))
+    strip = canvas.figure.add_axes((0.085, 0.13, 0.7, 0.175), sharex=ax, yscale="log", ylim=(8e-3, 1.5))
+    strip.set(xlabel="index, from the strongest", ylabel="raw, $s/s_1$")
     strip.spines[["top", "right"]].set_visible(False)
-    ax.tick_params(labelbottom=False)
     ax.set(xlim=(0, count + 1), ylim=(0, top), ylabel="singular value")
-    strip.set(xlim=(0, count + 1), yscale="log", ylim=(8e-3, 1.5), xlabel="index, from the strongest")
-    strip.set_ylabel("raw, $s/s_1$", fontsize=10)
-    handles = [Line2D([], [], label=name, **look) for name, look in _CURVES.items()]
+    ax.tick_params(labelbottom=False)
+    handles = [ax.plot([], [], label=name, **look)[0] for name, look in _CURVES.items()]
     handles[0].set_alpha(0.4)  # on the picture many lie above each other
     key = canvas.moves(ax.legend(
         handles=[*handles[2:], *handles[:2]], loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4,
@@ -109,13 +113,10 @@ def stage_spectra(
     ))  # fmt: skip
     parts = {text.get_text(): (line, text) for line, text in zip(key.legend_handles, key.texts, strict=True)}
     note = canvas.text(ax, 0.99, 0.86, transform=ax.transAxes, ha="right", va="top", fontsize=10)
-    value_look: Any = {"path_effects": [withStroke(linewidth=3, foreground="white")], "va": "bottom"}
+    clear: Any = dict(color=INK, va="bottom", size=11, path_effects=[withStroke(linewidth=3, foreground="w")])
 
-    def show(order: str, momentum: float, step: int, source: str) -> tuple[str, str]:
-        def read(at: int) -> pd.DataFrame:
-            return own[at] if own else _reading(source, _SHAPE, order, momentum, at)
-
-        most, marks = _most(momentum, step), {1.0: "1"}
+    def show(step: int, order: str, momentum: float, source: str) -> tuple[str, str]:
+        most, marks = (1 - momentum ** (step + 1)) / (1 - momentum), {1.0: "1"}  # if all steps agree
         if momentum and order == _BEFORE:  # a buffer of raw gradients has no such scale
             marks[(1 - momentum**2) ** -0.5] = "{:.2f}  steps unrelated"
             marks[1 / (1 - momentum)] = "{:.2f}  steps agree"
@@ -126,28 +127,30 @@ def stage_spectra(
             at, name = max(height, at + 0.07 * top), words.format(height)  # apart from the one below
             canvas.now(ax.axhline(height, color=RANDOM, lw=1, ls=":"))
             canvas.now(ax.text(1.01, at, name, transform=right, color=RANDOM, va="center", fontsize=10))
-        reading, earlier = read(step), [read(at).get("momentum", _EMPTY) for at in steps if at < step]
-        noise, buffer = _EMPTY, reading.get("momentum", _EMPTY)
+        find = own.__getitem__ if own else partial(_reading, source, order, momentum)
+        *earlier, reading = (find(at) for at in steps if at <= step)
+        buffer, noise = reading.get("momentum", _EMPTY), _EMPTY
         if order == _BEFORE and momentum and source != _NOISE and shape and step <= _STEPS[-1]:
-            noise = _reading(_NOISE, shape, order, momentum, step)["momentum"]
-        drawn = earlier, [noise], [reading.get("orthogonal", _EMPTY)], [buffer]
+            noise = _reading(_NOISE, order, momentum, step, shape)["momentum"]
+        before = [one.get("momentum", _EMPTY) for one in earlier]
+        drawn = before, [noise], [reading.get("orthogonal", _EMPTY)], [buffer]
         for (name, look), several in zip(_CURVES.items(), drawn, strict=True):
             canvas.now(*(line for values in several for line in ax.plot(values, **look)))
             for part in parts[name]:
                 part.set_visible(any(map(len, several)))
         canvas.now(*strip.plot(reading["raw"], color=STAGES["raw"][0], lw=2))
         for x, side in ((1, "left"), (len(buffer), "right")) if len(buffer) else ():
-            place, words = (x, buffer[x] + 0.02 * top), f"{buffer[x]:.2f}"
-            canvas.now(ax.text(*place, words, ha=side, color=INK, fontsize=11, **value_look))
+            canvas.now(ax.text(x, buffer[x] + 0.02 * top, f"{buffer[x]:.2f}", ha=side, **clear))
         relative = order != _BEFORE and len(buffer)
         note.set_text("buffer relative to the gradient's largest value" if relative else "")
-        return _message(reading, noise, order, momentum, step, source)
+        title, text = _message(reading, noise, most, order, step, source)
+        return title, f"Step {step}, {_ORDERS[order]}, momentum {momentum:g}: {text}"
 
     if data is None:
         return Scene(show, first={"step": 8})
     ends = {"first": {"step": steps[0]}, "last": {"step": steps[-1]}}
-    show_own = lambda step: show(order, momentum, step, _STORED)  # noqa: E731
-    return Scene(show_own, options={"step": steps}, first=ends["last"], presets=ends)
+    rest = order, momentum, _STORED
+    return Scene(lambda step: show(step, *rest), options={"step": steps}, first=ends["last"], presets=ends)
 
 
 def _own(data: pd.DataFrame, order: str) -> tuple[_Readings, tuple[int, ...]]:
@@ -158,16 +161,14 @@ def _own(data: pd.DataFrame, order: str) -> tuple[_Readings, tuple[int, ...]]:
         raise ValueError("data must be of one layer and one run, as data[data.layer == ...], got several")
     if not (readings := _readings(rows, order)):
         raise ValueError('data must hold "singular_values" at the stage "raw", got none')
-    sizes = [data["value"][data["quantity"] == side][:1] for side in ("rows", "columns")]
-    shape = tuple(int(value) for value in pd.concat(sizes))
-    return readings, shape if math.prod(shape) <= 300_000 else ()
+    shape = tuple(int(n) for side in ("rows", "columns") for n in data["value"][data["quantity"] == side][:1])
+    return readings, shape if len(shape) == 2 and math.prod(shape) <= 300_000 else ()
 
 
 def _readings(rows: pd.DataFrame, order: str) -> _Readings:
     """The readings of a table; steps without gradients are left out."""
     table: Any = rows.pivot(index="index", columns=["step", "stage"], values="value").astype(float)
-    steps = [int(step) for step, stage in table.columns if stage == "raw"]
-    return {step: _relative(table[step], order) for step in steps}
+    return {step: _relative(table[step], order) for step, stage in table if stage == "raw"}
 
 
 def _relative(reading: pd.DataFrame, order: str) -> pd.DataFrame:
@@ -182,18 +183,16 @@ def _stored(order: str, momentum: float) -> _Readings:
 
 
 @cache
-def _reading(source: str, shape: tuple[int, ...], order: str, momentum: float, step: int) -> pd.DataFrame:
+def _reading(source: str, order: str, momentum: float, step: int, shape: Any = _SHAPE) -> pd.DataFrame:
     """What is stored, or what the optimiser would make of Gaussian gradients."""
     if source == _STORED:
         return _stored(order, momentum)[step]
     gradients, factors = _gradients(source, shape)
     kept = (factors if order == _BEFORE else gradients)[: step + 1]
     buffer = torch.einsum("t,tij->ij", momentum ** torch.arange(step, -1, -1), kept)
-    stages = {"raw": gradients[step]}
+    stages = {"raw": gradients[step]} | ({"momentum": buffer} if momentum else {})
     if order != "none":
         stages["orthogonal"] = factors[step] if order == _BEFORE else polar_factor(buffer)
-    if momentum:
-        stages["momentum"] = buffer
     values = {stage: singular_values(G).double().numpy() for stage, G in stages.items()}
     return _relative(pd.DataFrame(values), order)
 
@@ -204,41 +203,21 @@ def _gradients(source: str, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch
     generator = torch.Generator().manual_seed(0)
     u, v = (torch.nn.functional.normalize(torch.randn(n, generator=generator), dim=0) for n in shape)
     gradients = torch.randn(_STEPS[-1] + 1, *shape, generator=generator)
-    if source == _PERSISTENT:  # without it the strongest direction has about 22 in this shape
-        gradients += 40 * torch.outer(u, v)
+    gradients += 40 * (source == _PERSISTENT) * torch.outer(u, v)  # the strongest of noise is about 22
     return gradients, polar_factor(gradients)
 
 
-def _most(momentum: float, step: int) -> float:
-    """The buffer's value of a direction that all gradients so far have shared."""
-    return (1 - momentum ** (step + 1)) / (1 - momentum)
-
-
-def _message(
-    reading: pd.DataFrame, noise: Any, order: str, momentum: float, step: int, source: str
-) -> tuple[str, str]:
+def _message(reading: Any, noise: Any, most: float, order: str, step: int, source: str) -> tuple[str, str]:
     """Title, and what the picture shows now."""
-    spans = {stage: f"{values.min():.2f} to {values.max():.2f}" for stage, values in reading.items()}
-    start = f"Step {step}, {_ORDERS[order]}, momentum {momentum:g}:"
+    span = {stage: f"{values.min():.2f} to {values.max():.2f}" for stage, values in reading.items()}
     others = f"the raw gradient's fall from 1 to {reading['raw'].iloc[-1]:.2g}"
-    if "orthogonal" in spans:
-        others += f", the orthogonalised step's are {spans['orthogonal']}"
-    if "momentum" not in spans:
-        title = "Without momentum there is no buffer, and nothing to read from it"
-        return title, f"{start} there is no buffer; {others}."
-    span, high, most = spans["momentum"], reading["momentum"].max(), _most(momentum, step)
-    text = f"the buffer's singular values are {span}; {step + 1} gradients that agree give {most:.2f}"
-    text += f", noise alone {noise.min():.2f} to {noise.max():.2f}" if len(noise) else ""
+    if "orthogonal" in span:
+        others += f", the orthogonalised step's are {span['orthogonal']}"
+    if (buffer := span.get("momentum")) is None:
+        return _TITLES[""], f"there is no buffer; {others}."
     if order != _BEFORE:
-        text = (
-            f"the buffer holds raw gradients and has singular values of {span} times the gradient's largest"
-        )
-        text += f"; {others}"
-    titles = {
-        "none": "Plain SGD: the buffer mixes how strong a direction is with how long it persists",
-        "after_momentum": "Factor after momentum: every direction counts 1, and the meter is blind",
-        _STORED: "The momentum buffer is a persistence meter",
-        _NOISE: "Noise alone: no direction persists, and the meter stays low",
-        _PERSISTENT: f"One persistent direction stands out of the noise: {high:.1f} of at most {most:.1f}",
-    }
-    return titles[source if order == _BEFORE else order], f"{start} {text}."
+        text = f"the buffer holds raw gradients and has singular values of {buffer} times"
+        return _TITLES[order], f"{text} the gradient's largest; {others}."
+    text = f"the buffer's singular values are {buffer}; {step + 1} gradients that agree give {most:.2f}"
+    text += f", noise alone {noise.min():.2f} to {noise.max():.2f}." if len(noise) else "."
+    return _TITLES[source].format(reading["momentum"].max(), most), text
