@@ -142,10 +142,3 @@ class Canvas:
                 artist.set_animated(True)
             self.figure.set_layout_engine(layout)
         return data.getvalue()
-
-
-def png(figure: Figure) -> bytes:
-    """A picture of a figure that is drawn once."""
-    canvas = Canvas()
-    canvas.add(figure)
-    return canvas.png()

@@ -1,9 +1,11 @@
-"""What a view's arguments are set with: each has a label, and the values that are allowed."""
+"""What a view's arguments can be: values of a control, and the caller's own tensors."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import ipywidgets as w
+import torch
+from torch import Tensor
 
 from orthoviz.widgets.look import themed
 
@@ -77,3 +79,27 @@ def short(value: Any, least: float = 0.1) -> str:
         return f"{value:g}"
     mantissa, _, exponent = f"{value:e}".partition("e")
     return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def own_tensor(name: str, value: Any, wanted: str, fits: Callable[[Tensor], bool]) -> Tensor:
+    """The tensor, detached and on the CPU.
+
+    Args:
+        name: of the view's argument.
+        value: what was given for it.
+        wanted: the shape that the view needs, in words.
+        fits: whether a tensor has it.
+
+    Raises:
+        ValueError: it has another shape, is not real floating point, is zero, or holds NaN or infinity.
+    """
+    tensor = torch.as_tensor(value).detach().cpu()
+    if 0 in tensor.shape or not fits(tensor):
+        raise ValueError(f"{name} must be {wanted}, got shape {tuple(tensor.shape)}")
+    if not tensor.dtype.is_floating_point:
+        raise ValueError(f"{name} must be real floating point, got {tensor.dtype}")
+    if not bool(tensor.isfinite().all()):
+        raise ValueError(f"{name} holds NaN or infinity")
+    if not bool(tensor.any()):
+        raise ValueError(f"{name} is zero: it has no directions")
+    return tensor

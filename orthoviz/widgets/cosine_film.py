@@ -39,14 +39,9 @@ _Lines = dict[tuple[str, str], dict[_Run, pd.DataFrame]]
     lose={"compare": _EQUAL},
 )
 def cosine_film(
-    canvas: Canvas,
-    data: pd.DataFrame | None = None,
-    *,
-    compare: str = _BEST,
-    layer: str | None = None,
-    what: str | None = None,
-    guess: str = _SKIP,
-) -> Scene:
+    canvas: Canvas, data: pd.DataFrame | None = None, *, compare: str = _BEST, layer: str | None = None,
+    what: str | None = None, guess: str = _SKIP,
+) -> Scene:  # fmt: skip
     r"""*Name the learning rate first: the answer changes sign.*
 
     Shows how alike a layer's filters, or their feature maps, become as BasicCNN trains on CIFAR-10 (stored

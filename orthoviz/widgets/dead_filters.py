@@ -40,14 +40,9 @@ _METHODS: dict[str, tuple[dict[str, Any], str, Any, float, tuple[float, float]]]
     lose={"size": 1e-5},
 )
 def dead_filters(
-    canvas: Canvas,
-    gradient: Tensor | None = None,
-    *,
-    size: float = 1.0,
-    method: str = "drop",
-    show: str = _ONE,
-    batch_size: int = 4,
-) -> Show:
+    canvas: Canvas, gradient: Tensor | None = None, *, size: float = 1.0, method: str = "drop",
+    show: str = _ONE, batch_size: int = 4,
+) -> Show:  # fmt: skip
     """*What happens to a filter whose gradient fades?*
 
     A gradient of 16 filters with 60 weights each (Gaussian), of which filter 3's is made smaller and

@@ -43,14 +43,9 @@ _FINE = 5
     photo=True,
 )
 def filter_gallery(
-    canvas: Canvas,
-    weight: Tensor | None = None,
-    *,
-    k: int = 1,
-    filters: str = _TRAINED,
-    layer: str = "conv 1",
-    run: str = "SGD 0.1",
-) -> Scene:
+    canvas: Canvas, weight: Tensor | None = None, *, k: int = 1, filters: str = _TRAINED,
+    layer: str = "conv 1", run: str = "SGD 0.1",
+) -> Scene:  # fmt: skip
     """*Alike, or just random?*
 
     Shows a layer's filters as small pictures, sorted so that alike ones are neighbours, their cosine matrix,

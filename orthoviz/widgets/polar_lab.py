@@ -40,17 +40,9 @@ def _explores(state: State) -> bool:
     lose={"p": 0.0, "angle": 1.0},
 )
 def polar_lab(
-    canvas: Canvas,
-    matrix: Tensor | None = None,
-    *,
-    p: float = 0.0,
-    angle: float | None = None,
-    show_factor: bool = False,
-    game: bool = False,
-    turn: int = 0,
-    flip: bool = False,
-    reveal: bool = False,
-) -> Scene:
+    canvas: Canvas, matrix: Tensor | None = None, *, p: float = 0.0, angle: float | None = None,
+    show_factor: bool = False, game: bool = False, turn: int = 0, flip: bool = False, reveal: bool = False,
+) -> Scene:  # fmt: skip
     """*Orthogonalising keeps the ellipse's axes and makes them equally long.*
 
     Shows the rows of a matrix with two rows, the ellipse {aG : |a| = 1} that they span, and the same for

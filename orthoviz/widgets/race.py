@@ -55,19 +55,10 @@ class _Lane:
     lose={"lr_first": _BEST_SGD, "lr_second": 0.1},
 )
 def race(
-    canvas: Canvas,
-    data: str | Dataset = "digits",
-    *,
-    first: str = "SGD",
-    second: str = "orthogonal SGD",
-    lr_first: float = 0.01,
-    lr_second: float = 0.01,
-    epochs: int = 4,
-    batch_size: int = 256,
-    seed: int = 0,
-    model: Callable[[int], nn.Module] | None = None,
-    axis: str = "steps",
-) -> Scene:
+    canvas: Canvas, data: str | Dataset = "digits", *, first: str = "SGD", second: str = "orthogonal SGD",
+    lr_first: float = 0.01, lr_second: float = 0.01, epochs: int = 4, batch_size: int = 256, seed: int = 0,
+    model: Callable[[int], nn.Module] | None = None, axis: str = "steps",
+) -> Scene:  # fmt: skip
     """*One race proves nothing: keep the score.*
 
     Trains the same network twice on the same batches, with two of ``ov.optim.OPTIMIZERS``: at first SGD and

@@ -55,14 +55,9 @@ _Readings = dict[int, pd.DataFrame]
     lose={"order": "after_momentum", "step": 48},
 )
 def stage_spectra(
-    canvas: Canvas,
-    data: pd.DataFrame | None = None,
-    *,
-    order: str = _BEFORE,
-    momentum: float = 0.9,
-    step: int | None = None,
-    source: str = _STORED,
-) -> Scene:
+    canvas: Canvas, data: pd.DataFrame | None = None, *, order: str = _BEFORE, momentum: float = 0.9,
+    step: int | None = None, source: str = _STORED,
+) -> Scene:  # fmt: skip
     r"""*The momentum buffer is a persistence meter.*
 
     Shows the singular values of a layer's gradient as it becomes a step: orthogonalised, in the momentum

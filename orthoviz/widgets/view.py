@@ -30,9 +30,8 @@ import ipywidgets as w
 from IPython.core.getipython import get_ipython
 
 from orthoviz.widgets.canvas import Canvas
-from orthoviz.widgets.controls import Control, State, buttons, checkbox, options, short, slider
+from orthoviz.widgets.controls import Control, State, buttons, checkbox, options, own_tensor, short, slider
 from orthoviz.widgets.look import captioned, img, themed
-from orthoviz.widgets.own import own_tensor
 from orthoviz.widgets.worker import Worker
 
 __all__ = [
