@@ -93,8 +93,7 @@ ov.course.check("08.hours", hours)
 # ## Start it
 #
 # ImageNet's folders are read in place, one folder a class; nothing is copied, images may have any size.
-# So are shards of WebDataset, tar files that hold images and labels side by side (`--train
-# "imagenet/train-*.tar"`). `torchrun`, which comes with torch, starts a process on each GPU:
+# `torchrun`, which comes with torch, starts a process on each GPU:
 #
 # ```
 # orthoviz train imagenet/resnet34 --train imagenet/train --val imagenet/val --out runs

@@ -43,9 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         "--estimate", action="store_true", help="measure a step here, and say how long it takes"
     )
     train.add_argument("--data", metavar="NAME", help="see 'orthoviz data list'; default: digits")
-    train.add_argument(
-        "--train", metavar="DIR", help="a folder of classes, or WebDataset shards, read in place"
-    )
+    train.add_argument("--train", metavar="DIR", help="a folder of classes, read in place")
     train.add_argument("--val", metavar="DIR", help="one to test on, with --train")
     train.add_argument("--size", type=int, metavar="PIXELS", help="of images from --train; default: 224")
     train.add_argument("--model", metavar="NAME", help="default: the one for the images")

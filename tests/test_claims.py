@@ -473,38 +473,6 @@ def test_one_batch_size_is_no_comparison(results):
         ov.claims.judge("svd_per_step")
 
 
-RULES = {getattr(claim.parts, "func", claim.parts): name for name, claim in CLAIMS.items()}
-READ = [(name, need) for name in RULES.values() for need in dict.fromkeys(CLAIMS[name].needs)]
-
-
-@pytest.mark.parametrize("spoil", ["missing", "nan"])
-@pytest.mark.parametrize(("name", "need"), READ, ids=lambda value: value.replace("/", "-"))
-def test_a_column_that_is_read_must_be_there_and_hold_numbers(results, name, need, spoil):
-    fill(results, name)
-    before = ov.claims.judge(name)
-    path = path_of(results, need)
-    table = pd.read_csv(path)
-    refused = {}
-    for column in table:
-        if spoil == "missing":
-            worse = table.drop(columns=column)
-        elif pd.api.types.is_numeric_dtype(table[column]) and table[column].dtype != bool:
-            worse = table.assign(**{column: float("nan")})
-        else:
-            continue
-        worse.to_csv(path, index=False)
-        try:
-            now = ov.claims.judge(name)
-        except ValueError as error:
-            refused[column] = str(error)
-        else:
-            assert now == before, column
-    assert refused, "the rule reads nothing of this table"
-    for told in refused.values():
-        assert told.startswith(f"claim {name!r} cannot be judged by results/")
-        assert "Made by: " in told
-
-
 def test_a_missing_column_is_named(results):
     changed(results, "fair-equal_step", lambda table: table.drop(columns="test_accuracy"))
     with pytest.raises(ValueError, match=r"the rule reads what is not there, .*test_accuracy"):

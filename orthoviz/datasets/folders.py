@@ -1,14 +1,11 @@
-"""Photographs read in place: folders laid out as <class>/<image>, as ImageNet's, or WebDataset shards."""
+"""Photographs read in place: folders laid out as <class>/<image>, as ImageNet's."""
 
 import hashlib
-import io
 import os
 import signal
-import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from glob import glob
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +13,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from orthoviz.datasets.dataset import DataError
 
@@ -31,22 +27,10 @@ class Files(NamedTuple):
     paths: tuple[str, ...]
     labels: Tensor
     """``(N,)`` int64, indices into the classes."""
-    spans: Tensor | None = None
-    """``(N, 2)`` int64: where in its file each image begins, and its bytes; None: it is the whole file."""
 
     def some(self, chosen: Tensor) -> "Files":
         """Those of the given indices."""
-        paths = tuple(self.paths[i] for i in chosen.tolist())
-        return Files(paths, self.labels[chosen], None if self.spans is None else self.spans[chosen])
-
-    def read(self, index: int) -> bytes:
-        """An image as it is stored."""
-        with open(self.paths[index], "rb") as file:
-            if self.spans is None:
-                return file.read()
-            start, count = self.spans[index].tolist()
-            file.seek(start)
-            return file.read(count)
+        return Files(tuple(self.paths[i] for i in chosen.tolist()), self.labels[chosen])
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +66,9 @@ class Folders:
         """Of the images' names and lengths, in 16 hexadecimal digits."""
         digest = hashlib.blake2b(digest_size=8)
         for split in (self.train, self.test):
-            for i, path in enumerate(split.paths):
-                place = os.path.getsize(path) if split.spans is None else split.spans[i].tolist()
-                digest.update(f"{Path(path).parent.name}/{Path(path).name} {place}\n".encode())
+            for path in split.paths:
+                name = f"{Path(path).parent.name}/{Path(path).name}"
+                digest.update(f"{name} {os.path.getsize(path)}\n".encode())
         return digest.hexdigest()
 
     def batches(
@@ -142,77 +126,37 @@ def folders(train: str | Path, val: str | Path, *, size: int = 224, name: str = 
     """Two sets of photographs of any sizes, read in place.
 
     Args:
-        train, val: to train and to test on; the same classes in both. Each is a folder of
-            ``<class>/<image>``, or WebDataset shards: a folder of ``.tar`` files, or a pattern such as
-            ``"imagenet/train-*.tar"``. A shard holds pairs such as ``0001.jpg`` and ``0001.cls``, the latter
-            with the class's number. Images are looked up in the shards, not streamed from them, so that a
-            run resumes in the middle of an epoch, and an evaluation counts every image once.
+        train, val: to train and to test on: folders of ``<class>/<image>`` with the same classes.
         size: height and width of what the network sees. Training takes a random part of an image
             (torchvision's ``RandomResizedCrop``), testing the middle, once the shorter side is 256/224 of it.
         name: default: that of the folder above.
 
     Raises:
-        DataError: there are no images, or the classes differ; a shard is damaged or compressed, or an image
-            in it has no class.
+        DataError: there are no images, the classes differ, or the folder holds WebDataset shards.
     """
     (train_classes, training), (test_classes, testing) = (_listed(Path(path)) for path in (train, val))
-    if training.spans is not None and testing.spans is not None:  # whose classes are numbers
-        train_classes = test_classes = max(train_classes, test_classes, key=len)
     if train_classes != test_classes:
         differ = sorted(set(train_classes) ^ set(test_classes))
         raise DataError(f"{train} and {val} have other classes: {', '.join(differ[:5])} in one only")
     if size < 8:
         raise DataError(f"size must be at least 8, got {size}")
     name = name or Path(train).resolve().parent.name
-    kind = "folders" if training.spans is None else "shards"
-    return Folders(name, train_classes, training, testing, size, f"photographs in the {kind} of {name}")
+    return Folders(name, train_classes, training, testing, size, f"photographs in the folders of {name}")
 
 
 def _listed(folder: Path) -> tuple[tuple[str, ...], Files]:
     from torchvision.datasets import ImageFolder  # type: ignore[import-untyped]
 
-    shards = sorted(glob(str(folder)) if "*" in folder.name else map(str, folder.glob("*.tar")))
-    if shards:
-        return _indexed(shards)
+    if folder.suffix == ".tar" or (folder.is_dir() and any(folder.glob("*.tar"))):
+        raise DataError(f"{folder} holds tar files: unpack WebDataset shards into folders of <class>/<image>")
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder, nor a pattern that any file has")
+        raise DataError(f"{folder} is no folder")
     try:
         found = ImageFolder(str(folder))
     except FileNotFoundError as error:
         raise DataError(f"{folder} is not laid out as <class>/<image>: {error}") from error
     paths, labels = zip(*found.samples, strict=True)
     return tuple(found.classes), Files(tuple(paths), torch.tensor(labels))
-
-
-def _indexed(shards: Sequence[str]) -> tuple[tuple[str, ...], Files]:
-    """Where in the shards each image lies, and its class; only names and numbers are read."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS  # type: ignore[import-untyped]
-
-    paths: list[str] = []
-    labels: list[int] = []
-    spans: list[tuple[int, int]] = []
-    for shard in tqdm(shards, unit=" shards", disable=None, delay=2, leave=False):
-        images: dict[str, tuple[int, int]] = {}
-        classes: dict[str, int] = {}
-        try:
-            with tarfile.open(shard, "r:") as archive:
-                for member in archive:
-                    key, _, kind = member.name.rpartition(".")
-                    if f".{kind.lower()}" in IMG_EXTENSIONS:
-                        images[key] = (member.offset_data, member.size)
-                    elif kind == "cls":
-                        content = archive.extractfile(member)
-                        classes[key] = int(content.read()) if content else -1
-        except (tarfile.TarError, OSError, ValueError) as error:
-            raise DataError(f"{shard} is no whole, plain tar with numbers as classes ({error})") from error
-        if not images or images.keys() != classes.keys() or min(classes.values()) < 0:
-            lone = ", ".join(sorted(images.keys() ^ classes.keys())[:3]) or "no image"
-            raise DataError(f"{shard} is no WebDataset shard of images, each with its .cls: see {lone}")
-        paths += [shard] * len(images)
-        labels += [classes[key] for key in images]
-        spans += images.values()
-    names = tuple(map(str, range(max(labels) + 1)))
-    return names, Files(tuple(paths), torch.tensor(labels), torch.tensor(spans))
 
 
 class _Decoded(torch.utils.data.Dataset[tuple[Tensor, int]]):
@@ -224,7 +168,7 @@ class _Decoded(torch.utils.data.Dataset[tuple[Tensor, int]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
         number, index = key
         try:
-            image = Image.open(io.BytesIO(self._split.read(index))).convert("RGB")
+            image = Image.open(self._split.paths[index]).convert("RGB")
         except OSError as error:
             raise DataError(
                 f"{self._split.paths[index]} cannot be read ({error}): replace or remove it"

@@ -270,7 +270,7 @@ def with_new_names(group: Group) -> Group:
     """A saved group in today's words: version 0.1 wrote ``lr_scale``, ``match_norm`` and ``matrix``, and had
     two options more."""
     names = {"lr_scale": "scale", "matrix": "layout"}
-    gone = ("foreach", "error_if_nonfinite")
+    gone = ("foreach", "error_if_nonfinite") if "method" in group else ()  # torch's own has a foreach too
     group = {names.get(key, key): value for key, value in group.items() if key not in gone}
     return group | {"scale": "match"} if group.get("scale") == "match_norm" else group
 
