@@ -63,7 +63,6 @@ def test_from_two_to_three_filters_the_right_angle_breaks_and_stays_as_a_ghost()
     right = tips(view)[1]
     np.testing.assert_allclose(right, nearest([[1.6, 0.3], [1.2, 0.9]]), atol=1e-6)
     press(view, "3 filters: it breaks")
-    assert abs(products(view)[0][0, 1]) > 0.2
     assert view.title == "More filters than dimensions: the rows cannot be orthogonal, so the columns are"
     np.testing.assert_allclose(points(view, alpha=0.25).T[1::2], right, atol=1e-6)
 
@@ -88,8 +87,7 @@ def test_the_shorter_side_of_a_layers_matrix_is_orthonormal():
 
 def test_a_group_is_a_matrix_of_its_own():
     view = ov.widgets.flattening(layer="grouped")
-    inside = np.kron(np.eye(8), np.ones((18, 18)))
-    assert np.abs(products(view)[1][inside == 0]).max() == 0
+    assert np.abs(products(view)[1][np.kron(np.eye(8), np.ones((18, 18))) == 0]).max() == 0
     assert "4 rows in 18 dimensions, in each of 8 groups" in line(view)
 
 
@@ -131,8 +129,11 @@ def test_a_module_brings_its_gradient_and_its_matrix():
 def test_ones_own_weight_comes_first_and_the_built_in_layers_stay_at_hand():
     view = ov.widgets.flattening(torch.eye(3, 5))
     assert (code(view), view.text[:22]) == ("ov.widgets.flattening(weight)", "3 rows in 5 dimensions")
+    alone = view.image
     press(view, "make it lose")
     assert code(view) == "ov.widgets.flattening(weight, rows=8, layer='toy')"
+    view.set(layer="yours")
+    assert view.image == alone  # arrows leave no ghosts among cosines
 
 
 def test_a_gradient_without_enough_directions_makes_neither_side_orthonormal():

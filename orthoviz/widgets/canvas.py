@@ -118,7 +118,8 @@ class Canvas:
             layers.background = canvas.copy_from_bbox(self.figure.bbox)
         canvas.restore_region(layers.background)
         for artist in (*layers.moving, *layers.passing):
-            self.figure.draw_artist(artist)
+            if artist.axes is None or artist.axes.get_visible():
+                self.figure.draw_artist(artist)
         pixels: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3]
         data = io.BytesIO()
         image = Image.fromarray(_CONTRAST[pixels] if self._theme == "lecture" else pixels)
