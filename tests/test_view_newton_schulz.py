@@ -63,9 +63,8 @@ def test_it_says_how_many_are_not_reached_and_how_wrong_the_factor_is(steps, con
     s = log_spaced(condition)
     gains = iterated(s / np.linalg.norm(s), [JORDAN] * count)
     residual, error = (np.sqrt((wrong**2).mean()) for wrong in (gains**2 - 1, gains - 1))
-    np.testing.assert_allclose(
-        numbers(ERRORS, steps), [residual, (gains * s).sum() / s.sum(), error], atol=2e-3
-    )
+    alignment = (gains * s).sum() / s.sum()
+    np.testing.assert_allclose(numbers(ERRORS, steps), [residual, alignment, error], atol=1.5e-3)
     assert f"the gains are {gains.min():.2f} to {gains.max():.2f}" in line(steps)
     assert (gains < 0.5).sum() == missed
     shown = {text.get_text() for text in steps._canvas.figure.axes[0].texts}
@@ -116,15 +115,8 @@ def test_directions_that_do_not_count_are_left_out_and_weak_ones_lengthen_the_ax
     assert x[0] == pytest.approx(dots(view)[0, -1], rel=1e-3) == pytest.approx(4e-6, rel=1e-3)
 
 
-WRONG = {
-    r"must be \(m, n\): .* take \.flatten\(1\), got shape \(2, 3, 3\)": torch.ones(2, 3, 3),
-    "must be real floating point, got torch.int64": torch.ones(3, 3, dtype=torch.int64),
-    "holds NaN or infinity": torch.full((2, 2), torch.nan),
-    "is zero": torch.zeros(2, 2),
-}
-
-
-@pytest.mark.parametrize("words", WRONG)
-def test_a_matrix_that_cannot_be_shown_is_refused(words):
-    with pytest.raises(ValueError, match=f"matrix {words}"):
-        ov.widgets.newton_schulz(WRONG[words])
+def test_a_matrix_that_cannot_be_shown_is_refused():
+    with pytest.raises(
+        ValueError, match=r"matrix must be \(m, n\): .* take \.flatten\(1\), got shape \(2, 3, 3\)"
+    ):
+        ov.widgets.newton_schulz(torch.ones(2, 3, 3))

@@ -10,8 +10,6 @@ from torch import nn
 import orthoviz as ov
 from tests.views import code, line, numbers, points, press
 
-RATIO = r"times as long as SGD's .* by up to (\S+)% of"
-
 
 @pytest.fixture
 def network():
@@ -21,46 +19,37 @@ def network():
     return model
 
 
-def gradients(network):
-    return [p.grad.flatten(1) for p in network.parameters() if p.ndim > 1]
+def drawn(view):
+    """Lengths of the gradients and of both optimisers' steps, a layer a column."""
+    descent, orthogonal = (points(view, marker=marker, alpha=None) for marker in "os")
+    np.testing.assert_array_equal(descent[0], orthogonal[0])
+    return np.array([*descent, orthogonal[1]])
 
 
 def test_the_lens_measures_real_steps(network):
-    before, first = copy.deepcopy(network.state_dict()), [p.grad.clone() for p in network.parameters()]
+    before = copy.deepcopy([(p.data, p.grad) for p in network.parameters()])
     view = ov.widgets.step_size_lens(network)
-    lengths = np.array([G.norm().item() for G in gradients(network)])
-    factors = np.array([ov.polar_factor(G).norm().item() for G in gradients(network)])
-    np.testing.assert_allclose(points(view, marker="o", alpha=None), [lengths, 0.01 * lengths], rtol=1e-3)
-    np.testing.assert_allclose(points(view, marker="s", alpha=None), [lengths, 0.01 * factors], rtol=1e-3)
-    longer = factors / lengths
+    gradients = [p.grad.flatten(1) for p in network.parameters() if p.ndim > 1]
+    lengths = np.array([[G.norm().item(), ov.polar_factor(G).norm().item()] for G in gradients]).T
+    np.testing.assert_allclose(drawn(view), [lengths[0], *(0.01 * lengths)], rtol=1e-3)
+    longer = lengths[1] / lengths[0]
     assert f"{longer.min():.3g} to {longer.max():.3g} times as long" in line(view)
-    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
-    assert all(torch.equal(p.grad, g) for p, g in zip(network.parameters(), first, strict=True))
-
-
-def test_a_larger_loss_moves_sgd_alone(network):
-    view = ov.widgets.step_size_lens(network)
-    descent, orthogonal, ratio = (
-        points(view, marker="o", alpha=None),
-        points(view, marker="s", alpha=None),
-        numbers(RATIO, view),
+    after = [(p.data, p.grad) for p in network.parameters()]
+    assert all(
+        torch.equal(a, b) for pairs in zip(before, after, strict=True) for a, b in zip(*pairs, strict=True)
     )
-    for scale in (1e3, 1e-3):
-        view.set(scale=scale)
-        np.testing.assert_allclose(points(view, marker="o", alpha=None), scale * descent, rtol=1e-3)
-        np.testing.assert_allclose(points(view, marker="s", alpha=None)[1], orthogonal[1], rtol=1e-3)
-        assert numbers(RATIO, view) == ratio
-    press(view, "reset")
+
+
+def test_a_larger_loss_moves_sgd_alone_and_matched_steps_are_equally_long(network):
+    view = ov.widgets.step_size_lens(network)
+    first, ratio = drawn(view), numbers(r"by up to (\S+)% of", view)
     press(view, "make it lose")
     assert view.state == {"scale": 1e-3, "match": False}
-
-
-def test_matched_steps_are_equally_long(network):
-    view = ov.widgets.step_size_lens(network, match=True)
-    np.testing.assert_allclose(
-        points(view, marker="o", alpha=None), points(view, marker="s", alpha=None), rtol=1e-3
-    )
-    assert code(view) == "ov.widgets.step_size_lens(model, match=True)"
+    np.testing.assert_allclose(drawn(view), [*(1e-3 * first[:2]), first[2]], rtol=1e-3)
+    assert numbers(r"by up to (\S+)% of", view) == ratio
+    view.set(match=True)
+    np.testing.assert_allclose(drawn(view)[2], drawn(view)[1], rtol=1e-3)
+    assert code(view) == "ov.widgets.step_size_lens(model, scale=0.001, match=True)"
 
 
 def test_a_lens_without_gradients_is_refused():

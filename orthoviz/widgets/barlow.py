@@ -51,7 +51,7 @@ def barlow(
     images = images.subset(test=min(360, len(images.test.labels)))
     small, total = images.shape == (1, 8, 8), epochs * -(-len(images.train.labels) // batch_size)
     both, curves = canvas.axes(9, 4.2, (1, 1.2))
-    correlation = np.zeros((_WIDTH, _WIDTH))
+    correlation = np.zeros((_WIDTH, _WIDTH), np.float32)
     picture = canvas.moves(both.imshow(correlation, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest"))
     both.set(xlabel="feature of view 2", ylabel="feature of view 1", title="cross-correlation")
     canvas.figure.colorbar(picture, ax=both, label="correlation", shrink=0.85)

@@ -5,15 +5,16 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
-from orthoviz import toys, training
 from orthoviz.plots import MODES, ORTHOGONAL, PALE, RANDOM, SGD
+from orthoviz.training.stored import folder, results
 from orthoviz.widgets.view import Canvas, Show, buttons, slider, view
 
 _RATES = (0.003, 0.01, 0.03, 0.1)
 _STEPS = tuple(sorted({round(10 ** (i / 20)) for i in range(61)} | {0, 30}))  # 0 to 1000
 _DEEP, _QUADRATIC = "deep linear network", "dense quadratic"
-_GOAL = 1e-4  # of the first error, where the quadratic counts as solved
 _SGD_CAP = 0.03  # gradient descent does not settle above
 _LOOKS = ((SGD, "--", "o"), (ORTHOGONAL, "-", "s"))
 
@@ -73,11 +74,11 @@ def _draw_deep(canvas: Canvas, plane: Axes, left: Axes, right: Axes) -> Show:
     plane.plot(1, 1, "*", color=RANDOM, ms=14)
     left.set_ylabel("learnt part of each mode")
     lines = [canvas.line(plane, color=colour, ls=dashes, lw=1, alpha=0.35) for colour, dashes, _ in _LOOKS]
-    titles = []
+    headings = []
     for ax, (colour, _, _) in zip((left, right), _LOOKS, strict=True):
         ax.axhline(1, color=PALE, lw=1, zorder=0)
         ax.set_ylim(-0.05, 1.2)
-        titles.append(canvas.moves(ax.set_title(" ", color=colour, fontsize=11), layout=True))
+        headings.append(canvas.moves(ax.set_title(" ", color=colour, fontsize=11), layout=True))
         lines += [canvas.line(ax, color=of, ls=ls, lw=2, label=f"{s:g}") for s, (of, ls) in MODES.items()]
     lines += [canvas.line(right, color=of, marker="v", ms=8, clip_on=False) for of, _ in MODES.values()]
     law = "▼ predicted:\n(0.9 s)^(1/3) / lr"
@@ -86,20 +87,20 @@ def _draw_deep(canvas: Canvas, plane: Axes, left: Axes, right: Axes) -> Show:
     left.legend(frameon=False, fontsize=9, loc="center left", handlelength=1.8)
 
     def show(lr: float, step: int) -> tuple[str, str]:
-        rates = {"gradient descent": min(lr, _SGD_CAP), "orthogonal": lr}
-        walks = [_walks("deep")[key][[str(s) for s in MODES]].to_numpy().T for key in rates.items()]
+        names = (f"gradient descent, lr {min(lr, _SGD_CAP):g}", f"orthogonal, lr {lr:g}")
+        walks = [_walks()[f"{_DEEP}: {name}"] for name in names]
         data: list[Any] = [(walk[0], walk[2]) for walk in walks]
         data += [(range(len(learnt)), learnt) for walk in walks for learnt in walk]
         data += [([(0.9 * s) ** (1 / 3) / lr], [0.9]) for s in MODES]
         for line, place in zip(lines, data, strict=True):
             line.set_data(*place)
         learnt = []
-        for (x, y), (colour, _, shape), title, at in zip(data, _LOOKS, titles, rates.items(), strict=False):
-            title.set_text("{}, lr {:g}".format(*at))
+        for (x, y), (colour, _, marker), heading, name in zip(data, _LOOKS, headings, names, strict=False):
+            heading.set_text(name)
             x, y = x[: step + 1], y[: step + 1]
-            canvas.now(*plane.plot(x, y, marker=shape, markevery=[-1], color=colour, lw=2.5, ms=10))
-            right, above = np.clip((x[-1] + (-0.4 if x[-1] > 0.6 else 0.06), y[-1] + 0.06), 0, (1, 1.1))
-            canvas.now(plane.text(right, above, f"({x[-1]:.2f}, {y[-1]:.2f})", color=colour, fontsize=10))
+            canvas.now(*plane.plot(x, y, marker=marker, markevery=[-1], color=colour, lw=2.5, ms=10))
+            across, up = np.clip((x[-1] + (-0.4 if x[-1] > 0.6 else 0.06), y[-1] + 0.06), 0, (1, 1.1))
+            canvas.now(plane.text(across, up, f"({x[-1]:.2f}, {y[-1]:.2f})", color=colour, fontsize=10))
             learnt.append(f"has learnt {x[-1]:.0%} of the strong mode and {y[-1]:.0%} of the weak one")
         capped = " Gradient descent does not settle above lr 0.03 and is shown there." * (lr > _SGD_CAP)
         title = "Gradient descent learns the strong modes first, the orthogonal step the weak ones"
@@ -110,33 +111,32 @@ def _draw_deep(canvas: Canvas, plane: Axes, left: Axes, right: Axes) -> Show:
 
 def _draw_quadratic(canvas: Canvas, bars: Axes, left: Axes, right: Axes) -> Show:
     """Steps to the goal, and the error of two methods against the step."""
-    errors = {name: walk.error.to_numpy() for (name, _), walk in _walks("quadratic").items()}
-    solved = {name: toys.steps_until(error, high=_GOAL) for name, error in errors.items()}
+    best = results("valley")
     places, colours = [0, -1, -2, -3], [SGD, SGD, ORTHOGONAL, ORTHOGONAL]
-    bars.barh(places, [*solved.values()], tick_label=[*solved], color=colours, height=0.6, alpha=0.9)
-    for place, steps in zip(places, solved.values(), strict=True):
+    bars.barh(places, best.steps, tick_label=best.method, color=colours, height=0.6, alpha=0.9)
+    for place, steps in zip(places, best.steps, strict=True):
         bars.text(steps * 1.1, place, f"{steps:g}", va="center", fontsize=10)
     bars.set(xscale="log", xlim=(30, 6000), xlabel="steps to 1e-4 of the first error")
     left.set_ylabel("error, relative to the first")
-    best = {"SGD, momentum": "SGD, momentum 0.9, lr 3.3", "orthogonal": "orthogonal, lr 0.01"}
-    for ax, (colour, _, _), (name, title) in zip((left, right), _LOOKS, best.items(), strict=True):
-        ax.set_title(title, color=colour, fontsize=11)
-        ax.plot(errors[name], color=colour, lw=2)
-        ax.axhline(_GOAL, color=RANDOM, lw=1, ls=":")
+    names = ("SGD, momentum 0.9, lr 3.3", "orthogonal, lr 0.01")
+    errors = [_walks()[f"{_QUADRATIC}: {name}"] for name in names]
+    for ax, name, error, (colour, _, _) in zip((left, right), names, errors, _LOOKS, strict=True):
+        ax.set_title(name, color=colour, fontsize=11)
+        ax.plot(error, color=colour, lw=2)
+        ax.axhline(1e-4, color=RANDOM, lw=1, ls=":")
         ax.set(yscale="log", ylim=(1e-7, 3))
 
     def show(lr: float, step: int) -> tuple[str, str]:
-        now, times = [errors[name][: step + 1][-1] for name in best], [solved[name] for name in best]
+        first, last = (error[: step + 1][-1] for error in errors)
         return "On a dense quadratic tuned momentum is faster", (
-            f"At step {step} SGD with momentum has {now[0]:.0e} of the first error left, the orthogonal step "
-            f"{now[1]:.0e}. To 1e-4 they need {times[0]:g} and {times[1]:g} steps, each at its best rate."
+            f"At step {step} SGD with momentum has {first:.0e} of the first error left, the orthogonal step "
+            f"{last:.0e}. To 1e-4 they need {best.steps[0]} and {best.steps[3]} steps, each at its best rate."
         )
 
     return show
 
 
 @cache
-def _walks(problem: str) -> dict[Any, Any]:
-    """The stored walks, a row a step, by method and learning rate."""
-    table = training.results("valley")
-    return dict(iter(table[table.problem == problem].groupby(["method", "lr"], sort=False)))
+def _walks() -> dict[str, NDArray[np.float64]]:
+    """What is left of the error, or learnt of each mode, step by step."""
+    return dict(load_file(folder("valley") / "walks.safetensors"))
