@@ -212,7 +212,10 @@ def test_recorded_modes_are_what_the_lesson_finds_now():
         kept = stored[stored.method == method].set_index("step").drop(columns="method")
         now = run.set_index("step")[list(ov.toys.MODES)]
         assert list(map(float, kept.columns)) == list(now.columns)
-        assert abs(kept.to_numpy() - now.to_numpy()).max() < 1e-3
+        off = abs(kept.to_numpy() - now.to_numpy()).max(1)
+        assert off[:45].max() < 1e-4
+        # A mode that has arrived goes to and fro at the constant rate, and rounding decides its turns
+        assert off.max() < 5e-3
 
 
 @pytest.mark.slow

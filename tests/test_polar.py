@@ -1,3 +1,4 @@
+import itertools
 import math
 import os
 import subprocess
@@ -632,6 +633,23 @@ def test_many_matrices_in_a_loop_are_what_they_are_in_a_stack():
     matrices = [gaussian(6, 14, seed=i) for i in range(5)]
     stacked = ov.polar_factor(torch.stack(matrices))
     assert torch.equal(torch.stack(ov.polar.polar_factors(matrices)), stacked)
+
+
+def peak_bytes(call):
+    """Most memory in use at once during the call, from torch's own allocation events."""
+    with torch.profiler.profile(profile_memory=True) as profile:
+        call()
+    changes = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    sizes = [event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())]
+    return max(itertools.accumulate(sizes))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(96, 64, 64), (40, 64, 576), (256, 2304)])
+def test_a_call_needs_at_most_four_times_its_stack(method, shape):
+    G = gaussian(*shape)
+    ov.polar_factor(G[:1], method)
+    assert peak_bytes(lambda: ov.polar_factor(G, method)) <= 4 * G.nbytes + G.nbytes  # and the result
 
 
 # Derivatives, transforms

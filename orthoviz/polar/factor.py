@@ -1,5 +1,6 @@
 """The polar factor of any matrix, or of many: arguments, scale, NaN, memory; the methods do the rest."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from orthoviz.polar.crossovers import CROSSOVERS
-from orthoviz.polar.methods import METHODS, Method, from_plain
+from orthoviz.polar.methods import METHODS, Method, chosen, from_plain
 
 
 def polar_factor(
@@ -59,8 +60,13 @@ def polar_factor(
     if G.numel() == 0:
         return G.clone()
     if G.device.type == "mps" and method.cuts:  # no float64 there
-        return _factor(G.cpu(), method).to(G.device)
-    return _factor(G, method)
+        return polar_factor(G.cpu(), method).to(G.device)
+    pieces = 1 if G.ndim == 2 else _pieces(G, method)
+    if pieces == 1:
+        return _factor(G, method)
+    batch = G.flatten(0, -3)
+    size = math.ceil(len(batch) / pieces)
+    return torch.cat([_factor(piece, method) for piece in batch.split(size)]).reshape(G.shape)
 
 
 def polar_factors(
@@ -150,7 +156,7 @@ def as_method(method: str | tuple[Any, ...] | Method, tol: float | None = None, 
 
 
 def _factor(G: Tensor, method: Method) -> Tensor:
-    """The polar factor of a batch, in the method's precision under autocast too."""
+    """The polar factor of a batch that fits, in the method's precision under autocast too."""
     if torch.is_autocast_enabled(G.device.type):
         with torch.autocast(G.device.type, enabled=False):
             return _factor(G, method)
@@ -173,6 +179,15 @@ def power_of_two(largest: Tensor) -> Tensor:
 def _laid_out(O: Tensor, G: Tensor) -> Tensor:
     """O with G's strides, where G fills its memory."""
     return O if O.stride() == G.stride() else torch.empty_like(G).copy_(O)
+
+
+def _pieces(G: Tensor, method: Method) -> int:
+    """Into how many pieces a batch is cut, so that a call needs at most four times its memory."""
+    m, n = min(G.shape[-2:]), max(G.shape[-2:])
+    word = 8 if G.dtype == torch.float64 else 4
+    each = word * (chosen(method, G)[0].words(m, n) + m * n)  # and the scaled copy
+    count = G.shape[:-2].numel()
+    return min(count, math.ceil(count * each / (4 * G.numel() * G.element_size())))
 
 
 def _check_matrix(G: Tensor) -> None:

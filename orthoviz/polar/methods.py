@@ -58,6 +58,9 @@ class SVD:
     def operations(self, m: int, n: int) -> float:
         return 6 * m * m * n + 20 * m**3  # Golub & Van Loan, R-SVD with both factors
 
+    def words(self, m: int, n: int) -> int:
+        return 3 * m * n + 4 * m * m
+
 
 @dataclass(frozen=True)
 class Eigh:
@@ -80,6 +83,9 @@ class Eigh:
 
     def operations(self, m: int, n: int) -> float:
         return 4 * m * m * n + 9 * m**3 + 2 * m**3  # two products, tridiagonal QL with vectors, K^(-1/2)
+
+    def words(self, m: int, n: int) -> int:
+        return m * n + 4 * m * min(n, max(2 * m, 512)) + 14 * m * m
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,9 @@ class NewtonSchulz:
 
     def operations(self, m: int, n: int) -> float:
         return sum(4 * m * m * n + _products(step) * 2 * m**3 for step in self.coefficients)
+
+    def words(self, m: int, n: int) -> int:
+        return 3 * m * n + 4 * m * m
 
 
 @dataclass(frozen=True)
@@ -153,6 +162,9 @@ class GramNewtonSchulz:
             count += _products(step) + (not first) + (0 if last or t + 1 in self.restarts else 2)
         return 4 * m * m * n * (1 + len(self.restarts)) + count * 2 * m**3
 
+    def words(self, m: int, n: int) -> int:
+        return 2 * m * n + 8 * m * m
+
 
 @dataclass(frozen=True)
 class Rational:
@@ -186,6 +198,9 @@ class Rational:
 
     def operations(self, m: int, n: int) -> float:
         return 4 * m * m * n + self.poles * m**3
+
+    def words(self, m: int, n: int) -> int:
+        return 2 * m * n + 6 * m * m
 
 
 @dataclass(frozen=True)
