@@ -4,6 +4,7 @@ import io
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -278,11 +279,31 @@ def test_max_bytes_lets_an_archive_through(folder, tmp_path, capsys):
     assert main(["data", "add", "insects", str(path), "--max-bytes", "10000000"]) == 0
 
 
-def test_a_file_that_is_not_an_image(folder, store, capsys):
-    (folder / "train" / "ant" / "notes.txt").write_text("not an image")
-    message = refused(capsys, store, "data", "add", "insects", folder)
-    assert "train/ant/notes.txt" in message
-    assert "is not an image" in message
+SPOILT = {
+    "train/ant/notes.txt .* is not an image": {"train/ant/notes.txt": b"not an image"},
+    "is not an image": {"train/ant/drawing.png": b"%!PS-Adobe-3.0 EPSF-3.0\n"},  # would start another program
+    "test/bee/empty.png": {"test/bee/empty.png": b""},
+    "train/wasp": {"train/wasp/": b"", "test/wasp/": b""},
+    "one class, ant": {"train/bee": None, "test/bee": None},
+    "bee, wasp": {"test/bee": None, "test/wasp/1.png": png(picture())},
+    "needs a folder 'train'": {"train": None},
+    "and a folder 'test' or 'val'": {"test": None},
+    r"8 x 6 \(10\), 10 x 10 \(1\).*--size": {"train/ant/big.png": png(picture(size=(10, 10)))},
+    "train/loose.png": {"train/loose.png": png(picture())},
+}
+
+
+@pytest.mark.parametrize("words", SPOILT)
+def test_what_is_wrong_with_a_folder_is_named(folder, store, capsys, words):
+    for name, content in SPOILT[words].items():
+        if content is None:
+            shutil.rmtree(folder / name)
+        elif name.endswith("/"):
+            (folder / name).mkdir()
+        else:
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(content)
+    assert re.search(words, refused(capsys, store, "data", "add", "insects", folder), re.DOTALL)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "webp", "tiff"])
@@ -292,11 +313,6 @@ def test_a_damaged_image_is_named(folder, store, capsys, suffix):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     message = refused(capsys, store, "data", "add", "insects", folder, "--size", "8")
     assert f"test/bee/half.{suffix}" in message
-
-
-def test_a_format_that_starts_another_program_is_no_image(folder, store, capsys):
-    (folder / "train" / "ant" / "drawing.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")
-    assert "is not an image" in refused(capsys, store, "data", "add", "insects", folder)
 
 
 def test_a_zip_packed_in_an_unknown_way(folder, tmp_path, store, capsys):
@@ -318,42 +334,6 @@ def test_an_impossible_size(folder, store, capsys, size):
 def test_a_name_too_long_for_the_disk(folder, store, capsys):
     refused(capsys, store, "data", "add", "x" * 300, folder)
     refused(capsys, store, "train", "--data", "x" * 300)
-
-
-def test_an_empty_file(folder, store, capsys):
-    (folder / "test" / "bee" / "empty.png").write_bytes(b"")
-    assert "test/bee/empty.png" in refused(capsys, store, "data", "add", "insects", folder)
-
-
-def test_a_class_with_no_images(folder, store, capsys):
-    for split in ("train", "test"):
-        (folder / split / "wasp").mkdir()
-    assert "train/wasp" in refused(capsys, store, "data", "add", "insects", folder)
-
-
-def test_one_class(folder, store, capsys):
-    for split in ("train", "test"):
-        shutil.rmtree(folder / split / "bee")
-    assert "one class, ant" in refused(capsys, store, "data", "add", "insects", folder)
-
-
-def test_classes_that_differ_between_splits(folder, store, capsys):
-    (folder / "test" / "bee").rename(folder / "test" / "beee")
-    message = refused(capsys, store, "data", "add", "insects", folder)
-    assert "bee, beee" in message
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_a_missing_split(folder, store, capsys, split):
-    shutil.rmtree(folder / split)
-    assert "needs a folder 'train'" in refused(capsys, store, "data", "add", "insects", folder)
-
-
-def test_mixed_sizes_without_size(folder, store, capsys):
-    picture(size=(10, 10)).save(folder / "train" / "ant" / "big.png")
-    message = refused(capsys, store, "data", "add", "insects", folder)
-    assert "8 x 6 (10), 10 x 10 (1)" in message
-    assert "--size" in message
 
 
 @pytest.mark.parametrize("kind", ["grey", "colour", "float"])
@@ -382,11 +362,6 @@ def test_more_than_eight_bits_a_channel(folder, store, capsys, kind):
     message = refused(capsys, store, "data", "add", "insects", folder)
     assert path.name in message
     assert "8 bits" in message
-
-
-def test_an_image_in_the_wrong_place(folder, store, capsys):
-    picture().save(folder / "train" / "loose.png")
-    assert "train/loose.png" in refused(capsys, store, "data", "add", "insects", folder)
 
 
 def test_two_data_sets_in_one_folder(folder, tmp_path, store, capsys):

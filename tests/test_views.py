@@ -4,7 +4,6 @@ import base64
 import html
 import io
 import re
-import threading
 from xml.etree import ElementTree
 
 import ipywidgets
@@ -16,7 +15,7 @@ from PIL import Image
 import orthoviz as ov
 from orthoviz.widgets import view as module
 from orthoviz.widgets.controls import short, slider
-from tests.views import NAMES, again, button, code, line, presets, press, source, without_ghosts
+from tests.views import NAMES, again, code, line, presets, press, source, without_ghosts
 
 LIVE = ("race", "barlow")
 
@@ -164,20 +163,6 @@ def test_earlier_states_stay_as_ghosts_until_reset():
     assert source(lens) == source(ov.widgets.step_size_lens())
 
 
-def test_the_files_are_links_until_the_state_changes(steps):
-    button(steps, "save").value = True
-    assert steps._files.value.count("download=") == 2
-    steps.set(steps=2)
-    assert not button(steps, "save").value
-    assert steps._files.layout.display == "none"
-
-
-def test_the_code_opens_on_request(steps):
-    assert steps._call.layout.display == "none"
-    button(steps, "as code").value = True
-    assert steps._call.layout.display == ""
-
-
 def test_a_closed_view_leaves_no_widget_behind():
     instances = ipywidgets.widgets.widget._instances
     before = set(instances)
@@ -246,15 +231,6 @@ def test_a_cell_that_runs_again_closes_its_earlier_views_and_no_other(monkeypatc
     shell.cell, shell.run = "a", 2
     ov.widgets.newton_schulz()
     assert closed == [first, beside]
-
-
-def test_two_who_draw_at_once_wait_for_each_other(steps):
-    threads = [threading.Thread(target=steps.set, kwargs={"steps": n}) for n in (1, 2, 3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert 'role="status"' in steps._line.value
 
 
 @pytest.mark.parametrize(
