@@ -208,25 +208,6 @@ def test_the_lecture_theme_is_larger_and_darker_and_ends(steps):
         ov.widgets.theme("night")
 
 
-def test_a_cell_that_runs_again_closes_its_earlier_views_and_no_other(monkeypatch):
-    class Shell:
-        cell, run = "a", 1
-
-        def get_parent(self):
-            return {"metadata": {"cellId": self.cell}, "header": {"msg_id": self.run}}
-
-    shell = Shell()
-    monkeypatch.setattr(module, "get_ipython", lambda: shell)
-    closed = []
-    monkeypatch.setattr(module.View, "close", lambda view: closed.append(view))
-    first, beside = ov.widgets.newton_schulz(), ov.widgets.newton_schulz()  # two in the same cell
-    shell.cell = "b"
-    ov.widgets.newton_schulz()
-    shell.cell, shell.run = "a", 2
-    ov.widgets.newton_schulz()
-    assert closed == [first, beside]
-
-
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0.0, "0"), (1.0, "1"), (300.0, "300"), (3e4, "3e4"), (1e-8, "1e-8"), (-45.0, "-45"), ("a", "'a'")],
