@@ -25,6 +25,7 @@ def project(tmp_path_factory):
     (folder / "site").mkdir()
     for name in ("Makefile", "pyproject.toml", "site/badges.py"):
         shutil.copy(ROOT / name, folder / name)
+    (folder / "bin").symlink_to(Path(sys.executable).parent)  # its own path may have a space
     set_address(folder, "")
     return folder
 
@@ -38,7 +39,7 @@ def set_address(project, address):
 
 def badges(project):
     """`make badges`, in this environment; what it printed and every notebook and source after it."""
-    done = make("badges", "READY=", f"BIN={Path(sys.executable).parent}", folder=project)
+    done = make("badges", "READY=", "BIN=bin", folder=project)
     assert done.returncode == 0, done.stderr
     return read(project)
 

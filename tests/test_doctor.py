@@ -93,7 +93,7 @@ def test_what_is_not_in_order_has_a_line_with_what_to_do(tmp_path, pictures):
     done = run("-m", "orthoviz", "doctor", cwd=tmp_path, **where)
     fixes = [line for line in done.stdout.splitlines() if line.startswith("fix")]
     for words in (
-        f'orthoviz needs numpy>=2 -> {sys.executable} -m pip install "numpy>=2"',
+        f'orthoviz needs numpy>=2 -> {subprocess.list2cmdline([sys.executable])} -m pip install "numpy>=2"',
         "jupyterlab_widgets 1.0.0 installed, ipywidgets needs jupyterlab_widgets~=",
         f"the kernel runs in {tmp_path / 'another'} -> ",
         "mine is damaged",

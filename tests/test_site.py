@@ -4,6 +4,7 @@ The quick part builds all pages in a copy of the project, lessons without output
 In full (`pytest -m full tests/test_site.py`, ten minutes or so) they are what `make site` makes.
 """
 
+import os
 import runpy
 import shutil
 import subprocess
@@ -43,7 +44,8 @@ def build(folder, *options):
 def site(request, tmp_path_factory):
     """The folder of the pages."""
     if request.param == "executed":
-        done = make("site", "READY=", f"BIN={Path(sys.executable).parent}", folder=ROOT)
+        tools = os.path.relpath(Path(sys.executable).parent, ROOT)
+        done = make("site", "READY=", f"BIN={tools}", folder=ROOT)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-5000:]
         return ROOT / "site" / "_build" / "html"
     folder = tmp_path_factory.mktemp("site")
