@@ -14,8 +14,8 @@ from torch import Tensor
 from orthoviz.matrices import Layout, as_matrix, from_matrix
 from orthoviz.optim.ranks import ProcessGroup, mesh_group, shared, spread_like, whole
 from orthoviz.polar import METHODS, polar_factors
-from orthoviz.polar.factor import as_method, power_of_two
-from orthoviz.polar.methods import chosen
+from orthoviz.polar.factor import power_of_two
+from orthoviz.polar.methods import as_method
 
 Group = dict[str, Any]
 
@@ -53,7 +53,8 @@ def directions(
     found: dict[int, Tensor] = {}
     for (ranks, settings), indices in work.items():
         matrices = [as_matrix(full[i], layouts[i]) for i in indices]
-        results = shared(_work(*settings), matrices, [_cost(G, settings[0]) for G in matrices], ranks)
+        costs = [G.numel() * min(G.shape[-2:]) for G in matrices]
+        results = shared(_work(*settings), matrices, costs, ranks)
         found.update(zip(indices, results, strict=True))
     found_tensors = [from_matrix(found[i], layouts[i], like=full[i]) for i in range(len(tensors))]
     return [
@@ -136,12 +137,3 @@ def _work(
         return [SCALES[scale](O, G) for O, G in zip(factors, matrices, strict=True)]
 
     return work
-
-
-def _cost(G: Tensor, method: str | tuple[Any, ...]) -> float:
-    """Operations, to share the work by."""
-    m, n = min(G.shape[-2:]), max(G.shape[-2:])
-    if method in CONTROLS:
-        return G.numel()
-    solver, _ = chosen(as_method(method), G)
-    return G.shape[:-2].numel() * solver.operations(m, n)

@@ -6,20 +6,11 @@
 :mod:`~orthoviz.polar.iterations` and :mod:`~orthoviz.polar.rational` (fast).
 """
 
-from orthoviz.polar.decompositions import counts, default_tol
+from orthoviz.polar.decompositions import SVD, Eigh, counts, default_tol
 from orthoviz.polar.explanation import explain
 from orthoviz.polar.factor import polar_factor, polar_factors
-from orthoviz.polar.methods import (
-    METHODS,
-    SVD,
-    Eigh,
-    Exact,
-    Fast,
-    GramNewtonSchulz,
-    Method,
-    NewtonSchulz,
-    Rational,
-)
+from orthoviz.polar.iterations import GramNewtonSchulz, NewtonSchulz
+from orthoviz.polar.methods import METHODS, Exact, Fast, Method
 from orthoviz.polar.polynomials import (
     CUBIC,
     DEGREE_NINE,
@@ -31,7 +22,7 @@ from orthoviz.polar.polynomials import (
     coefficients,
     gain,
 )
-from orthoviz.polar.rational import Zolotarev, zolotarev
+from orthoviz.polar.rational import Rational, Zolotarev, zolotarev
 
 __all__ = [
     "CUBIC",

@@ -1,15 +1,14 @@
 """What would be computed, why, and what it costs, without computing it."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
-from orthoviz.polar.factor import _check_matrix, as_method
-from orthoviz.polar.methods import Method, Solver, chosen
+from orthoviz.polar.factor import check_matrix
+from orthoviz.polar.methods import Method, Solver, as_method, chosen
 
 
-@dataclass(frozen=True)
-class Explanation:
+class Explanation(NamedTuple):
     """How :func:`polar_factor` would treat a tensor; ``print`` it."""
 
     asked: str
@@ -48,16 +47,12 @@ def explain(
         TypeError, ValueError: as :func:`polar_factor` would.
     """
     found = as_method(method, tol, null)
-    _check_matrix(G)
+    check_matrix(G)
     m, n = min(G.shape[-2:]), max(G.shape[-2:])
     solver, why = chosen(found, G)
     count = G.shape[:-2].numel()
+    name = method if isinstance(method, str) else type(method).__name__
+    shape = (G.shape[-2], G.shape[-1])
     return Explanation(
-        asked=method if isinstance(method, str) else type(method).__name__,
-        chosen=solver,
-        why=why,
-        matrices=count,
-        shape=(G.shape[-2], G.shape[-1]),
-        operations=count * solver.operations(m, n),
-        floor=count * 4.0 * m * m * n,
+        name, solver, why, count, shape, count * solver.operations(m, n), count * 4.0 * m * m * n
     )

@@ -2,14 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from orthoviz.polar.crossovers import CROSSOVERS
-from orthoviz.polar.methods import METHODS, Method, chosen, from_plain
+from orthoviz.polar.crossovers import FILL_UP_TO, STACK_UP_TO
+from orthoviz.polar.methods import Method, as_method, chosen
 
 
 def polar_factor(
@@ -56,7 +54,7 @@ def polar_factor(
     *Functions of Matrices*, theorem 8.4 (nearest matrix).
     """
     method = as_method(method, tol, null)
-    _check_matrix(G)
+    check_matrix(G)
     if G.numel() == 0:
         return G.clone()
     if G.device.type == "mps" and method.cuts:  # no float64 there
@@ -91,8 +89,8 @@ def polar_factors(
     method = as_method(method, tol, null)
     stacks: dict[object, list[int]] = {}
     for i, G in enumerate(matrices):
-        small = G.ndim >= 2 and min(G.shape[-2:]) <= CROSSOVERS["stack_up_to"]
-        tiny = G.ndim == 2 and not method.cuts and G.numel() <= CROSSOVERS["fill_up_to"]
+        small = G.ndim >= 2 and min(G.shape[-2:]) <= STACK_UP_TO
+        tiny = G.ndim == 2 and not method.cuts and G.numel() <= FILL_UP_TO
         shape = "tiny" if tiny else G.shape if small or G.is_cuda else i
         stacks.setdefault((shape, G.dtype, G.device), []).append(i)
     factors: dict[int, Tensor] = {}
@@ -131,30 +129,6 @@ def _wide(G: Tensor) -> Tensor:
     return G.mT if G.shape[-2] > G.shape[-1] else G
 
 
-def as_method(method: str | tuple[Any, ...] | Method, tol: float | None = None, null: str = "drop") -> Method:
-    """The method object of a name, of a name and arguments (``to_plain``), or as it is; with ``tol`` and
-    ``null`` in it. Raises ValueError for what does not exist."""
-    if isinstance(method, str):
-        if method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-        method = METHODS[method]
-    elif isinstance(method, tuple):
-        method = from_plain(method)
-    elif not isinstance(method, Method):
-        raise TypeError(f"method must be a name or a method of ov.polar, got {type(method).__name__}")
-    if tol is not None and not 0 <= tol < 1:
-        raise ValueError(f"tol must be in [0, 1), relative to the largest singular value, got {tol}")
-    if null not in ("drop", "keep"):
-        raise ValueError(f"null must be 'drop' or 'keep', got {null!r}")
-    changes = ({} if tol is None else {"tol": tol}) | ({} if null == "drop" else {"null": null})
-    if changes and not method.cuts:
-        raise ValueError(
-            f"{type(method).__name__} cannot cut directions, it only scales small ones down: leave out "
-            f"{' and '.join(changes)}, or take a method that decomposes (exact, svd, eigh)"
-        )
-    return replace(method, **changes) if changes else method  # type: ignore[arg-type]
-
-
 def _factor(G: Tensor, method: Method) -> Tensor:
     """The polar factor of a batch that fits, in the method's precision under autocast too."""
     if torch.is_autocast_enabled(G.device.type):
@@ -190,7 +164,8 @@ def _pieces(G: Tensor, method: Method) -> int:
     return min(count, math.ceil(count * each / (4 * G.numel() * G.element_size())))
 
 
-def _check_matrix(G: Tensor) -> None:
+def check_matrix(G: Tensor) -> None:
+    """Raise what :func:`polar_factor` raises for a G that has no polar factor here."""
     if not isinstance(G, Tensor):
         raise TypeError(f"G must be a tensor, got {type(G).__name__}")
     if G.layout != torch.strided:

@@ -31,47 +31,55 @@ Source: Higham 2008, *Functions of Matrices*, chapter 8; Jordan et al. 2024 (Muo
 (arXiv 2505.16932), whose section on rectangular matrices has the Gram form.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from orthoviz.polar.polynomials import Coefficients
+from orthoviz.polar.polynomials import GRAM, JORDAN, Coefficients
 from orthoviz.polar.products import product_as, symmetric_product
 
 
-def newton_schulz(
-    X: Tensor, table: Coefficients, *, headroom: float = 1.0, precision: torch.dtype | None = None
-) -> Tensor:
-    """Iterate on X itself.
+@dataclass(frozen=True)
+class NewtonSchulz:
+    """The iteration on the matrix itself.
 
     Args:
-        X: ``(..., m, n)`` with m <= n, largest entry in [1/2, 1) or zero.
-        table: coefficients, a tuple a step.
-        headroom: the start is X / (headroom * its Frobenius norm).
-        precision: dtype to iterate in. Default: X's.
-
-    Returns:
-        ``(..., m, n)``, near the polar factor, in X's dtype.
+        coefficients: a tuple of (a, b, c, ...) a step, such as ``ov.polar.JORDAN``.
+        precision: dtype to iterate in, such as ``torch.bfloat16``. None: the input's, at least float32.
+        headroom: the start is G / (headroom * ||G||_F); a table's ``safety``.
     """
-    size = _size(X).clamp_min(0.25)  # zero stays zero
-    O: Tensor = (X / (headroom * size)).to(precision or X.dtype)
-    for step in table:
-        K = symmetric_product(O, O.mT)
-        K2 = symmetric_product(K, K) if len(step) > 2 else K
-        O = product_as(O, _polynomial((0.0, *step[1:]), K, K2)).add_(O, alpha=step[0])
-    return O.to(X.dtype)
+
+    cuts: ClassVar[bool] = False
+    coefficients: Coefficients = JORDAN
+    precision: torch.dtype | None = None
+    headroom: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_settings(self.coefficients, self.precision)
+
+    def __call__(self, X: Tensor) -> Tensor:
+        size = _size(X).clamp_min(0.25)  # zero stays zero
+        O: Tensor = (X / (self.headroom * size)).to(self.precision or X.dtype)
+        for step in self.coefficients:
+            K = symmetric_product(O, O.mT)
+            K2 = symmetric_product(K, K) if len(step) > 2 else K
+            O = product_as(O, _polynomial((0.0, *step[1:]), K, K2)).add_(O, alpha=step[0])
+        return O.to(X.dtype)
+
+    def operations(self, m: int, n: int) -> float:
+        return sum(4 * m * m * n + _products(step) * 2 * m**3 for step in self.coefficients)
+
+    def words(self, m: int, n: int) -> int:
+        return 3 * m * n + 4 * m * m
 
 
-def gram_newton_schulz(
-    X: Tensor,
-    table: Coefficients,
-    *,
-    restarts: Sequence[int] = (),
-    precision: torch.dtype | None = None,
-    triton: bool = False,
-) -> Tensor:
-    r"""Iterate on the Gram matrix, and multiply X once, at the end.
+@dataclass(frozen=True)
+class GramNewtonSchulz:
+    r"""The same iteration on the m x m Gram matrix; X is multiplied once, at the end.
 
     The start is scaled by a bound on s1 that comes free with the first product: the Schatten-8 norm,
     :math:`(\sum s_i^8)^{1/8} = \|K^2\|_F^{1/4}`. It is at most :math:`m^{1/8}` times s1 (2.2 at m = 512),
@@ -79,40 +87,89 @@ def gram_newton_schulz(
     the small singular values.
 
     Args:
-        X: ``(..., m, n)`` with m <= n, largest entry in [1/2, 1) or zero.
-        table: coefficients, a tuple a step.
-        restarts: before these steps (0 is the first) the Gram matrix is formed anew.
-        precision: dtype to iterate in. Default: X's.
-        triton: use the package's kernel for symmetric products on a GPU.
+        coefficients: a tuple of (a, b, c, ...) a step.
+        restarts: steps (0 is the first) before which the Gram matrix is formed anew.
+        precision: dtype to iterate in. None: the input's, at least float32.
+        triton: on a GPU, compute one triangle of each product (never run on a GPU so far).
 
-    Returns:
-        ``(..., m, n)``, near the polar factor, in X's dtype.
+    Raises:
+        ValueError: rounding in the Gram matrix would grow to a tenth of the result before it is formed
+            anew, as with 30 cubic steps: set restarts.
     """
-    given, dtype = X.dtype, precision or X.dtype
-    if dtype.itemsize < 4:  # squares of squares would leave float16's range: bring the entries near 1 first
-        X = X / _size(X).clamp_min(0.25)
-    X = X.to(dtype)
-    K = symmetric_product(X, X.mT, triton=triton)
-    if dtype.itemsize < 4:
-        X, K = _scaled(X, K, _size(K.to(given)))
-    K2 = symmetric_product(K, K, triton=triton)
-    bound = _size(K2.to(given)).clamp_min(1e-6)
-    inverse = bound.rsqrt()  # of s1^2; clamped, so that zero stays zero
-    K, K2 = (K * inverse).to(dtype), (K2 * inverse.square()).to(dtype)
-    scale, R = inverse.sqrt(), None  # X is scaled where R first multiplies it
-    for t, step in enumerate(table):
-        if t in restarts and R is not None:
-            X = product_as(X, (R * scale).to(dtype))
-            scale, R = torch.ones_like(scale), None
-            K = symmetric_product(X, X.mT, triton=triton)
-        if t > 0:
-            K2 = symmetric_product(K, K, triton=triton) if len(step) > 2 else K
-        Q = _polynomial(step, K, K2, triton=triton)
-        R = Q if R is None else symmetric_product(Q, R, triton=triton)
-        if t + 1 < len(table) and t + 1 not in restarts:
-            K = symmetric_product(Q, symmetric_product(Q, K, triton=triton), triton=triton)
-    assert R is not None
-    return product_as(X, (R * scale).to(dtype)).to(given)
+
+    cuts: ClassVar[bool] = False
+    coefficients: Coefficients = GRAM
+    restarts: tuple[int, ...] = ()
+    precision: torch.dtype | None = None
+    triton: bool = False
+
+    def __post_init__(self) -> None:
+        _check_settings(self.coefficients, self.precision)
+        growth = 1.0
+        for t, step in enumerate(self.coefficients):
+            growth = 1.0 if t in self.restarts else growth
+            noise = growth * torch.finfo(self.precision or torch.float32).eps
+            if noise > 0.1:
+                raise ValueError(
+                    f"the Gram form multiplies rounding by {growth:.0e} before step {t}, to {noise:.1g}: "
+                    f"put a restart at step {t} or earlier, got restarts {self.restarts}"
+                )
+            growth *= step[0] ** 2
+
+    def __call__(self, X: Tensor) -> Tensor:
+        given, dtype, triton = X.dtype, self.precision or X.dtype, self.triton
+        if (
+            dtype.itemsize < 4
+        ):  # squares of squares would leave float16's range: bring the entries near 1 first
+            X = X / _size(X).clamp_min(0.25)
+        X = X.to(dtype)
+        K = symmetric_product(X, X.mT, triton=triton)
+        if dtype.itemsize < 4:
+            size = _size(K.to(given)).clamp_min(1e-6)
+            X, K = (X * size.rsqrt()).to(dtype), (K / size).to(dtype)
+        K2 = symmetric_product(K, K, triton=triton)
+        bound = _size(K2.to(given)).clamp_min(1e-6)
+        inverse = bound.rsqrt()  # of s1^2; clamped, so that zero stays zero
+        K, K2 = (K * inverse).to(dtype), (K2 * inverse.square()).to(dtype)
+        scale, R = inverse.sqrt(), None  # X is scaled where R first multiplies it
+        for t, step in enumerate(self.coefficients):
+            if t in self.restarts and R is not None:
+                X = product_as(X, (R * scale).to(dtype))
+                scale, R = torch.ones_like(scale), None
+                K = symmetric_product(X, X.mT, triton=triton)
+            if t > 0:
+                K2 = symmetric_product(K, K, triton=triton) if len(step) > 2 else K
+            Q = _polynomial(step, K, K2, triton=triton)
+            R = Q if R is None else symmetric_product(Q, R, triton=triton)
+            if t + 1 < len(self.coefficients) and t + 1 not in self.restarts:
+                K = symmetric_product(Q, symmetric_product(Q, K, triton=triton), triton=triton)
+        assert R is not None
+        return product_as(X, (R * scale).to(dtype)).to(given)
+
+    def operations(self, m: int, n: int) -> float:
+        count = 0
+        for t, step in enumerate(self.coefficients):
+            first, last = t == 0 or t in self.restarts, t + 1 == len(self.coefficients)
+            count += _products(step) + (not first) + (0 if last or t + 1 in self.restarts else 2)
+        return 4 * m * m * n * (1 + len(self.restarts)) + count * 2 * m**3
+
+    def words(self, m: int, n: int) -> int:
+        return 2 * m * n + 8 * m * m
+
+
+def _check_settings(table: Coefficients, precision: torch.dtype | None) -> None:
+    if not table or any(len(step) < 2 for step in table):
+        raise ValueError(
+            "coefficients must be a tuple of (a, b, ...) for every step, such as ov.polar.JORDAN, "
+            f"got {table!r}"
+        )
+    if precision is not None and not precision.is_floating_point:
+        raise ValueError(f"precision must be a floating-point dtype, got {precision}")
+
+
+def _products(step: tuple[float, ...]) -> int:
+    """Products of m x m matrices that a step's polynomial in K takes: K^2, then one for two more powers."""
+    return max(0, math.ceil((len(step) - 1) / 2))
 
 
 def _polynomial(c: Sequence[float], K: Tensor, K2: Tensor, *, triton: bool = False) -> Tensor:
@@ -133,9 +190,3 @@ def _size(X: Tensor) -> Tensor:
     """The Frobenius norm, kept as ``(..., 1, 1)``."""
     size: Tensor = torch.linalg.vector_norm(X, dim=(-2, -1), keepdim=True)
     return size
-
-
-def _scaled(X: Tensor, K: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """X and its Gram matrix K, for X divided by the root of ``size``."""
-    size = size.clamp_min(1e-6)
-    return (X * size.rsqrt()).to(X.dtype), (K / size).to(K.dtype)

@@ -7,9 +7,9 @@ in [0, 1]. What they do to a small one is read off by evaluating them, see :func
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.polynomial import Polynomial
 from torch import Tensor
 
@@ -104,16 +104,11 @@ def coefficients(
 
     Source: Amsel, Persson, Musco & Gower 2025 (arXiv 2505.16932), section 3 and algorithm 1.
     """
-    if not 0 < lower < 1:
-        raise ValueError(f"lower must be in (0, 1), relative to the largest singular value, got {lower}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
-    if degree < 3 or degree % 2 == 0:
-        raise ValueError(f"degree must be odd and at least 3, got {degree}")
-    if not safety >= 1:
-        raise ValueError(f"safety must be at least 1, got {safety}")
-    if not 0 <= cushion < 1:
-        raise ValueError(f"cushion must be in [0, 1), got {cushion}")
+    if not (0 < lower < 1 and steps >= 1 and degree >= 3 and degree % 2 and safety >= 1 and 0 <= cushion < 1):
+        raise ValueError(
+            "lower must be in (0, 1), steps at least 1, degree odd and at least 3, safety at least 1 and "
+            f"cushion in [0, 1), got {lower=}, {steps=}, {degree=}, {safety=}, {cushion=}"
+        )
     table = []
     low, high = lower, 1.0
     for step in range(steps):
@@ -163,9 +158,9 @@ def best_odd_polynomial(low: float, high: float, degree: int) -> tuple[float, ..
 def gain(table: Coefficients, x: Tensor) -> Tensor:
     """What the steps make of a singular value x in [0, 1]: p_T(... p_2(p_1(x))). Any shape, elementwise."""
     for step in table:
-        x = sum((c * x ** (2 * i + 1) for i, c in enumerate(step)), torch.zeros_like(x))
+        x = _evaluate(step, x)
     return x
 
 
-def _evaluate(p: Sequence[float], x: float) -> float:
+def _evaluate(p: Sequence[float], x: Any) -> Any:
     return sum(c * x ** (2 * i + 1) for i, c in enumerate(p))

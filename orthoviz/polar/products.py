@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from orthoviz.polar.crossovers import CROSSOVERS
+from orthoviz.polar.crossovers import SYMMETRIC_BLOCKS_FROM
 
 
 def symmetric_product(
-    A: Tensor, B: Tensor, *, triton: bool = False, blocks_from: int = CROSSOVERS["symmetric_blocks_from"]
+    A: Tensor, B: Tensor, *, triton: bool = False, blocks_from: int = SYMMETRIC_BLOCKS_FROM
 ) -> Tensor:
     """A B, where the caller knows that the result is symmetric.
 

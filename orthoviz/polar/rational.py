@@ -18,7 +18,8 @@ sign function in two iterations: the power of Zolotarev's functions*, SIAM Revie
 """
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,10 +58,8 @@ def zolotarev(lower: float, poles: int) -> Zolotarev:
     Raises:
         ValueError: an argument outside its range.
     """
-    if not 0 < lower < 1:
-        raise ValueError(f"lower must be in (0, 1), relative to the largest singular value, got {lower}")
-    if poles < 1:
-        raise ValueError(f"poles must be at least 1, got {poles}")
+    if not (0 < lower < 1 and poles >= 1):
+        raise ValueError(f"lower must be in (0, 1) and poles at least 1, got {lower} and {poles}")
     c = [lower**2 * t**2 for t in _tangents(lower, 2 * poles + 1)]
     odd, even = c[0::2], c[1::2]
     weights = []
@@ -74,37 +73,61 @@ def zolotarev(lower: float, poles: int) -> Zolotarev:
     return z._replace(factor=2 / (low + high), error=(high - low) / (high + low))
 
 
-def rational_factor(X: Tensor, z: Zolotarev) -> Tensor:
-    r"""Approximate polar factor of X from z's shifted inverses.
+@dataclass(frozen=True)
+class Rational:
+    r"""Approximate polar factor by Zolotarev's function: a few shifted inverses.
 
     X is scaled by a bound on s1 that needs no more than the trace and norm of K (Wolkowicz & Styan
     1980), with :math:`\mu` the mean and :math:`\sigma` the standard deviation of its eigenvalues:
     :math:`s_1^2 \le \mu + \sigma \sqrt{m - 1}`.
 
     Args:
-        X: ``(..., m, n)`` with m <= n, float32 or float64, largest entry in [1/2, 1) or zero.
-        z: see :func:`zolotarev`.
+        lower: smallest singular value to be brought to 1, relative to a bound on the largest.
+        poles: number of inverses.
 
-    Returns:
-        ``(..., m, n)``, near the polar factor, in X's dtype.
+    Raises:
+        ValueError: an argument outside its range, or a shift so small that float32 rounding would make
+            the shifted matrix indefinite.
     """
-    m = X.shape[-2]
-    K = symmetric_product(X, X.mT)
-    mean = K.diagonal(dim1=-2, dim2=-1).mean(-1)
-    square = torch.linalg.matrix_norm(K).square() / m
-    bound = mean + ((square - mean.square()).clamp_min(0) * (m - 1)).sqrt()
-    bound = bound.clamp_min(0.1)[..., None, None]  # zero stays zero
-    K = K / bound
-    W: Tensor | float = 0.0
-    for shift, weight in zip(z.shifts, z.weights, strict=True):
-        shifted = K.clone()
-        shifted.diagonal(dim1=-2, dim2=-1).add_(shift)
-        L, failed = torch.linalg.cholesky_ex(shifted)
-        inverse = torch.cholesky_inverse(L)
-        W = W + inverse * weight * torch.where(failed == 0, 1.0, torch.nan)[..., None, None]
-    assert isinstance(W, Tensor)
-    W.diagonal(dim1=-2, dim2=-1).add_(1.0)
-    return product_as(X, W * (z.factor * bound.rsqrt()))
+
+    cuts: ClassVar[bool] = False
+    lower: float = 0.003
+    poles: int = 4
+    function: Zolotarev = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "function", zolotarev(self.lower, self.poles))
+        smallest = self.function.shifts[0]
+        if smallest < 5e-6:
+            raise ValueError(
+                f"lower = {self.lower:g} with {self.poles} poles needs a shift of {smallest:.1e}; one under "
+                "5e-6 can drown in float32's rounding: take a larger lower or fewer poles"
+            )
+
+    def __call__(self, X: Tensor) -> Tensor:
+        m, z = X.shape[-2], self.function
+        K = symmetric_product(X, X.mT)
+        mean = K.diagonal(dim1=-2, dim2=-1).mean(-1)
+        square = torch.linalg.matrix_norm(K).square() / m
+        bound = mean + ((square - mean.square()).clamp_min(0) * (m - 1)).sqrt()
+        bound = bound.clamp_min(0.1)[..., None, None]  # zero stays zero
+        K = K / bound
+        W: Tensor | float = 0.0  # takes the memory layout of the inverses
+        for shift, weight in zip(z.shifts, z.weights, strict=True):
+            shifted = K.clone()
+            shifted.diagonal(dim1=-2, dim2=-1).add_(shift)
+            L, failed = torch.linalg.cholesky_ex(shifted)
+            inverse = torch.cholesky_inverse(L)
+            W = W + inverse * weight * torch.where(failed == 0, 1.0, torch.nan)[..., None, None]
+        assert isinstance(W, Tensor)
+        W.diagonal(dim1=-2, dim2=-1).add_(1.0)
+        return product_as(X, W * (z.factor * bound.rsqrt()))
+
+    def operations(self, m: int, n: int) -> float:
+        return 4 * m * m * n + self.poles * m**3
+
+    def words(self, m: int, n: int) -> int:
+        return 2 * m * n + 6 * m * m
 
 
 def _tangents(lower: float, parts: int) -> list[float]:
