@@ -230,7 +230,7 @@ def _one_run(args: argparse.Namespace) -> int:
     print(run.history.to_string(index=False, float_format="{:.4g}".format))
     if run.stopped is None:
         return 0
-    return {"interrupted": 130, "terminated": 143}.get(run.stopped.split()[0], 1)
+    return {"interrupted": 130, "terminated": 143}.get(run.stopped.kind, 1)
 
 
 def _report(action: str) -> Callable[[argparse.Namespace], None]:

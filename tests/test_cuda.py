@@ -310,7 +310,7 @@ def test_training_learns_digits_in_every_precision(device, digits, precision):
 def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(repeatable, digits, tmp_path, capsys):
     whole = trained(digits, epochs=4)
     part = trained(digits, epochs=4, make=interrupted_at(15), out=tmp_path)
-    assert part.stopped == "interrupted in epoch 3, at step 3 of 6"
+    assert str(part.stopped) == "interrupted in epoch 3, at step 3 of 6"
     rest = trained(digits, epochs=4, out=tmp_path, resume=True)
     columns = ["epoch", "step", "train_loss", "test_loss", "test_accuracy"]
     assert rest.history[columns].equals(whole.history[columns])

@@ -108,7 +108,7 @@ def test_a_network_learns_from_them_and_goes_on_in_the_middle_of_an_epoch(place,
 
     whole = start(tmp_path / "whole", 4)
     assert whole.history.test_accuracy.iloc[-1] == 1
-    assert "at step 2 of 3" in start(tmp_path / "parts", 4, stop=5).stopped
+    assert "at step 2 of 3" in start(tmp_path / "parts", 4, stop=5).stopped.sentence
     parts = start(tmp_path / "parts", 4, resume=True)
     assert parts.history.train_loss.equals(whole.history.train_loss)
     assert all(

@@ -58,10 +58,10 @@ def stopping(monkeypatch):
 def test_a_stopped_run_goes_on_in_the_middle_of_an_epoch_bit_for_bit(tmp_path, stopping, number, word):
     whole = a_run.start(tmp_path / "whole", 4)
     run = stopping(tmp_path / "parts", 4, step=30, number=number)
-    assert run.stopped == f"{word} in epoch 2, at step 9 of 21"
+    assert str(run.stopped) == f"{word} in epoch 2, at step 9 of 21"
     assert run.history.epoch.tolist() == [0, 1]
     run = stopping(tmp_path / "parts", 4, step=50 - 30)  # in the third epoch, of a run that went on
-    assert run.stopped == "interrupted in epoch 3, at step 8 of 21"
+    assert str(run.stopped) == "interrupted in epoch 3, at step 8 of 21"
     run = a_run.start(tmp_path / "parts", 4)
     assert run.stopped is None
     columns = [c for c in run.history if c != "seconds"]
@@ -207,7 +207,7 @@ def test_a_run_that_diverges_names_the_step_and_keeps_the_last_good_checkpoint(t
         )
 
     run = start(5)
-    assert "the training loss became nan at step 11 (epoch 2)" in run.stopped
+    assert "the training loss became nan at step 11 (epoch 2)" in str(run.stopped)
     assert [path.name for path in checkpoints.found(tmp_path / "run")] == ["step-000000006.pt"]
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
 

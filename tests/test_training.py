@@ -88,14 +88,14 @@ def interrupted_at(step, number=signal.SIGINT, make=ov.OrthogonalSGD):
 
 def test_an_interrupt_keeps_what_was_done(digits, capsys):
     run = trained(digits, epochs=10_000, make=interrupted_at(15))
-    assert run.stopped == "interrupted in epoch 3, at step 3 of 6"
+    assert str(run.stopped) == "interrupted in epoch 3, at step 3 of 6"
     assert run.history.epoch.tolist() == [0, 1, 2]
     assert "interrupted" in capsys.readouterr().out
 
 
 def test_a_run_that_diverges_says_so_and_stops(digits):
     run = trained(digits, make=torch.optim.SGD, lr=1e12, epochs=50)
-    assert "smaller learning rate" in run.stopped
+    assert "smaller learning rate" in str(run.stopped)
     assert len(run.history) < 50
 
 

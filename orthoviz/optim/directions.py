@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from orthoviz.matrices import Layout, as_matrix, from_matrix
-from orthoviz.optim.ranks import ProcessGroup, mesh_group, shared, spread_like, whole
+from orthoviz.optim.ranks import ProcessGroup, gathered, mesh_group, shared, spread_like
 from orthoviz.polar import METHODS, polar_factors
 from orthoviz.polar.factor import power_of_two
 from orthoviz.polar.methods import as_method
@@ -42,7 +42,7 @@ def directions(
     for i, (tensor, group) in enumerate(zip(tensors, groups, strict=True)):
         settings = (group["method"], group["tol"], group["null"], group["scale"])
         work.setdefault((mesh_group(tensor) or process_group, settings), []).append(i)
-    full = [whole(tensor) for tensor in tensors]
+    full = [gathered(tensor) for tensor in tensors]
     # A channels-last convolution as (out, k, k, in) is a matrix without a copy. That permutes its columns,
     # and with them its factor's: O(G P) = O(G) P. Not between ranks, which must agree on the order.
     last = [

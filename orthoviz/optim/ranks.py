@@ -76,13 +76,13 @@ def mesh_group(tensor: Tensor) -> ProcessGroup | None:
     return mesh.get_group() if mesh is not None and mesh.ndim == 1 else None
 
 
-def whole(tensor: Tensor) -> Tensor:
+def gathered(tensor: Tensor) -> Tensor:
     """A DTensor gathered from its ranks; a plain tensor as it is."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor  # type: ignore[no-any-return]
 
 
 def spread_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """The inverse of :func:`whole`: this rank's part of what every rank holds."""
+    """The inverse of :func:`gathered`: this rank's part of what every rank holds."""
     if not hasattr(like, "full_tensor"):
         return tensor
     from torch.distributed.tensor import distribute_tensor

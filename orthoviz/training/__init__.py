@@ -2,12 +2,13 @@
 
 from orthoviz.training import recipes
 from orthoviz.training.comparison import Comparison, compare
-from orthoviz.training.loop import Run, check_fits, evaluate, fit, steps
+from orthoviz.training.loop import Run, Stop, check_fits, evaluate, fit, steps
 from orthoviz.training.stored import results
 
 __all__ = [
     "Comparison",
     "Run",
+    "Stop",
     "check_fits",
     "compare",
     "evaluate",

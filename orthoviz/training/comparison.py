@@ -39,8 +39,8 @@ class Comparison:
 
     frame: pd.DataFrame
     """A row a run and epoch: ``optimizer``, ``lr``, ``seed`` and the columns of a run's history;
-    ``seconds`` are steps times ``ms_per_step``, which was measured of each optimiser alone, in turns;
-    ``chosen`` says whether the rate is the one that the verdict speaks of."""
+    where time was compared, ``seconds`` are steps times ``ms_per_step``, which was measured of each optimiser
+    alone, in turns; ``chosen`` says whether the rate is the one that the verdict speaks of."""
     verdict: str
     """One sentence, with "better" only where no seed of one is as good as any of the other."""
     protocol: str
@@ -119,8 +119,11 @@ def compare(
     make_model = model if not isinstance(model, nn.Module) else lambda seed: copy.deepcopy(model)
     kinds = {name: entrant(make_model, groups, make) for name, make in optimizers.items()}
     more = step_options(options)
-    ms = milliseconds(make_model, data, optimizers, batch_size, **more)
-    how_long = _epochs(protocol, epochs, minutes, ms, data, batch_size)
+    timed = protocol == "equal_seconds" or minutes is not None
+    how_long = dict.fromkeys(optimizers, epochs or 0)
+    if timed:
+        ms = milliseconds(make_model, data, optimizers, batch_size, **more)
+        how_long = _epochs(protocol, epochs, minutes, ms, data, batch_size)
     if protocol == "equal_lr":
         grid = {name: rates[:1] for name, rates in grid.items()}
     elif protocol == "equal_step":
@@ -141,12 +144,14 @@ def compare(
                 scheduler=scheduler, monitor=monitor, out=folder, resume=folder is not None,
                 progress=progress, **options,
             )  # fmt: skip
-        if run.stopped and "loss" not in run.stopped:
-            raise KeyboardInterrupt(run.stopped)
+        if run.stopped and run.stopped.kind != "diverged":
+            raise KeyboardInterrupt(str(run.stopped))
         labels = {"optimizer": name, "lr": lr, "seed": seed, "batch_size": batch_size}
-        tables.append(run.history.assign(**labels, ms_per_step=ms[name]))
+        tables.append(run.history.assign(**labels))
     frame = pd.concat(tables, ignore_index=True)
-    frame["seconds"] = frame["step"] * frame["ms_per_step"] / 1000
+    if timed:
+        frame["ms_per_step"] = frame["optimizer"].map(ms)
+        frame["seconds"] = frame["step"] * frame["ms_per_step"] / 1000
     by = "valid_accuracy" if tuned else "test_accuracy"
     best = {name: best_rate(frame[frame["optimizer"] == name], by) for name in optimizers}
     frame["chosen"] = frame["lr"] == frame["optimizer"].map(best)

@@ -31,6 +31,21 @@ _LOOK = 50  # steps between two looks at the losses: each waits for the device
 _SAVE = 300.0  # seconds between two checkpoints within an epoch
 
 
+@dataclass(frozen=True)
+class Stop:
+    """Why and where a run ended before its last epoch; printed, it is a sentence."""
+
+    kind: str
+    """``"interrupted"`` (Ctrl-C), ``"terminated"`` (SIGTERM) or ``"diverged"``."""
+    epoch: int
+    step: int
+    """Steps done in that epoch; of a run that diverged, the step whose loss was not finite."""
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
 @dataclass
 class Run:
     """What a training run leaves."""
@@ -42,7 +57,7 @@ class Run:
     model: nn.Module
     seconds: float
     """Time spent training, without evaluation and checkpoints."""
-    stopped: str | None
+    stopped: Stop | None
     """Why the run ended before its last epoch, or None."""
 
 
@@ -50,6 +65,8 @@ class Run:
 class _Progress:
     """Where a run is."""
 
+    per_epoch: int
+    """Steps in an epoch."""
     epoch: int = 1
     """The epoch that is being worked on."""
     step: int = 0
@@ -59,6 +76,8 @@ class _Progress:
     seconds: float = 0.0
     rows: list[dict[str, float]] = field(default_factory=list)
     """Of the history."""
+    saved: float = field(default_factory=time.perf_counter)
+    """When the last checkpoint was written."""
 
 
 def fit(
@@ -126,10 +145,8 @@ def fit(
     check_fits(model, optimizer, data, epochs=epochs, batch_size=batch_size)
     if accumulate < 1:
         raise ValueError(f"accumulate must be at least 1, got {accumulate}")
-    rank, ranks = place()
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(device)
+    rank, ranks = rank_and_size()
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model.to(device)
     if device.type == "cuda":
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -141,18 +158,16 @@ def fit(
     )
     how = dict(loss=loss, scheduler=scheduler, scaler=scaler, monitor=monitor, **options)
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
-    per_epoch = math.ceil(len(data.train.labels) / batch_size)
-    at, stopped, saved = _Progress(), None, time.perf_counter()
+    at, stopped = _Progress(math.ceil(len(data.train.labels) / batch_size)), None
 
     with (
         Folder.open(out, model, optimizer, data, options, resume=resume) as folder,
-        _signals() as asked,
-        _talk(ranks) as group,
+        _requests(ranks) as asked,
     ):
         if restored := folder.newest():
             _restore(restored, parts, at, device)
             if at.epoch <= epochs and rank == 0:
-                print(f"Going on after epoch {at.epoch - 1}, step {at.step} of {per_epoch}.")
+                print(f"Going on after epoch {at.epoch - 1}, step {at.step} of {at.per_epoch}.")
         else:
             at.rows.append(
                 {"epoch": 0, "step": 0, "train_loss": math.nan, **evaluation(model, data), "seconds": 0}
@@ -161,44 +176,58 @@ def fit(
         if monitor is not None:
             monitor.epoch = at.epoch - 1
             if restored:
-                monitor.step = (at.epoch - 1) * per_epoch + at.step
+                monitor.step = (at.epoch - 1) * at.per_epoch + at.step
         with _bar(epochs, at, data, batch_size, shown=progress and rank == 0) as bar, _memory(options):
             while at.epoch <= epochs and not stopped:
-                began = time.perf_counter()
-                for value in steps(network, optimizer, data, epoch=at.epoch, start=at.step, **how):
-                    at.losses.append(value)
-                    at.step += 1
-                    bar.update(batch_size)
-                    if at.step % _LOOK == 0 and (stopped := _diverged(at, per_epoch)):
-                        break
-                    due = folder and time.perf_counter() - saved > _SAVE
-                    word = _agreed(asked() or ("due" if due else None), group)
-                    if word == "due" and not _diverged(at, per_epoch):
-                        at.seconds += time.perf_counter() - began
-                        _save(folder, parts, at, per_epoch)
-                        began = saved = time.perf_counter()
-                    elif word and word != "due" and at.step < per_epoch:
-                        stopped = f"{word} in epoch {at.epoch}, at step {at.step} of {per_epoch}"
-                        break
-                at.seconds += time.perf_counter() - began
-                stopped = _diverged(at, per_epoch) or stopped
-                if at.step == per_epoch or (stopped and "loss" in stopped):
+                losses = steps(network, optimizer, data, epoch=at.epoch, start=at.step, **how)
+                stopped = _train_epoch(losses, at, asked, folder, parts, lambda: bar.update(batch_size))
+                diverged = stopped is not None and stopped.kind == "diverged"
+                if at.step == at.per_epoch or diverged:
                     scores = evaluation(model, data)
-                    _finish_epoch(at, scores, per_epoch)
+                    _finish_epoch(at, scores)
                     bar.set_postfix({key: f"{value:.3f}" for key, value in scores.items()})
                     folder.write_history(at.rows)
                     if monitor is not None:
                         monitor.epoch = at.epoch - 1
-                    if not stopped and (word := _agreed(asked(), group)) and at.epoch <= epochs:
-                        stopped = f"{word} after epoch {at.epoch - 1}"
-                if folder and not (stopped and "loss" in stopped):
-                    _save(folder, parts, at, per_epoch)
-                    saved = time.perf_counter()
+                    if not stopped and (word := asked()) and at.epoch <= epochs:
+                        stopped = Stop(word, at.epoch - 1, at.per_epoch, f"{word} after epoch {at.epoch - 1}")
+                if folder and not diverged:
+                    _save(folder, parts, at)
         if at.epoch > started or stopped:
-            folder.close(at.rows, stopped)
+            folder.close(at.rows, str(stopped) if stopped else None)
     if stopped and rank == 0:
         print(f"Stopped: {stopped}." + (" To go on: resume=True, or --resume." if out else ""))
     return Run(pd.DataFrame(at.rows), model, at.rows[-1]["seconds"], stopped)
+
+
+def _train_epoch(
+    losses: Iterator[Tensor],
+    at: _Progress,
+    asked: Callable[..., str | None],
+    folder: Folder,
+    parts: dict[str, Any],
+    update: Callable[[], Any],
+) -> Stop | None:
+    """Take the steps of an epoch, until it ends, somebody asks the run to end, or its loss is not finite."""
+    began = time.perf_counter()
+    stopped = None
+    for value in losses:
+        at.losses.append(value)
+        at.step += 1
+        update()
+        if at.step % _LOOK == 0 and _diverged(at):
+            break
+        word = asked(due=bool(folder) and time.perf_counter() - at.saved > _SAVE)
+        if word == "due" and not _diverged(at):
+            at.seconds += time.perf_counter() - began
+            _save(folder, parts, at)
+            began = time.perf_counter()
+        elif word and word != "due" and at.step < at.per_epoch:
+            where = f"{word} in epoch {at.epoch}, at step {at.step} of {at.per_epoch}"
+            stopped = Stop(word, at.epoch, at.step, where)
+            break
+    at.seconds += time.perf_counter() - began
+    return _diverged(at) or stopped
 
 
 def steps(
@@ -222,7 +251,7 @@ def steps(
     Args as for :func:`fit`; ``start`` steps of the epoch are taken as done.
     """
     device = next(model.parameters()).device
-    rank, ranks = place()
+    rank, ranks = rank_and_size()
     left = len(data.train.labels) - start * batch_size
     for images, labels in batches(
         data, batch_size, seed=seed, epoch=epoch, device=device, start=start, rank=rank, ranks=ranks
@@ -261,7 +290,7 @@ def evaluate(model: nn.Module, data: Dataset) -> dict[str, float]:
     The model ends in eval mode. On several processes each looks at its share, and the means are exact.
     """
     model.eval()
-    rank, ranks = place()
+    rank, ranks = rank_and_size()
     device = next(model.parameters()).device
     found: dict[str, float] = {}
     for name, split in (("valid", data.valid), ("test", data.test)):
@@ -291,7 +320,7 @@ def check_fits(
     count = len(data.train.labels)
     if batch_size > count:
         raise ValueError(f"batch_size {batch_size:,} is larger than {data.name}'s {count:,} training images")
-    ranks = place()[1]
+    ranks = rank_and_size()[1]
     if 0 < count % batch_size < ranks:
         raise ValueError(
             f"the last batch of an epoch has {count % batch_size} images, too few for {ranks} processes: "
@@ -324,7 +353,7 @@ def check_fits(
         )
 
 
-def place() -> tuple[int, int]:
+def rank_and_size() -> tuple[int, int]:
     """This process's rank, and how many processes there are."""
     if not (dist.is_available() and dist.is_initialized()):
         return 0, 1
@@ -337,38 +366,39 @@ def _network(model: nn.Module, compiled: bool, ranks: int) -> nn.Module:
     return torch.compile(network) if compiled else network  # type: ignore[return-value]
 
 
-def _diverged(at: _Progress, per_epoch: int) -> str | None:
+def _diverged(at: _Progress) -> Stop | None:
     """At which step the loss was no longer finite."""
     losses = _means(at.losses).cpu()
     bad = (~losses.isfinite()).nonzero()
     if not len(bad):
         return None
     step = int(bad[0, 0])
-    return (
-        f"the training loss became {losses[step].item()} at step {(at.epoch - 1) * per_epoch + step + 1} "
+    sentence = (
+        f"the training loss became {losses[step].item()} at step {(at.epoch - 1) * at.per_epoch + step + 1} "
         f"(epoch {at.epoch}): try a smaller learning rate"
     )
+    return Stop("diverged", at.epoch, step + 1, sentence)
 
 
 def _means(losses: list[Tensor]) -> Tensor:
     """The losses as one tensor, each a mean over all processes."""
-    stacked, ranks = torch.stack(losses), place()[1]
+    stacked, ranks = torch.stack(losses), rank_and_size()[1]
     if ranks > 1:
         dist.all_reduce(stacked)
     return stacked / ranks
 
 
-def _finish_epoch(at: _Progress, scores: dict[str, float], per_epoch: int) -> None:
+def _finish_epoch(at: _Progress, scores: dict[str, float]) -> None:
     """Its row of the history."""
-    step, train_loss = (at.epoch - 1) * per_epoch + at.step, _means(at.losses).mean().item()
+    step, train_loss = (at.epoch - 1) * at.per_epoch + at.step, _means(at.losses).mean().item()
     row = {"epoch": at.epoch, "step": step, "train_loss": train_loss}
     at.rows.append({**row, **scores, "seconds": at.rows[-1]["seconds"] + at.seconds})
     at.epoch, at.step, at.losses, at.seconds = at.epoch + 1, 0, [], 0.0
 
 
-def _save(folder: Folder, parts: dict[str, Any], at: _Progress, per_epoch: int) -> None:
+def _save(folder: Folder, parts: dict[str, Any], at: _Progress) -> None:
     """Write what :func:`_restore` needs; the first process does, the others tell it their random state."""
-    rank, ranks = place()
+    rank, ranks = rank_and_size()
     randoms: list[Any] = [checkpoints.random_state()]
     if ranks > 1:
         gathered: list[Any] | None = [None] * ranks if rank == 0 else None
@@ -377,7 +407,8 @@ def _save(folder: Folder, parts: dict[str, Any], at: _Progress, per_epoch: int) 
     state = {name: part.state_dict() for name, part in parts.items() if part is not None}
     losses = _means(at.losses) if at.losses else torch.zeros(0)
     where = {"epoch": at.epoch, "step": at.step, "losses": losses, "seconds": at.seconds, "rows": at.rows}
-    folder.save((at.epoch - 1) * per_epoch + at.step, {**state, "random": randoms, "at": where})
+    folder.save((at.epoch - 1) * at.per_epoch + at.step, {**state, "random": randoms, "at": where})
+    at.saved = time.perf_counter()
 
 
 def _restore(state: dict[str, Any], parts: dict[str, Any], at: _Progress, device: torch.device) -> None:
@@ -387,16 +418,18 @@ def _restore(state: dict[str, Any], parts: dict[str, Any], at: _Progress, device
     where = state["at"]
     at.epoch, at.step, at.seconds, at.rows = (where[key] for key in ("epoch", "step", "seconds", "rows"))
     at.losses = list(where["losses"].to(device))
-    rank = place()[0]
+    rank = rank_and_size()[0]
     if rank < len(state["random"]):
         checkpoints.restore_random_state(state["random"][rank])
 
 
 @contextmanager
-def _signals() -> Iterator[Callable[[], str | None]]:
-    """A function that says whether the run was asked to end; a second Ctrl-C raises KeyboardInterrupt.
+def _requests(ranks: int) -> Iterator[Callable[..., str | None]]:
+    """A function that says what to do after a step: None, "due" (save), "interrupted" or "terminated".
 
-    Python lets only the main thread hear of signals; elsewhere nobody is asked.
+    All processes get the same answer: what any of them was asked. They talk between CPUs, so that asking does
+    not wait for a GPU. A second Ctrl-C raises KeyboardInterrupt. Python lets only the main thread hear of
+    signals.
     """
     words = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
     came: list[str] = []
@@ -406,33 +439,24 @@ def _signals() -> Iterator[Callable[[], str | None]]:
             raise KeyboardInterrupt
         came.append(words[signal.Signals(number)])
 
+    def asked(due: bool = False) -> str | None:
+        word = came[0] if came else "due" if due else None
+        if group is None:
+            return word
+        known = (None, "due", *words.values())
+        flag = torch.tensor([known.index(word)])
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=group)
+        return known[int(flag)]
+
     old = {}
     if threading.current_thread() is threading.main_thread():
         old = {number: signal.signal(number, note) for number in words}
+    group: Any = dist.new_group(backend="gloo") if ranks > 1 else None
     try:
-        yield lambda: came[0] if came else None
+        yield asked
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-
-
-def _agreed(word: str | None, group: Any) -> str | None:
-    """What any process was asked, so that all do it after the same step."""
-    if group is None:
-        return word
-    words = (None, "due", "interrupted", "terminated")
-    flag = torch.tensor([words.index(word)])
-    dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=group)
-    return words[int(flag)]
-
-
-@contextmanager
-def _talk(ranks: int) -> Iterator[Any]:
-    """A group for messages between CPUs, so that asking does not wait for a GPU."""
-    group = dist.new_group(backend="gloo") if ranks > 1 else None
-    try:
-        yield group
-    finally:
         if group is not None:
             dist.destroy_process_group(group)
 

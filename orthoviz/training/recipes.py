@@ -21,7 +21,7 @@ from orthoviz.matrices import param_groups
 from orthoviz.optim import optimizers
 from orthoviz.training import barlow
 from orthoviz.training.comparison import Comparison, compare, milliseconds, rates, step_options
-from orthoviz.training.loop import place
+from orthoviz.training.loop import rank_and_size
 
 
 @dataclass(frozen=True)
@@ -291,7 +291,7 @@ def run(name: str, out: str | Path, *, data: Any = None, **changes: Any) -> pd.D
         frames.append(found.frame)
         verdicts.append(f"batch {batch_size}, {found.verdict}")
     table = pd.concat(frames, ignore_index=True)
-    if place()[0] == 0:
+    if rank_and_size()[0] == 0:
         replace_file(folder / "table.csv", lambda beside: table.to_csv(beside, index=False))
     table.attrs["verdicts"] = verdicts
     return table
@@ -309,7 +309,7 @@ def _prepared(name: str, data: Any, changes: Mapping[str, Any]) -> tuple[Recipe,
 
 
 def _compare(chosen: Recipe, data: Any, batch_size: int, out: Path) -> Comparison:
-    group = torch.distributed.group.WORLD if place()[1] > 1 else None
+    group = torch.distributed.group.WORLD if rank_and_size()[1] > 1 else None
     made = optimizers(weight_decay=chosen.weight_decay, process_group=group)
     return compare(
         lambda seed: network(chosen, data, seed),
