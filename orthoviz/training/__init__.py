@@ -2,7 +2,8 @@
 
 from orthoviz.training import recipes
 from orthoviz.training.comparison import Comparison, compare
-from orthoviz.training.loop import Run, Stop, check_fits, evaluate, fit, steps
+from orthoviz.training.evaluation import check_fits, evaluate
+from orthoviz.training.loop import Run, Stop, fit, steps
 from orthoviz.training.stored import results
 
 __all__ = [

@@ -133,21 +133,9 @@ def compare(
     for name, lr, seed in tqdm(runs, unit=" runs", disable=None if progress else True, leave=False):
         network, optimizer = kinds[name](lr, seed)
         folder = None if out is None else Path(out) / run_name(name, lr, seed)
-        monitor = None
-        if watched is not None and folder is not None and finished_epochs(folder) < how_long[name]:
-            monitor = watch(network, optimizer, run=folder.name, seed=seed, stream=segment(folder), **watched)
-        steps_each = how_long[name] * math.ceil(len(data.train.labels) / batch_size)
-        scheduler = None if schedule is None else schedule(optimizer, steps_each)
-        with monitor or nullcontext():
-            run = fit(
-                network, optimizer, data, epochs=how_long[name], batch_size=batch_size, seed=seed,
-                scheduler=scheduler, monitor=monitor, out=folder, resume=folder is not None,
-                progress=progress, **options,
-            )  # fmt: skip
-        if run.stopped and run.stopped.kind != "diverged":
-            raise KeyboardInterrupt(str(run.stopped))
-        labels = {"optimizer": name, "lr": lr, "seed": seed, "batch_size": batch_size}
-        tables.append(run.history.assign(**labels))
+        given = dict(epochs=how_long[name], batch_size=batch_size, seed=seed, progress=progress, **options)
+        history = _run(network, optimizer, data, folder, schedule, watched, given)
+        tables.append(history.assign(optimizer=name, lr=lr, seed=seed, batch_size=batch_size))
     frame = pd.concat(tables, ignore_index=True)
     if timed:
         frame["ms_per_step"] = frame["optimizer"].map(ms)
@@ -157,6 +145,30 @@ def compare(
     frame["chosen"] = frame["lr"] == frame["optimizer"].map(best)
     words = summary(frame[frame["chosen"]], protocol.replace("_", " "), best)
     return Comparison(frame, words, protocol, best)
+
+
+def _run(
+    network: nn.Module,
+    optimizer: Optimizer,
+    data: Dataset,
+    folder: Path | None,
+    schedule: Callable[[Optimizer, int], LRScheduler] | None,
+    watched: Mapping[str, Any] | None,
+    options: dict[str, Any],
+) -> pd.DataFrame:
+    """The history of one run, which is watched where it has a folder."""
+    epochs, monitor = options["epochs"], None
+    if watched is not None and folder is not None and finished_epochs(folder) < epochs:
+        monitor = watch(
+            network, optimizer, run=folder.name, seed=options["seed"], stream=segment(folder), **watched
+        )
+    steps_each = epochs * math.ceil(len(data.train.labels) / options["batch_size"])
+    options["scheduler"] = None if schedule is None else schedule(optimizer, steps_each)
+    with monitor or nullcontext():
+        run = fit(network, optimizer, data, monitor=monitor, out=folder, resume=folder is not None, **options)
+    if run.stopped and run.stopped.kind != "diverged":
+        raise KeyboardInterrupt(str(run.stopped))
+    return run.history
 
 
 def run_name(optimizer: str, lr: float, seed: int) -> str:

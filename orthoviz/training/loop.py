@@ -1,8 +1,6 @@
 """The training loop, read from top to bottom."""
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,9 +18,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
-from orthoviz.datasets import Dataset, batches, whole
+from orthoviz.datasets import Dataset, batches
 from orthoviz.monitor import Monitor
 from orthoviz.training import checkpoints
+from orthoviz.training.evaluation import check_fits, evaluate
+from orthoviz.training.processes import rank_and_size, requests, say
 from orthoviz.training.records import Folder
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -78,6 +78,17 @@ class _Progress:
     """Of the history."""
     saved: float = field(default_factory=time.perf_counter)
     """When the last checkpoint was written."""
+
+    @property
+    def steps(self) -> int:
+        """Done in all."""
+        return (self.epoch - 1) * self.per_epoch + self.step
+
+    def end_epoch(self, scores: dict[str, float]) -> None:
+        """Give the epoch its row of the history, and begin the next."""
+        row = {"epoch": self.epoch, "step": self.steps, "train_loss": _means(self.losses).mean().item()}
+        self.rows.append({**row, **scores, "seconds": self.rows[-1]["seconds"] + self.seconds})
+        self.epoch, self.step, self.losses, self.seconds = self.epoch + 1, 0, [], 0.0
 
 
 def fit(
@@ -142,62 +153,53 @@ def fit(
     """
     if precision not in _PRECISIONS:
         raise ValueError(f"precision must be None, 'bf16' or 'fp16', got {precision!r}")
-    check_fits(model, optimizer, data, epochs=epochs, batch_size=batch_size)
-    if accumulate < 1:
-        raise ValueError(f"accumulate must be at least 1, got {accumulate}")
-    rank, ranks = rank_and_size()
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model.to(device)
-    if device.type == "cuda":
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    data = data.to(device)
-    evaluation = evaluation or evaluate
+    check_fits(model, optimizer, data, epochs=epochs, batch_size=batch_size, accumulate=accumulate)
+    device = _move(model, device)
+    data, evaluation = data.to(device), evaluation or evaluate
     scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
-    options: dict[str, Any] = dict(
-        batch_size=batch_size, accumulate=accumulate, precision=precision, seed=seed
-    )
+    options: Any = dict(batch_size=batch_size, accumulate=accumulate, precision=precision, seed=seed)
     how = dict(loss=loss, scheduler=scheduler, scaler=scaler, monitor=monitor, **options)
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
     at, stopped = _Progress(math.ceil(len(data.train.labels) / batch_size)), None
 
-    with (
-        Folder.open(out, model, optimizer, data, options, resume=resume) as folder,
-        _requests(ranks) as asked,
-    ):
+    opened = Folder.open(out, model, optimizer, data, options, resume=resume)
+    with opened as folder, requests() as asked:
         if restored := folder.newest():
             _restore(restored, parts, at, device)
-            if at.epoch <= epochs and rank == 0:
-                print(f"Going on after epoch {at.epoch - 1}, step {at.step} of {at.per_epoch}.")
+            if at.epoch <= epochs:
+                say(f"Going on after epoch {at.epoch - 1}, step {at.step} of {at.per_epoch}.")
         else:
-            at.rows.append(
-                {"epoch": 0, "step": 0, "train_loss": math.nan, **evaluation(model, data), "seconds": 0}
-            )
-        network, started = _network(model, compile, ranks), at.epoch
-        if monitor is not None:
-            monitor.epoch = at.epoch - 1
-            if restored:
-                monitor.step = (at.epoch - 1) * at.per_epoch + at.step
-        with _bar(epochs, at, data, batch_size, shown=progress and rank == 0) as bar, _memory(options):
+            scores = evaluation(model, data)
+            at.rows.append({"epoch": 0, "step": 0, "train_loss": math.nan, **scores, "seconds": 0})
+        _tell(monitor, at, bool(restored))
+        network, started = _network(model, compile), at.epoch
+        with _bar(epochs, at, data, batch_size, shown=progress) as bar, _memory(options):
             while at.epoch <= epochs and not stopped:
                 losses = steps(network, optimizer, data, epoch=at.epoch, start=at.step, **how)
                 stopped = _train_epoch(losses, at, asked, folder, parts, lambda: bar.update(batch_size))
                 diverged = stopped is not None and stopped.kind == "diverged"
                 if at.step == at.per_epoch or diverged:
-                    scores = evaluation(model, data)
-                    _finish_epoch(at, scores)
+                    at.end_epoch(scores := evaluation(model, data))
                     bar.set_postfix({key: f"{value:.3f}" for key, value in scores.items()})
                     folder.write_history(at.rows)
-                    if monitor is not None:
-                        monitor.epoch = at.epoch - 1
                     if not stopped and (word := asked()) and at.epoch <= epochs:
                         stopped = Stop(word, at.epoch - 1, at.per_epoch, f"{word} after epoch {at.epoch - 1}")
+                _tell(monitor, at)
                 if folder and not diverged:
                     _save(folder, parts, at)
         if at.epoch > started or stopped:
             folder.close(at.rows, str(stopped) if stopped else None)
-    if stopped and rank == 0:
-        print(f"Stopped: {stopped}." + (" To go on: resume=True, or --resume." if out else ""))
+    if stopped:
+        say(f"Stopped: {stopped}." + (" To go on: resume=True, or --resume." if out else ""))
     return Run(pd.DataFrame(at.rows), model, at.rows[-1]["seconds"], stopped)
+
+
+def _tell(monitor: Monitor | None, at: _Progress, restored: bool = False) -> None:
+    """How many epochs are done; of a run that goes on, how many steps."""
+    if monitor is not None:
+        monitor.epoch = at.epoch - 1
+        if restored:
+            monitor.step = at.steps
 
 
 def _train_epoch(
@@ -283,86 +285,18 @@ def steps(
         yield total
 
 
-@torch.no_grad()
-def evaluate(model: nn.Module, data: Dataset) -> dict[str, float]:
-    """Mean cross-entropy (nats) and accuracy (0 to 1) on the test images, and on those held out.
-
-    The model ends in eval mode. On several processes each looks at its share, and the means are exact.
-    """
-    model.eval()
-    rank, ranks = rank_and_size()
-    device = next(model.parameters()).device
-    found: dict[str, float] = {}
-    for name, split in (("valid", data.valid), ("test", data.test)):
-        if split is None:
-            continue
-        sums = torch.zeros(2, dtype=torch.float64 if device.type != "mps" else torch.float32)
-        sums = sums.to(device)
-        for images, labels in whole(data, split, device=device, rank=rank, ranks=ranks):
-            logits = model(images)
-            right = (logits.argmax(1) == labels).sum()
-            sums += torch.stack((cross_entropy(logits, labels, reduction="sum"), right))
-        if ranks > 1:
-            dist.all_reduce(sums)
-        total, correct = sums.tolist()
-        count = len(split.labels)
-        found |= {f"{name}_loss": total / count, f"{name}_accuracy": correct / count}
-    return found
+def _move(model: nn.Module, device: torch.device | str | None) -> torch.device:
+    """Bring the model to the device, and say which that is."""
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model.to(device)
+    if device.type == "cuda":
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return device
 
 
-def check_fits(
-    model: nn.Module, optimizer: Optimizer, data: Dataset, *, epochs: int, batch_size: int
-) -> None:
-    """Raise ValueError where these cannot be trained together, before anything has changed."""
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    count = len(data.train.labels)
-    if batch_size > count:
-        raise ValueError(f"batch_size {batch_size:,} is larger than {data.name}'s {count:,} training images")
-    ranks = rank_and_size()[1]
-    if 0 < count % batch_size < ranks:
-        raise ValueError(
-            f"the last batch of an epoch has {count % batch_size} images, too few for {ranks} processes: "
-            "change batch_size"
-        )
-    own = {id(p) for p in model.parameters()}
-    held = [p for group in optimizer.param_groups for p in group["params"]]
-    strangers = sum(id(p) not in own for p in held)
-    if strangers:
-        raise ValueError(
-            f"{strangers} of the optimiser's {len(held)} parameters are not the model's: make the "
-            "optimiser from this model's parameters"
-        )
-    was_training = model.training
-    model.eval()
-    weight = next(model.parameters())
-    example = torch.zeros(1, *data.shape, device=weight.device, dtype=weight.dtype)
-    shape = " x ".join(map(str, data.shape))
-    try:
-        with torch.no_grad():
-            logits = model(example)
-    except RuntimeError as error:
-        raise ValueError(f"the model does not take {data.name}'s images of {shape}: {error}") from error
-    finally:
-        model.train(was_training)
-    if logits.ndim != 2 or logits.shape[1] < len(data.classes):  # more are allowed: ImageNet's 1,000 for ten
-        raise ValueError(
-            f"the model turns an image into {tuple(logits.shape[1:])} numbers, "
-            f"{data.name} has {len(data.classes)} classes"
-        )
-
-
-def rank_and_size() -> tuple[int, int]:
-    """This process's rank, and how many processes there are."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return 0, 1
-    return dist.get_rank(), dist.get_world_size()
-
-
-def _network(model: nn.Module, compiled: bool, ranks: int) -> nn.Module:
+def _network(model: nn.Module, compiled: bool) -> nn.Module:
     """The model as it is trained; its weights stay the model's own."""
-    network: nn.Module = DistributedDataParallel(model) if ranks > 1 else model
+    network: nn.Module = DistributedDataParallel(model) if rank_and_size()[1] > 1 else model
     return torch.compile(network) if compiled else network  # type: ignore[return-value]
 
 
@@ -388,14 +322,6 @@ def _means(losses: list[Tensor]) -> Tensor:
     return stacked / ranks
 
 
-def _finish_epoch(at: _Progress, scores: dict[str, float]) -> None:
-    """Its row of the history."""
-    step, train_loss = (at.epoch - 1) * at.per_epoch + at.step, _means(at.losses).mean().item()
-    row = {"epoch": at.epoch, "step": step, "train_loss": train_loss}
-    at.rows.append({**row, **scores, "seconds": at.rows[-1]["seconds"] + at.seconds})
-    at.epoch, at.step, at.losses, at.seconds = at.epoch + 1, 0, [], 0.0
-
-
 def _save(folder: Folder, parts: dict[str, Any], at: _Progress) -> None:
     """Write what :func:`_restore` needs; the first process does, the others tell it their random state."""
     rank, ranks = rank_and_size()
@@ -407,7 +333,7 @@ def _save(folder: Folder, parts: dict[str, Any], at: _Progress) -> None:
     state = {name: part.state_dict() for name, part in parts.items() if part is not None}
     losses = _means(at.losses) if at.losses else torch.zeros(0)
     where = {"epoch": at.epoch, "step": at.step, "losses": losses, "seconds": at.seconds, "rows": at.rows}
-    folder.save((at.epoch - 1) * at.per_epoch + at.step, {**state, "random": randoms, "at": where})
+    folder.save(at.steps, {**state, "random": randoms, "at": where})
     at.saved = time.perf_counter()
 
 
@@ -421,44 +347,6 @@ def _restore(state: dict[str, Any], parts: dict[str, Any], at: _Progress, device
     rank = rank_and_size()[0]
     if rank < len(state["random"]):
         checkpoints.restore_random_state(state["random"][rank])
-
-
-@contextmanager
-def _requests(ranks: int) -> Iterator[Callable[..., str | None]]:
-    """A function that says what to do after a step: None, "due" (save), "interrupted" or "terminated".
-
-    All processes get the same answer: what any of them was asked. They talk between CPUs, so that asking does
-    not wait for a GPU. A second Ctrl-C raises KeyboardInterrupt. Python lets only the main thread hear of
-    signals.
-    """
-    words = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-    came: list[str] = []
-
-    def note(number: int, frame: Any) -> None:
-        if came and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        came.append(words[signal.Signals(number)])
-
-    def asked(due: bool = False) -> str | None:
-        word = came[0] if came else "due" if due else None
-        if group is None:
-            return word
-        known = (None, "due", *words.values())
-        flag = torch.tensor([known.index(word)])
-        dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=group)
-        return known[int(flag)]
-
-    old = {}
-    if threading.current_thread() is threading.main_thread():
-        old = {number: signal.signal(number, note) for number in words}
-    group: Any = dist.new_group(backend="gloo") if ranks > 1 else None
-    try:
-        yield asked
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-        if group is not None:
-            dist.destroy_process_group(group)
 
 
 @contextmanager
@@ -481,5 +369,5 @@ def _bar(epochs: int, at: _Progress, data: Dataset, batch_size: int, *, shown: b
     count = len(data.train.labels)
     return tqdm(
         total=epochs * count, initial=(at.epoch - 1) * count + at.step * batch_size, unit=" images",
-        unit_scale=True, leave=False, delay=3, disable=None if shown else True,
+        unit_scale=True, leave=False, delay=3, disable=None if shown and rank_and_size()[0] == 0 else True,
     )  # fmt: skip

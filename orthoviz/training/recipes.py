@@ -21,7 +21,7 @@ from orthoviz.matrices import param_groups
 from orthoviz.optim import optimizers
 from orthoviz.training import barlow
 from orthoviz.training.comparison import Comparison, compare, milliseconds, rates, step_options
-from orthoviz.training.loop import rank_and_size
+from orthoviz.training.processes import rank_and_size
 
 
 @dataclass(frozen=True)
@@ -171,12 +171,7 @@ _SPEEDRUN = Recipe(
     schedule=_triangle,
     options={"loss": nn.CrossEntropyLoss(label_smoothing=0.2)},
 )
-_IMAGENET = Recipe(
-    "",
-    data="imagenet",
-    epochs=100,
-    seeds=1,
-)
+_IMAGENET = Recipe("", data="imagenet", epochs=100, seeds=1)
 
 RECIPES: dict[str, Recipe] = {
     **{f"table1/{model}": _table1(model) for model in PAPER_TABLE1},
@@ -211,7 +206,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "controls": _CONTROLS,
     "fair/equal_lr": replace(
-        _FAIR, what="At the same learning rate, 0.01, as in the paper", paper="as Table 1, 100 epochs"
+        _FAIR, what="At the paper's learning rate, 0.01", paper="as Table 1, 100 epochs"
     ),
     "fair/equal_step": replace(
         _FAIR,

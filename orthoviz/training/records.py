@@ -23,6 +23,7 @@ from orthoviz.datasets import Dataset
 from orthoviz.files import replace_file
 from orthoviz.optim.base import with_new_names
 from orthoviz.training import checkpoints
+from orthoviz.training.processes import rank_and_size
 
 
 class Folder:
@@ -31,7 +32,7 @@ class Folder:
     def __init__(self, path: Path | None, config: Mapping[str, Any], source: str) -> None:
         self.path = path
         self._config, self._source = config, source
-        self._writes = path is not None and _first()
+        self._writes = path is not None and rank_and_size()[0] == 0
         self._began = time.time()
 
     def __bool__(self) -> bool:
@@ -61,7 +62,7 @@ class Folder:
         path = Path(path)
         config = _config(model, optimizer, data, options)
         folder = cls(path, config, data.source)
-        if not _first():
+        if rank_and_size()[0] != 0:
             yield folder
             return
         path.mkdir(parents=True, exist_ok=True)
@@ -164,10 +165,6 @@ def watched(path: Path) -> pd.DataFrame:
 def write_text(path: Path, text: str) -> None:
     """In UTF-8."""
     path.write_text(text, encoding="utf-8")
-
-
-def _first() -> bool:
-    return not (torch.distributed.is_initialized() and torch.distributed.get_rank())
 
 
 def _config(
