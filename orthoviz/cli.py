@@ -151,7 +151,7 @@ def _store(recipe: str, runs: str, copy: str) -> Path:
 
 
 def _claims(name: str = "") -> str:
-    return ov.claims.shown(name) if name else ov.claims.listing()
+    return ov.claims.describe(name) if name else ov.claims.listing()
 
 
 def _doctor(
