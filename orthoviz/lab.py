@@ -94,7 +94,7 @@ def _write(content: bytes, path: Path) -> None:
 
 def _set_aside(mine: Path) -> Path:
     """Rename a copy to a name that is free."""
-    names = (f"{mine.stem}-yours{number if number > 1 else ''}.ipynb" for number in count(1))
+    names = (f"{mine.stem}-yours{f'-{number}' if number > 1 else ''}.ipynb" for number in count(1))
     return mine.rename(next(path for path in map(mine.with_name, names) if not path.exists()))
 
 
