@@ -19,8 +19,7 @@ _RISES = [model for model, (_, _, sgd, ours) in recipes.PAPER_TABLE1.items() if 
 _DEEP = [model for model in recipes.PAPER_TABLE1 if model != "basic_cnn"]
 _HEADLESS = [model for model in recipes.PAPER_TABLE3 if model != "basic_cnn"]
 _WATCHED = "table1-basic_cnn/watched"
-_SHORT, _SHORT_AT_BEST = ("5 epochs", rules.equal_rates), ("5 epochs", rules.best_rates)
-_LONG = ("100 epochs", rules.equal_rates)
+_SHORT, _SHORT_AT_BEST, _LONG = ("5 epochs", rules.EQUAL), ("5 epochs", None), ("100 epochs", rules.EQUAL)
 _BATCHES = ("batch_size-basic_cnn", "batch_size-resnet18")
 
 # A claim: the tables that it needs and its rule, the claim, its source, and the rule in words

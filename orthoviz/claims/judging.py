@@ -46,7 +46,7 @@ def judge(name: str) -> tuple[str, str]:
     claim = _claim(name)
     if _missing(claim):
         return UNTESTED, ""
-    parts = claim.parts(*map(results, claim.needs))
+    parts = [*claim.parts(*map(results, claim.needs))]
     return conclude(parts), _figures(parts)
 
 

@@ -1,6 +1,6 @@
 """What a claim is, what a comparison is, and how comparisons come to a verdict."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 VERDICTS = HOLDS, FAILS, MIXED, UNTESTED = ("holds", "does not hold here", "mixed", "not tested")
@@ -28,7 +28,7 @@ class Claim(NamedTuple):
     """Whose it is: "the paper", "this course" or "its successors"."""
     needs: tuple[str, ...]
     """Stored tables, as :func:`orthoviz.training.results` takes them."""
-    parts: Callable[..., list[Part]]
+    parts: Callable[..., Iterator[Part]]
     """The rule: from the tables that are needed, in this order, to comparisons."""
     text: str
     """In one sentence."""

@@ -1,7 +1,7 @@
 """The rules: from stored tables, which were checked when they were stored, to comparisons."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
 
 import pandas as pd
@@ -11,7 +11,7 @@ from orthoviz.models import BASIC_CNN_LAYERS
 from orthoviz.training.comparison import best_rate, last_values
 from orthoviz.verdicts import verdict
 
-Values = Mapping[str, Sequence[float]]
+_Values = Mapping[str, Sequence[float]]
 """By name, one value a run."""
 
 SGD, OURS, SCALED = "SGD", "orthogonal SGD", "Muon's order, AdamW's scale"
@@ -23,7 +23,7 @@ ABOUT_TEN = (5, 20)
 # What rules share
 
 
-def _compare(values: Values, first: str = OURS, second: str = SGD, *, more_is_better: bool = True) -> str:
+def _compare(values: _Values, first: str = OURS, second: str = SGD, *, more_is_better: bool = True) -> str:
     """Whether the first is better, by the rule that all comparisons of this package share."""
     says = verdict({name: values[name] for name in (first, second)}, more_is_better=more_is_better)
     return {f"{first} better": FOR, f"{second} better": AGAINST, "not separated": UNCLEAR}.get(says, ONE_RUN)
@@ -37,7 +37,7 @@ def _all_or_some(right: "pd.Series[bool]") -> str:
     return FOR if right.all() else UNCLEAR if right.any() else AGAINST
 
 
-def _fewest(values: Values) -> int:
+def _fewest(values: _Values) -> int:
     return min(map(len, values.values()))
 
 
@@ -52,11 +52,11 @@ def _spread(some: Sequence[float], form: _Form) -> str:
     return f"{middle}{unit} ({low} to {high})" if len(some) > 1 else f"{middle}{unit}"
 
 
-def _by_name(values: Values, *which: str, form: _Form = _PERCENT) -> str:
+def _by_name(values: _Values, *which: str, form: _Form = _PERCENT) -> str:
     return ", ".join(f"{name} {_spread(values[name], form)}" for name in which)
 
 
-def _against(values: Values, *which: str, form: _Form = _PERCENT) -> str:
+def _against(values: _Values, *which: str, form: _Form = _PERCENT) -> str:
     """Two, where the label or the claim says which."""
     return " against ".join(_spread(values[name], form) for name in which)
 
@@ -66,7 +66,7 @@ def _ends(runs: pd.DataFrame, column: str = "test_accuracy") -> dict[str, list[f
     return last_values(runs[runs["chosen"]], column)
 
 
-def _as_good(label: str, values: Values, first: str, second: str) -> Part:
+def _as_good(label: str, values: _Values, first: str, second: str) -> Part:
     """The first is better; or not separated from the second, and no lower on average."""
     found = _compare(values, first, second)
     if found == UNCLEAR and mean(values[first]) >= mean(values[second]):
@@ -87,30 +87,26 @@ def _sizes(runs: pd.DataFrame, least: int) -> Iterator[tuple[str, pd.DataFrame]]
 def better(
     *tables: pd.DataFrame, first: str = OURS, second: str = SGD,
     columns: Sequence[str] = ("test_accuracy",), least: int = 0,
-) -> list[Part]:  # fmt: skip
+) -> Iterator[Part]:  # fmt: skip
     """The first ends better than the second: in every table, batch size from the least on, and column."""
-    parts = []
     kinds = [(*kind, column) for runs in tables for kind in _sizes(runs, least) for column in columns]
     for label, runs, column in kinds:
         values, loss = _ends(runs, column), "loss" in column
         label, form = (f"{label}, loss", _LOSS) if loss else (label, _PERCENT)
         figures = (_by_name if len(kinds) == 1 else _against)(values, first, second, form=form)
-        parts.append(Part(label, _compare(values, first, second, more_is_better=not loss), figures))
-    return parts
+        yield Part(label, _compare(values, first, second, more_is_better=not loss), figures)
 
 
-def convolutions_only(*tables: pd.DataFrame) -> list[Part]:
+def convolutions_only(*tables: pd.DataFrame) -> Iterator[Part]:
     """Two tables a network: with the head left alone, and with it."""
-    parts = []
     for only, every in zip(tables[::2], tables[1::2], strict=True):
         values = {"convolutions only": _ends(only)[OURS], "all layers": _ends(every)[OURS]}
-        parts.append(_as_good(only.attrs["name"], values, *values))
-    return parts
+        yield _as_good(only.attrs["name"], values, *values)
 
 
-def sooner(runs: pd.DataFrame, targets: Sequence[int]) -> list[Part]:
+def sooner(runs: pd.DataFrame, targets: Sequence[int]) -> Iterator[Part]:
     """Epochs and seconds until a run first has so many per cent right; never takes infinitely many."""
-    runs, parts = runs[runs["chosen"]], []
+    runs = runs[runs["chosen"]]
     for target in targets:
         for unit in ("epoch", "seconds"):
             reached = runs[unit].where(runs["test_accuracy"] >= target / 100, math.inf)
@@ -120,72 +116,70 @@ def sooner(runs: pd.DataFrame, targets: Sequence[int]) -> list[Part]:
             times = f" ({sgd / ours:.1f} times)" if sgd < math.inf else ""
             found = _compare(values, more_is_better=False)
             label = f"{unit.removesuffix('s')}s to {target} %"
-            parts.append(Part(label, found, f"{ours:.3g} against {sgd:.3g}{times}"))
-    return parts
+            yield Part(label, found, f"{ours:.3g} against {sgd:.3g}{times}")
 
 
 def _over_rates(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Final accuracies of orthogonal SGD and of SGD: a row a seed, a column a learning rate."""
-    last = runs[runs["epoch"] == runs["epoch"].max()]
-    wide = last.pivot(index="seed", columns=["optimizer", "lr"], values="test_accuracy")
-    return pd.DataFrame(wide[OURS]), pd.DataFrame(wide[SGD])
+    last = runs[runs["epoch"] == runs["epoch"].max()].pivot(
+        index="seed", columns=["optimizer", "lr"], values="test_accuracy"
+    )
+    return pd.DataFrame(last[OURS]), pd.DataFrame(last[SGD])
 
 
-def flat(runs: pd.DataFrame) -> list[Part]:
-    ours, sgd = _over_rates(runs)
-    falls = {OURS: ours.max(axis=1) - ours.min(axis=1), SGD: sgd.max(axis=1) - sgd.min(axis=1)}
-    points = f"points from the best to the worst of {sgd.shape[1]} rates"
-    values = {name: fall.tolist() for name, fall in falls.items()}
-    figures = f"{points}: {_by_name(values, OURS, SGD, form=_POINTS)}"
-    return [Part("", _compare(values, more_is_better=False), figures)]
+def flat(runs: pd.DataFrame) -> Iterator[Part]:
+    both = zip((OURS, SGD), _over_rates(runs), strict=True)
+    falls = {name: (wide.max(axis=1) - wide.min(axis=1)).tolist() for name, wide in both}
+    rates = runs.groupby("optimizer")["lr"].nunique()[SGD]
+    figures = f"points from the best to the worst of {rates} rates: {_by_name(falls, *falls, form=_POINTS)}"
+    yield Part("", _compare(falls, more_is_better=False), figures)
 
 
-def ruler(runs: pd.DataFrame) -> list[Part]:
+def ruler(runs: pd.DataFrame) -> Iterator[Part]:
     ours, sgd = _over_rates(runs)
     leads = {
         "at 0.01 for both": (ours[0.01] - sgd[0.01]).tolist(),
         "each at its best": (ours[ours.mean().idxmax()] - sgd[sgd.mean().idxmax()]).tolist(),
     }
-    return [Part("", _compare(leads, *leads), f"points of lead: {_by_name(leads, *leads, form=_POINTS)}")]
+    yield Part("", _compare(leads, *leads), f"points of lead: {_by_name(leads, *leads, form=_POINTS)}")
 
 
-def shape(runs: pd.DataFrame) -> list[Part]:
+def shape(runs: pd.DataFrame) -> Iterator[Part]:
     values = _ends(runs)
     pairs = (("norm-matched", SGD), (OURS, "per tensor"), (OURS, "per filter"))
-    return [Part(" against ".join(two), _compare(values, *two), _against(values, *two)) for two in pairs]
+    for two in pairs:
+        yield Part(" against ".join(two), _compare(values, *two), _against(values, *two))
 
 
-def adamw_rate(runs: pd.DataFrame) -> list[Part]:
+def adamw_rate(runs: pd.DataFrame) -> Iterator[Part]:
     chosen = runs[runs["chosen"]].groupby("optimizer")["lr"].first()
     lr, best = float(chosen["AdamW"]), f"at its own best rate, {chosen[SCALED]:g}"
     at = last_values(runs[runs["lr"] == lr])
     rates = {f"at {lr:g}": at[SCALED], best: _ends(runs)[SCALED]}
-    plain = "Muon's order"
-    return [
-        _as_good("against AdamW", at, SCALED, "AdamW"),
-        _as_good("against its own best rate", rates, *rates),
-        Part("against no scale", _compare(at, SCALED, plain), _by_name(at, SCALED, plain)),
-    ]
+    plain = (SCALED, "Muon's order")
+    yield _as_good("against AdamW", at, SCALED, "AdamW")
+    yield _as_good("against its own best rate", rates, *rates)
+    yield Part("against no scale", _compare(at, *plain), _by_name(at, *plain))
 
 
-def no_state(runs: pd.DataFrame) -> list[Part]:
-    return [_as_good(f"against {other}", _ends(runs), "SWAN", other) for other in ("AdamW", SCALED)]
+def no_state(runs: pd.DataFrame) -> Iterator[Part]:
+    for other in ("AdamW", SCALED):
+        yield _as_good(f"against {other}", _ends(runs), "SWAN", other)
 
 
-def lower_curve(runs: pd.DataFrame) -> list[Part]:
-    parts, pair = [], ("orthogonal LARS", "LARS")
+def lower_curve(runs: pd.DataFrame) -> Iterator[Part]:
+    pair = ("orthogonal LARS", "LARS")
     for epoch, some in runs[runs["chosen"] & (runs["epoch"] > 0)].groupby("epoch"):
         values = last_values(some, "train_loss")
         share = mean(values[pair[0]]) / mean(values[pair[1]])
         found = _compare(values, *pair, more_is_better=False)
-        parts.append(Part(f"epoch {epoch}", found, f"{share:.3f} of LARS's loss"))
-    return parts
+        yield Part(f"epoch {epoch}", found, f"{share:.3f} of LARS's loss")
 
 
 # Batches of four
 
 
-def _collapsed(values: Values, name: str) -> bool:
+def _collapsed(values: _Values, name: str) -> bool:
     """Whether every run has less than half of what the worst of SGD's has over chance."""
     return max(values[name]) - CHANCE < (min(values[SGD]) - CHANCE) / 2
 
@@ -196,27 +190,23 @@ def _at_four(tables: Sequence[pd.DataFrame]) -> Iterator[tuple[str, dict[str, li
         yield runs.attrs["name"].partition("-")[2], _ends(runs[runs["batch_size"] == 4])
 
 
-def collapse(*tables: pd.DataFrame) -> list[Part]:
-    parts = []
+def collapse(*tables: pd.DataFrame) -> Iterator[Part]:
     for network, values in _at_four(tables):
         ours, sgd = (100 * (mean(values[name]) - CHANCE) for name in (KEPT, SGD))
         over = f"{ours:.1f} points over chance, SGD {sgd:.1f}"
         found = _decide(_collapsed(values, KEPT), _fewest(values))
         behind = _compare(values, SGD, KEPT)
-        parts.append(Part(f"{network} behind SGD", behind, _against(values, KEPT, SGD)))
-        parts.append(Part(f"{network} collapsed", found, over))
-    return parts
+        yield Part(f"{network} behind SGD", behind, _against(values, KEPT, SGD))
+        yield Part(f"{network} collapsed", found, over)
 
 
-def null(*tables: pd.DataFrame) -> list[Part]:
-    parts = []
+def null(*tables: pd.DataFrame) -> Iterator[Part]:
     for network, values in _at_four(tables):
         happened = _collapsed(values, KEPT)
         holds = happened and not _collapsed(values, OURS)
         found = _decide(holds, _fewest(values), AGAINST if happened else NO_CASE)
         three = {"kept": values[KEPT], "dropped": values[OURS], "SGD": values[SGD]}
-        parts.append(Part(network, found, _by_name(three, *three)))
-    return parts
+        yield Part(network, found, _by_name(three, *three))
 
 
 # What a monitor saw in the layers of BasicCNN
@@ -226,16 +216,15 @@ def _name(layer: object) -> str:
     return BASIC_CNN_LAYERS.get(str(layer), str(layer))
 
 
-def equal_rates(seen: pd.DataFrame) -> dict[str, float]:
-    return {SGD: 0.01, OURS: 0.01}
+EQUAL = {SGD: 0.01, OURS: 0.01}
 
 
-def best_rates(seen: pd.DataFrame) -> dict[str, float]:
+def _best_rates(seen: pd.DataFrame) -> dict[str, float]:
     scores = seen[seen["quantity"] == "test_accuracy"]
     return {str(name): best_rate(some, "value") for name, some in scores.groupby("optimizer")}
 
 
-def _layers(seen: pd.DataFrame, quantity: str, rates: Mapping[str, float]) -> Iterator[tuple[str, Values]]:
+def _layers(seen: pd.DataFrame, quantity: str, rates: Mapping[str, float]) -> Iterator[tuple[str, _Values]]:
     """By layer, what was seen last of each optimiser at its learning rate."""
     rows = seen[(seen["quantity"] == quantity) & (seen["lr"] == seen["optimizer"].map(rates))]
     for layer, some in rows[rows["step"] == rows["step"].max()].groupby("layer", sort=False):
@@ -243,26 +232,22 @@ def _layers(seen: pd.DataFrame, quantity: str, rates: Mapping[str, float]) -> It
         yield _name(layer), values
 
 
-_Runs = tuple[str, Callable[[pd.DataFrame], dict[str, float]]]
-
-
-def less_alike(*tables: pd.DataFrame, quantity: str, runs: Sequence[_Runs]) -> list[Part]:
-    """A cosine is lower with orthogonal SGD: in every layer of every table, at its rates."""
-    parts = []
-    for seen, (length, choose) in zip(tables, runs, strict=True):
-        rates = choose(seen)
+def less_alike(
+    *tables: pd.DataFrame, quantity: str, runs: Sequence[tuple[str, Mapping[str, float] | None]]
+) -> Iterator[Part]:
+    """A cosine is lower with orthogonal SGD: in every layer of every table, at its rates or the best."""
+    for seen, (length, given) in zip(tables, runs, strict=True):
+        rates = given or _best_rates(seen)
         at = " and ".join(dict.fromkeys(f"{rates[name]:g}" for name in (OURS, SGD)))
         for layer, values in _layers(seen, quantity, rates):
             found = _compare(values, more_is_better=False)
             figures = f"{mean(values[OURS]):.3f} against {mean(values[SGD]):.3f}"
-            parts.append(Part(f"{length} at {at}, {layer}", found, figures))
-    return parts
+            yield Part(f"{length} at {at}, {layer}", found, figures)
 
 
-def falling(seen: pd.DataFrame) -> list[Part]:
+def falling(seen: pd.DataFrame) -> Iterator[Part]:
     """By layer: a cosine at the start and after each quarter of the training."""
     rows = seen[(seen["quantity"] == "feature_cosine") & (seen["optimizer"] == OURS)]
-    parts = []
     for layer, part in rows.groupby("layer", sort=False):
         wide = part.pivot(index="seed", columns="step", values="value")
         marks = wide.iloc[:, [round(quarter * (wide.shape[1] - 1) / 4) for quarter in range(5)]]
@@ -270,56 +255,48 @@ def falling(seen: pd.DataFrame) -> list[Part]:
         no_lower = bool((marks.iloc[:, -1] >= marks.iloc[:, 0]).all())
         found = _decide(falls, len(wide), AGAINST if no_lower else UNCLEAR)
         figures = ", ".join(f"{value:.3f}" for value in marks.mean())
-        parts.append(Part(_name(layer), found, figures))
-    return parts
+        yield Part(_name(layer), found, figures)
 
 
-def dead(seen: pd.DataFrame) -> list[Part]:
-    parts = []
-    for layer, values in _layers(seen, "dead_parameters", equal_rates(seen)):
+def dead(seen: pd.DataFrame) -> Iterator[Part]:
+    for layer, values in _layers(seen, "dead_parameters", EQUAL):
         sgd, ours = mean(values[SGD]), mean(values[OURS])
         times = ours / sgd if sgd else math.inf
         found = _decide(ABOUT_TEN[0] <= times <= ABOUT_TEN[1], _fewest(values))
-        parts.append(Part(f"{layer}, more", _compare(values), _against(values, OURS, SGD)))
-        parts.append(Part(f"{layer}, about ten times", found, f"{times:.1f}"))
-    return parts
+        yield Part(f"{layer}, more", _compare(values), _against(values, OURS, SGD))
+        yield Part(f"{layer}, about ten times", found, f"{times:.1f}")
 
 
 # What was timed, counted and computed
 
 
-def per_step(costs: pd.DataFrame) -> list[Part]:
-    parts = []
+def per_step(costs: pd.DataFrame) -> Iterator[Part]:
     steps = costs[costs["optimizer"] == "OrthogonalSGD svd"].sort_values("batch")
     for network, some in steps.groupby("model"):
-        found = FOR if (some["to_sgd"].diff().iloc[1:] < 0).all() else AGAINST
+        falls = bool((some["to_sgd"].diff().iloc[1:] < 0).all())
+        found = NO_CASE if len(some) < 2 else FOR if falls else AGAINST
         each = ", ".join(f"{x:.2f} at {size}" for size, x in zip(some["batch"], some["to_sgd"], strict=True))
-        parts.append(Part(str(network), found, f"{each} images"))
-    return parts
+        yield Part(str(network), found, f"{each} images")
 
 
-def fast(times: pd.DataFrame, errors: pd.DataFrame) -> list[Part]:
-    parts = []
+def fast(times: pd.DataFrame, errors: pd.DataFrame) -> Iterator[Part]:
     for network, some in times[~times["job"].str.contains(" x ")].groupby("job"):
         by = some.set_index("contender")
         ours, quintic = by.loc["orthoviz fast"], by.loc["quintic float32"]
         found = FOR if ours["to_svd"] > 1 and ours["error"] < quintic["error"] else AGAINST
         figures = f"{ours['to_svd']:.1f} times as fast, error {ours['error']:.3f}"
-        parts.append(Part(str(network), found, figures))
+        yield Part(str(network), found, figures)
     real = errors[errors["stage"].isin(("early", "late"))]
     for (run, stage), some in real.groupby(["run", "stage"]):
         error = some.pivot(index="layer", columns="method", values="error")
         less = error["fast"] < error["newton_schulz"]
         figures = f"errs less in {less.sum()} of {len(less)} layers, at most {error['fast'].max():.2f}"
-        parts.append(Part(f"{run}'s {stage} gradients", _all_or_some(less), figures))
-    return parts
+        yield Part(f"{run}'s {stage} gradients", _all_or_some(less), figures)
 
 
-def deficient(budget: pd.DataFrame) -> list[Part]:
-    return [
-        Part(f"batch {size}", FOR if some < most else AGAINST, f"{some:.0f} of {most:.0f}")
-        for size, most, some in budget[["batch_size", "possible", "supported"]].itertuples(index=False)
-    ]
+def deficient(budget: pd.DataFrame) -> Iterator[Part]:
+    for size, most, some in budget[["batch_size", "possible", "supported"]].itertuples(index=False):
+        yield Part(f"batch {size}", FOR if some < most else AGAINST, f"{some:.0f} of {most:.0f}")
 
 
 def _cases(table: pd.DataFrame, theory: str) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -328,22 +305,18 @@ def _cases(table: pd.DataFrame, theory: str) -> Iterator[tuple[str, pd.DataFrame
         yield str(case), some.pivot(index="seed", columns="quantity", values="value")
 
 
-def averages_first(table: pd.DataFrame) -> list[Part]:
-    parts = []
+def averages_first(table: pd.DataFrame) -> Iterator[Part]:
     for case, wide in _cases(table, "momentum_first"):
         for measure in ("gain", "cosine"):
             values = {order: wide[f"{measure}_{order}"].tolist() for order in ("after", "before")}
             figures = " against ".join(f"{mean(some):.2f}" for some in values.values())
-            parts.append(Part(f"{case}, {measure}", _compare(values, "after", "before"), figures))
-    return parts
+            yield Part(f"{case}, {measure}", _compare(values, "after", "before"), figures)
 
 
-def nuclear(table: pd.DataFrame) -> list[Part]:
-    parts = []
+def nuclear(table: pd.DataFrame) -> Iterator[Part]:
     for case, wide in _cases(table, "nuclear_rank"):
         foretold = wide["nuclear_rank"] >= wide["stable_rank"]
         right = foretold == (wide["drop_spectral"] > wide["drop_gradient"])
         ranks = f"{wide['nuclear_rank'].mean():.1f} against {wide['stable_rank'].mean():.1f}"
         figures = f"ranks {ranks}, right in {right.sum()} of {len(right)} runs"
-        parts.append(Part(case, _all_or_some(right), figures))
-    return parts
+        yield Part(case, _all_or_some(right), figures)

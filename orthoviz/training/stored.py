@@ -64,8 +64,8 @@ def results(name: str) -> pd.DataFrame:
 
 
 _MEASURED = {
-    *("lr", "batch_size", "batch", "seed", "epoch", "step", "seconds", "test_loss", "test_accuracy"),
-    *("value", "to_sgd", "to_svd", "possible", "supported"),
+    *("lr", "batch_size", "batch", "seed", "epoch", "step", "seconds", "train_loss", "test_loss"),
+    *("test_accuracy", "value", "to_sgd", "to_svd", "possible", "supported"),
 }
 
 
@@ -82,11 +82,12 @@ def check_table(table: pd.DataFrame) -> pd.DataFrame:
     if rows.empty:
         raise ValueError("the table has no rows to store: run the experiment first")
     for column in sorted(_MEASURED & set(table)):
-        if bad := int((~np.isfinite(pd.to_numeric(rows[column], errors="coerce"))).sum()):
-            todo = "run these again with a smaller learning rate, or leave them out"
-            raise ValueError(
-                f"{column} is no number in {bad} of {len(rows)} rows that would be stored: {todo}"
-            )
+        numbers = pd.to_numeric(rows[column], errors="coerce")
+        if column == "train_loss":
+            numbers = numbers[rows["epoch"] > 0]  # before the first epoch there is none
+        if bad := int((~np.isfinite(numbers)).sum()):
+            todo = "run these again, or leave them out"
+            raise ValueError(f"{column} is no number in {bad} of {len(rows)} rows to store: {todo}")
     keys = [key for key in ("optimizer", "lr", "batch_size") if key in table]
     if keys and "seed" in table and table.groupby(keys)["seed"].agg(frozenset).nunique() > 1:
         raise ValueError("not all optimisers and rates have the same seeds: finish the runs, then store them")
