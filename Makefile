@@ -1,4 +1,4 @@
-# make lab    set up on first use, then open the course in JupyterLab
+# make lab    set up on first use, then open copies of the lessons in JupyterLab
 # make test   set up on first use, then run the tests
 # make test-full   what takes longer: all lessons and views in the browser, 500 changes of each view, ten kills,
 #                  the site, the solutions' notebooks

@@ -12,6 +12,7 @@ import torch
 
 import orthoviz as ov
 from benchmarks.common import provenance, store
+from orthoviz.training.stored import check_table
 
 EPOCHS, BATCH_SIZE, SEEDS = 5, 1024, 3
 GRID = {
@@ -42,7 +43,7 @@ def main(copy: str) -> None:
         data=copy,
         command=f'python -m benchmarks.lr_sweep "{copy}"',
     )
-    table.to_csv(store("lr_sweep", about) / "table.csv", index=False, float_format="%.6g")
+    check_table(table).to_csv(store("lr_sweep", about) / "table.csv", index=False, float_format="%.6g")
 
 
 if __name__ == "__main__":

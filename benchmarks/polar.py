@@ -26,6 +26,7 @@ from torch import Tensor
 
 import orthoviz as ov
 from benchmarks.common import DEVICE, RESULTS, interleaved, markdown, medians, provenance, seconds, store
+from orthoviz.training.stored import check_table
 
 ROUNDS = 3
 QUICK = ("resnet18", "resnet50", "densenet121")
@@ -211,7 +212,7 @@ def write(table: pd.DataFrame, sgemm: float) -> None:
         command="python -m benchmarks.polar",
     )
     folder = store("polar", about)
-    table.to_csv(folder / "table.csv", index=False, float_format="%.4g")
+    check_table(table).to_csv(folder / "table.csv", index=False, float_format="%.4g")
     text = [f"# Polar factors: time and error\n\n{about['what']}. {about['device']}, torch {about['torch']}, "
             f"{about['date']}. Made by `{about['command']}`."]  # fmt: skip
     text += [summary(part) for _, part in table.groupby("job", sort=False)]

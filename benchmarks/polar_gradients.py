@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 import orthoviz as ov
 from benchmarks.common import provenance, store
+from orthoviz.training.stored import check_table
 
 METHODS = ("svd", "exact", "fast", "newton_schulz", "polar_express")
 RUNS = {"BasicCNN": (ov.models.basic_cnn, 1024, 240), "resnet18": (torchvision.models.resnet18, 128, 60)}
@@ -55,7 +56,7 @@ def main(copy: str) -> None:
             command=f'python -m benchmarks.polar_gradients "{copy}"',
         ),
     )
-    table.to_csv(folder / "table.csv", index=False, float_format="%.3g")
+    check_table(table).to_csv(folder / "table.csv", index=False, float_format="%.3g")
     print(table.groupby(["run", "stage", "method"]).error.describe()[["min", "50%", "max"]].to_string())
 
 

@@ -19,6 +19,7 @@ import orthoviz as ov
 from benchmarks.common import provenance, store
 from orthoviz.matrices import as_matrix
 from orthoviz.polar import counts, default_tol
+from orthoviz.training.stored import check_table
 
 BATCH_SIZES = (2, 4, 16, 64, 256)
 BATCHES = 20
@@ -57,7 +58,7 @@ def main(copy: str) -> None:
     table = pd.DataFrame(rows, columns=["batch_size", "possible", "supported"])
     table = table.groupby("batch_size", as_index=False).mean().round(1)
     print(table.to_string(index=False))
-    table.to_csv(store("rank_budget", about) / "table.csv", index=False)
+    check_table(table).to_csv(store("rank_budget", about) / "table.csv", index=False)
 
 
 def _directions(model: nn.Module) -> tuple[int, int]:

@@ -22,6 +22,7 @@ import torch
 
 import orthoviz as ov
 from benchmarks.common import played, provenance, store
+from orthoviz.training.stored import check_table
 
 SEEDS = 5
 Row = tuple[str, int, str, float]
@@ -88,7 +89,7 @@ def main() -> None:
         data="none: toy problems",
         command="python -m benchmarks.theories",
     )
-    table.to_csv(store("theories", about) / "table.csv", index=False, float_format="%.5g")
+    check_table(table).to_csv(store("theories", about) / "table.csv", index=False, float_format="%.5g")
     print(table.groupby(["theory", "case", "quantity"], sort=False)["value"].mean().round(3).to_string())
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from orthoviz.optim import LARS, SWAN, OrthogonalSGD, orthogonalise
     from orthoviz.polar import polar_factor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "LARS",

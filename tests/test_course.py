@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from importlib import metadata
 from pathlib import Path
 
 import jupytext
@@ -118,7 +119,9 @@ def test_the_mode_is_quick_unless_it_is_full(monkeypatch, capsys):
     assert ov.course.mode() == "quick"
     monkeypatch.setenv("ORTHOVIZ_MODE", "full")
     ov.course.header()
-    assert "full mode" in capsys.readouterr().out
+    says = capsys.readouterr().out
+    assert says.startswith(f"orthoviz {metadata.version('orthoviz')} · torch {torch.__version__} · ")
+    assert "full mode" in says
     monkeypatch.setenv("ORTHOVIZ_MODE", "slow")
     with pytest.raises(ValueError, match="'quick' or 'full', got 'slow'"):
         ov.course.mode()

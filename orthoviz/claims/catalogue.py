@@ -1,6 +1,7 @@
 """The claims, each with its source and its rule."""
 
 from functools import partial
+from typing import Any
 
 from orthoviz.claims import rules
 from orthoviz.claims.parts import Claim
@@ -18,303 +19,188 @@ _RISES = [model for model, (_, _, sgd, ours) in recipes.PAPER_TABLE1.items() if 
 _DEEP = [model for model in recipes.PAPER_TABLE1 if model != "basic_cnn"]
 _HEADLESS = [model for model in recipes.PAPER_TABLE3 if model != "basic_cnn"]
 _WATCHED = "table1-basic_cnn/watched"
-_SHORT, _SHORT_AT_BEST = ("5 epochs", rules.equal_rates), ("5 epochs", rules.best_rates)
-_LONG = ("100 epochs", rules.equal_rates)
+_SHORT, _SHORT_AT_BEST, _LONG = ("5 epochs", rules.EQUAL), ("5 epochs", None), ("100 epochs", rules.EQUAL)
 _BATCHES = ("batch_size-basic_cnn", "batch_size-resnet18")
 
-CLAIMS: dict[str, Claim] = {
-    "table1_basic_cnn": Claim(
-        "the paper",
+# A claim: the tables that it needs and its rule, the claim, its source, and the rule in words
+_Group = dict[str, tuple[Any, ...]]
+
+_PAPER: _Group = {
+    "table1_basic_cnn": (("table1-basic_cnn",), rules.better,
         "At learning rate 0.01 for both, BasicCNN ends more accurate with orthogonal SGD than with SGD.",
         f"Table 1: {_paper('table1/basic_cnn')}",
-        ("table1-basic_cnn",),
-        _SEEDS + "Test accuracy after 100 epochs.",
-        rules.better,
-    ),
-    "table1_loss": Claim(
-        "the paper",
+        _SEEDS + "Test accuracy after 100 epochs."),
+    "table1_loss": (("table1-basic_cnn",), partial(rules.better, columns=("test_loss",)),
         "At learning rate 0.01 for both, BasicCNN ends with a lower test loss with orthogonal SGD.",
         f"Table 1: {_paper('table1/basic_cnn')}; in the same table it rises for {', '.join(_RISES)}",
-        ("table1-basic_cnn",),
-        _SEEDS + "Test loss after 100 epochs.",
-        partial(rules.better, columns=("test_loss",)),
-    ),
-    "table1_resnets": Claim(
-        "the paper",
+        _SEEDS + "Test loss after 100 epochs."),
+    "table1_resnets": (tuple(f"table1-{model}" for model in _DEEP), rules.better,
         f"Each of Table 1's {len(_DEEP)} deeper networks ends more accurate with orthogonal SGD.",
         "Table 1: " + "; ".join(f"{model}: {_paper(f'table1/{model}')}" for model in _DEEP),
-        tuple(f"table1-{model}" for model in _DEEP),
-        _SEEDS + "Test accuracy after 100 epochs, in every network.",
-        rules.better,
-    ),
-    "table2": Claim(
-        "the paper",
+        _SEEDS + "Test accuracy after 100 epochs, in every network."),
+    "table2": (("table2",), partial(rules.better, first="SGD", second="orthogonal SGD"),
         "With the recipe that was tuned for it, SGD ends more accurate on resnet20 than orthogonal SGD.",
         f"Table 2: {_paper('table2')}; Jordan and others 2024 (Muon) say so too",
-        ("table2",),
-        _SEEDS + "Test accuracy after 200 epochs.",
-        partial(rules.better, first="SGD", second="orthogonal SGD"),
-    ),
-    "table3": Claim(
-        "the paper",
+        _SEEDS + "Test accuracy after 200 epochs."),
+    "table3": (("table3-basic_cnn", "table1-basic_cnn"), rules.convolutions_only,
         "On BasicCNN it is as good to orthogonalise the convolutions only as the head too, or better.",
         f"Table 3: {_paper('table3/basic_cnn')}; Table 1: {_paper('table1/basic_cnn')}",
-        ("table3-basic_cnn", "table1-basic_cnn"),
-        _SEEDS + _MEAN + "Test accuracy after 100 epochs.",
+        _SEEDS + _MEAN + "Test accuracy after 100 epochs."),
+    "table3_resnets": (
+        tuple(f"{name}-{model}" for model in _HEADLESS for name in ("table3", "table1")),
         rules.convolutions_only,
-    ),
-    "table3_resnets": Claim(
-        "the paper",
         f"On {' and '.join(_HEADLESS)} it is as good to orthogonalise the convolutions only, or better.",
         "Table 3: " + "; ".join(f"{model}: {_paper(f'table3/{model}')}" for model in _HEADLESS),
-        tuple(f"{name}-{model}" for model in _HEADLESS for name in ("table3", "table1")),
-        _SEEDS + _MEAN + "Test accuracy after 100 epochs, in each network.",
-        rules.convolutions_only,
-    ),
-    "imagenet": Claim(
-        "the paper",
+        _SEEDS + _MEAN + "Test accuracy after 100 epochs, in each network."),
+    "imagenet": (("imagenet-resnet34",), partial(rules.better, columns=("test_accuracy", "test_loss")),
         "On ImageNet ResNet-34 ends more accurate with orthogonal SGD, and with a lower loss.",
         f"the experiment on ImageNet: {_paper('imagenet/resnet34')}",
-        ("imagenet-resnet34",),
-        _SEEDS + "Accuracy and loss on the validation images after 100 epochs.",
-        partial(rules.better, columns=("test_accuracy", "test_loss")),
-    ),
-    "speedup": Claim(
-        "the paper",
+        _SEEDS + "Accuracy and loss on the validation images after 100 epochs."),
+    "speedup": (("table1-basic_cnn",), partial(rules.sooner, targets=(50, 60, 70)),
         "At learning rate 0.01 for both, orthogonal SGD reaches an accuracy sooner than SGD.",
         "Figure 1 and abstract: a large decrease in learning time",
-        ("table1-basic_cnn",),
         _SEEDS + "Epochs, and seconds, until a run of BasicCNN first has 50, 60 and 70 % of the test images "
-        "right.",
-        partial(rules.sooner, targets=(50, 60, 70)),
-    ),
-    "flat": Claim(
-        "the paper",
+        "right."),
+    "flat": (("lr_sweep",), rules.flat,
         "A naïvely chosen learning rate costs orthogonal SGD less than SGD.",
         "abstract: better accuracy for naïvely chosen hyper-parameters",
-        ("lr_sweep",),
         _SEEDS + "Points of test accuracy between the best and the worst of four rates, in each seed; "
-        "BasicCNN, five epochs.",
-        rules.flat,
-    ),
-    "from_batch_16": Claim(
-        "the paper",
+        "BasicCNN, five epochs."),
+    "from_batch_16": (_BATCHES, partial(rules.better, first=rules.KEPT, least=16),
         "From mini-batches of 16 images on, orthogonal SGD is ahead of SGD.",
         f"the experiment with mini-batch sizes: {_paper('batch_size/resnet18')}",
-        _BATCHES,
         _SEEDS + "Final test accuracy at each batch size from 16 on, null directions kept as in the paper's "
-        "code.",
-        partial(rules.better, first=rules.KEPT, least=16),
-    ),
-    "collapse_at_4": Claim(
-        "the paper",
+        "code."),
+    "collapse_at_4": (_BATCHES, rules.collapse,
         "At mini-batches of 4 images orthogonal SGD falls behind SGD and collapses.",
         f"the experiment with mini-batch sizes: {_paper('batch_size/resnet18')}",
-        _BATCHES,
         _SEEDS + "Final test accuracy at batch 4, null directions kept. Collapsed: every run has less than "
-        f"half of what SGD's worst has over chance, {100 * rules.CHANCE:.0f} %.",
-        rules.collapse,
-    ),
-    "filters_equal_rate": Claim(
-        "the paper",
+        f"half of what SGD's worst has over chance, {100 * rules.CHANCE:.0f} %."),
+    "filters_equal_rate": (
+        ("filters", _WATCHED), partial(rules.less_alike, quantity="mean_abs_cosine", runs=(_SHORT, _LONG)),
         "Orthogonal steps leave the filters of a layer less alike than SGD's.",
         "the hypothesis; the paper's own Figure 6, on resnet20, is against it",
-        ("filters", _WATCHED),
-        _SEEDS + "Mean absolute cosine between the filters of each layer of BasicCNN at the end, at learning "
-        "rate 0.01 for both as in the paper, after 5 and after 100 epochs.",
-        partial(rules.less_alike, quantity="mean_abs_cosine", runs=(_SHORT, _LONG)),
-    ),
-    "maps_lower": Claim(
-        "the paper",
+        _SEEDS + "Mean absolute cosine between the filters of each layer of BasicCNN at the end, at "
+        "learning rate 0.01 for both as in the paper, after 5 and after 100 epochs."),
+    "maps_lower": ((_WATCHED,), partial(rules.less_alike, quantity="feature_cosine", runs=(_LONG,)),
         "BasicCNN's feature maps are less alike with orthogonal SGD, in every layer.",
         "Figure 7",
-        (_WATCHED,),
-        _SEEDS
-        + "Mean absolute cosine between the maps of each layer after 100 epochs at learning rate 0.01.",
-        partial(rules.less_alike, quantity="feature_cosine", runs=(_LONG,)),
-    ),
-    "maps_fall": Claim(
-        "the paper",
+        _SEEDS + "Mean absolute cosine between the maps of each layer after 100 epochs at learning rate "
+        "0.01."),
+    "maps_fall": ((_WATCHED,), rules.falling,
         "With orthogonal SGD the cosines of BasicCNN's feature maps fall throughout training.",
         "Figure 7",
-        (_WATCHED,),
         "In each layer, at the start and after each quarter of 100 epochs. For: in every run each value is "
-        "below the one before. Against: every run ends no lower than it began. Otherwise unclear.",
-        rules.falling,
-    ),
-    "dead_parameters": Claim(
-        "the paper",
+        "below the one before. Against: every run ends no lower than it began. Otherwise unclear."),
+    "dead_parameters": ((_WATCHED,), rules.dead,
         "About ten times as many parameters are temporarily dead with orthogonal SGD.",
         "the count in resnet50, layer2[1].conv2; dead: a gradient of at most 1e-4 (the paper's code)",
-        (_WATCHED,),
-        _SEEDS + "Share of dead parameters in each layer of BasicCNN, not of resnet50, in the last epochs of "
-        f"100: more by the runs, and on average {rules.ABOUT_TEN[0]} to {rules.ABOUT_TEN[1]} times as many.",
-        rules.dead,
-    ),
-    "barlow_twins": Claim(
-        "the paper",
+        _SEEDS + "Share of dead parameters in each layer of BasicCNN, not of resnet50, in the last epochs "
+        f"of 100: more by the runs, and on average {rules.ABOUT_TEN[0]} to {rules.ABOUT_TEN[1]} times as "
+        "many."),
+    "barlow_twins": (("barlow_twins",), rules.lower_curve,
         "Barlow Twins have a lower loss with orthogonal LARS than with LARS, all along.",
         f"the experiment with Barlow Twins: {_paper('barlow_twins')}",
-        ("barlow_twins",),
-        _SEEDS + "Training loss after each of ten epochs on CIFAR-10 with BasicCNN, not on ImageNet.",
-        rules.lower_curve,
-    ),
-    "svd_per_step": Claim(
-        "the paper",
+        _SEEDS + "Training loss after each of ten epochs on CIFAR-10 with BasicCNN, not on ImageNet."),
+    "svd_per_step": (("optim",), rules.per_step,
         "The SVD is paid per step, so small batches pay more for it.",
         "the experiment with mini-batch sizes",
-        ("optim",),
-        "For: a step with the SVD, in units of a step of SGD, costs less at each batch size than at the next "
-        "smaller one. Timed on one machine, two networks.",
-        rules.per_step,
-    ),
-    "fast_factor": Claim(
-        "the paper",
+        "For: a step with the SVD, in units of a step of SGD, costs less at each batch size than at the "
+        "next smaller one. Timed on one machine, two networks."),
+    "fast_factor": (("polar", "polar_gradients"), rules.fast,
         "A fast approximate orthogonaliser can take the SVD's place.",
         "the authors ask for one",
-        ("polar", "polar_gradients"),
-        "For: on Gaussian matrices of a network's shapes `fast` takes less time than an SVD of each and errs "
-        "less than Muon's quintic, which is good enough for Muon; and on real gradients, early and late in "
-        "training, it errs less in every layer (unclear: in some). Timed on one machine.",
-        rules.fast,
-    ),
-    "rank_deficient": Claim(
-        "the paper",
+        "For: on Gaussian matrices of a network's shapes `fast` takes less time than an SVD of each and "
+        "errs less than Muon's quintic, which is good enough for Muon; and on real gradients, early and "
+        "late in training, it errs less in every layer (unclear: in some). Timed on one machine."),
+    "rank_deficient": (("rank_budget",), rules.deficient,
         "The gradients of a mini-batch have fewer directions than their matrices (so that QR will not do).",
         "the choice of the SVD",
-        ("rank_budget",),
         "For: summed over all matrices of a ResNet-18 an eighth as wide, at its start, the mean over twenty "
-        "batches is below what the shapes allow. At each batch size.",
-        rules.deficient,
-    ),
-    "ruler": Claim(
-        "this course",
-        "Part of the lead at an equal learning rate is the length of the step: it shrinks where each has its "
-        "best rate.",
+        "batches is below what the shapes allow. At each batch size."),
+}  # fmt: skip
+
+_COURSE: _Group = {
+    "ruler": (("lr_sweep",), rules.ruler,
+        "Part of the lead at an equal learning rate is the length of the step: it shrinks where each has "
+        "its best rate.",
         "lesson 00",
-        ("lr_sweep",),
         _SEEDS + "Lead of orthogonal SGD in each seed at learning rate 0.01 for both, and with each at its "
-        "best of four by mean test accuracy; BasicCNN, five epochs.",
-        rules.ruler,
-    ),
-    "equal_step": Claim(
-        "this course",
+        "best of four by mean test accuracy; BasicCNN, five epochs."),
+    "equal_step": (("fair-equal_step",), rules.better,
         "Where its steps are as long as those of SGD at its best rate, orthogonal SGD is ahead all the same.",
         "lesson 06",
-        ("fair-equal_step",),
-        _SEEDS + "Test accuracy of BasicCNN after ten epochs.",
-        rules.better,
-    ),
-    "both_tuned": Claim(
-        "this course",
+        _SEEDS + "Test accuracy of BasicCNN after ten epochs."),
+    "both_tuned": (("fair-both_tuned",), rules.better,
         "Where both are tuned, each at its best of four rates, orthogonal SGD is ahead all the same.",
         "lesson 06; the authors concede that SGDM with a vast amount of tuning still wins (see table2)",
-        ("fair-both_tuned",),
-        _SEEDS + "Test accuracy of BasicCNN after ten epochs, rates chosen on held-out images.",
-        rules.better,
-    ),
-    "speedup_tuned": Claim(
-        "this course",
+        _SEEDS + "Test accuracy of BasicCNN after ten epochs, rates chosen on held-out images."),
+    "speedup_tuned": (("fair-both_tuned",), partial(rules.sooner, targets=(50, 60, 63)),
         "Where both are tuned, orthogonal SGD still reaches an accuracy sooner.",
         "lesson 06",
-        ("fair-both_tuned",),
         _SEEDS + "Epochs, and seconds, until a run of BasicCNN first has 50, 60 and 63 % of the test images "
-        "right.",
-        partial(rules.sooner, targets=(50, 60, 63)),
-    ),
-    "shape": Claim(
-        "this course",
+        "right."),
+    "shape": (("controls",), rules.shape,
         "It is the shape of the orthogonal step that helps, and not its length alone.",
         "lesson 06",
-        ("controls",),
-        _SEEDS + "Test accuracy of BasicCNN after three epochs, each at its best of four rates: the shape at "
-        "the gradient's length (norm-matched) beats SGD, and orthogonal SGD beats the gradient at the "
-        "factor's length (per tensor) and rows of equal length (per filter).",
-        rules.shape,
-    ),
-    "filters_best_rate": Claim(
-        "this course",
+        _SEEDS + "Test accuracy of BasicCNN after three epochs, each at its best of four rates: the shape "
+        "at the gradient's length (norm-matched) beats SGD, and orthogonal SGD beats the gradient at the "
+        "factor's length (per tensor) and rows of equal length (per filter)."),
+    "filters_best_rate": (
+        ("filters",), partial(rules.less_alike, quantity="mean_abs_cosine", runs=(_SHORT_AT_BEST,)),
         "With each at its better rate, orthogonal SGD's filters are the less alike ones.",
         "lesson 04",
-        ("filters",),
         _SEEDS + "Mean absolute cosine between the filters of each layer of BasicCNN after five epochs, at "
-        "the better of two rates each, by test accuracy.",
-        partial(rules.less_alike, quantity="mean_abs_cosine", runs=(_SHORT_AT_BEST,)),
-    ),
-    "maps_centred": Claim(
-        "this course",
+        "the better of two rates each, by test accuracy."),
+    "maps_centred": (
+        ("filters", "filters", _WATCHED),
+        partial(rules.less_alike, quantity="centred_feature_cosine", runs=(_SHORT, _SHORT_AT_BEST, _LONG)),
         "With each map's mean taken off, feature maps are less alike with orthogonal SGD in every layer.",
         "lesson 04",
-        ("filters", "filters", _WATCHED),
         _SEEDS + "Mean absolute cosine between centred maps of each layer of BasicCNN: after five epochs at "
-        "equal rates and at the better of two, and after 100 at equal rates.",
-        partial(
-            rules.less_alike,
-            quantity="centred_feature_cosine",
-            runs=(_SHORT, _SHORT_AT_BEST, _LONG),
-        ),
-    ),
-    "null_directions": Claim(
-        "this course",
+        "equal rates and at the better of two, and after 100 at equal rates."),
+    "null_directions": (_BATCHES, rules.null,
         "Null directions, which the paper's code keeps, are what makes orthogonal SGD collapse at batch 4.",
         "lesson 06",
-        _BATCHES,
         "For: the runs that keep them collapse at batch 4 (less than half of what SGD's worst run has over "
         "chance), and those that drop them do not. Against: both collapse. Where those that keep them do "
-        "not collapse, there is no case.",
-        rules.null,
-    ),
-    "muon_order": Claim(
-        "its successors",
+        "not collapse, there is no case."),
+}  # fmt: skip
+
+_SUCCESSORS: _Group = {
+    "muon_order": (
+        ("controls", "fair-both_tuned", "batch_size-basic_cnn"),
+        partial(rules.better, first="Muon's order", second="orthogonal SGD"),
         "Muon's order, momentum before the polar factor, does better than the paper's.",
         "Jordan and others 2024 (Muon)",
-        ("controls", "fair-both_tuned", "batch_size-basic_cnn"),
-        _SEEDS
-        + "Final test accuracy of BasicCNN: after three and after ten epochs, each at its best of four "
-        "rates; and by batch size, at learning rate 0.01 for all.",
-        partial(rules.better, first="Muon's order", second="orthogonal SGD"),
-    ),
-    "averages_first": Claim(
-        "its successors",
+        _SEEDS + "Final test accuracy of BasicCNN: after three and after ten epochs, each at its best of "
+        "four rates; and by batch size, at learning rate 0.01 for all."),
+    "averages_first": (("theories",), rules.averages_first,
         "Momentum before the polar factor averages the noise before the non-linear map, so that the step "
         "keeps more of the signal.",
         "Kovalev 2025 (arXiv 2503.12645)",
-        ("theories",),
         _SEEDS + "Gain along a signal in noise, and cosine with it, of the factor of the average and of the "
-        "average of the factors, at each strength of the signal.",
-        rules.averages_first,
-    ),
-    "no_momentum": Claim(
-        "its successors",
-        "With whitened and normalised gradients no momentum is needed: SWAN is as good as AdamW and Muon, or "
-        "better.",
+        "average of the factors, at each strength of the signal."),
+    "no_momentum": (("successors",), rules.no_state,
+        "With whitened and normalised gradients no momentum is needed: SWAN is as good as AdamW and Muon, "
+        "or better.",
         "Ma and others 2024 (SWAN, arXiv 2412.13148)",
-        ("successors",),
         _SEEDS + _MEAN + "Test accuracy of BasicCNN after three epochs, each at its best of the same four "
-        "rates, against AdamW and against Muon's order with AdamW's scale.",
-        rules.no_state,
-    ),
-    "adamw_rate": Claim(
-        "its successors",
+        "rates, against AdamW and against Muon's order with AdamW's scale."),
+    "adamw_rate": (("successors",), rules.adamw_rate,
         "With its update scaled by 0.2 sqrt(max(m, n)), Muon can take AdamW's learning rate.",
         "Liu and others 2025 (Moonlight, arXiv 2502.16982)",
-        ("successors",),
-        _SEEDS
-        + _MEAN
-        + "Test accuracy of BasicCNN after three epochs at AdamW's best of four rates: as good "
-        "as AdamW, as good as at its own best rate, and better than without the scale.",
-        rules.adamw_rate,
-    ),
-    "nuclear_rank": Claim(
-        "its successors",
+        _SEEDS + _MEAN + "Test accuracy of BasicCNN after three epochs at AdamW's best of four rates: as "
+        "good as AdamW, as good as at its own best rate, and better than without the scale."),
+    "nuclear_rank": (("theories",), rules.nuclear,
         "A spectral step lowers the loss more than a gradient step where the gradient's nuclear rank is at "
         "least the stable rank of the layer's inputs, and only there.",
         "Davis and Drusvyatskiy 2025 (arXiv 2512.04299)",
-        ("theories",),
         "One linear layer, a noisy target of rank one, two batch sizes, five seeds. For: at the first "
         "gradient the test foretells in every run which step lowers the loss further, in one step that of "
-        "the batch, in 200 the exact error. Against: in none. Otherwise unclear.",
-        rules.nuclear,
-    ),
-}
+        "the batch, in 200 the exact error. Against: in none. Otherwise unclear."),
+}  # fmt: skip
+
+_GROUPS = {"the paper": _PAPER, "this course": _COURSE, "its successors": _SUCCESSORS}
+CLAIMS = {name: Claim(by, *claim) for by, claims in _GROUPS.items() for name, claim in claims.items()}
 """By name; the paper's, then this course's questions to it, then its successors'."""

@@ -2,7 +2,7 @@
 
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -18,50 +18,48 @@ from orthoviz.claims.parts import (
     VERDICTS,
     Claim,
     Part,
-    concluded,
+    conclude,
 )
-from orthoviz.claims.rules import sound
 from orthoviz.training import recipes
-from orthoviz.training.stored import folder, names, results
+from orthoviz.training.stored import names, results, table_file
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
 
-_WIDTH = 100
+_BENCHMARKS = {
+    "lr_sweep": "lr_sweep COPY",
+    "filters": "traces COPY",
+    "polar": "polar",
+    "polar_gradients": "polar_gradients COPY",
+    "optim": "optim",
+    "rank_budget": "rank_budget COPY",
+    "theories": "theories",
+}
 
 
 def judge(name: str) -> tuple[str, str]:
     """A claim's verdict, and the figures that it rests on: none where a table is missing.
 
     Raises:
-        ValueError: there is no such claim; or a stored table lacks what the rule reads, or has something else
-            than numbers there.
+        ValueError: there is no such claim.
     """
     claim = _claim(name)
     if _missing(claim):
         return UNTESTED, ""
-    try:
-        parts = claim.parts(*map(_read, claim.needs))
-        if not parts:
-            raise ValueError("there is nothing that the rule compares")
-    except (KeyError, ValueError) as error:
-        reason = f"the rule reads what is not there, {error}" if isinstance(error, KeyError) else error
-        places = " and ".join(dict.fromkeys(f"results/{need}" for need in claim.needs))
-        made = "; ".join(dict.fromkeys(map(_command, claim.needs)))
-        raise ValueError(f"claim {name!r} cannot be judged by {places}: {reason}. Made by: {made}") from error
-    return concluded(parts), _figures(parts)
+    parts = [*claim.parts(*map(results, claim.needs))]
+    return conclude(parts), _figures(parts)
 
 
 def _figures(parts: Sequence[Part]) -> str:
     """Where there are several comparisons, those for the claim together, then those against it, and so on."""
     if len(parts) == 1 and parts[0].found not in (ONE_RUN, NO_CASE):
         return parts[0].figures
-    says = []
+    sentences = []
     for found in (FOR, AGAINST, UNCLEAR, ONE_RUN, NO_CASE):
-        some = [part for part in parts if part.found == found]
-        if told := [f"{part.label}: {part.figures}" if part.label else part.figures for part in some]:
-            says.append(f"{found.capitalize()}: {'; '.join(told)}.")
-    return " ".join(says)
+        some = [f"{part.label}: {part.figures}".removeprefix(": ") for part in parts if part.found == found]
+        if some:
+            sentences.append(f"{found.capitalize()}: {'; '.join(some)}.")
+    return " ".join(sentences)
 
 
 def ledger(*chosen: str) -> pd.DataFrame:
@@ -72,14 +70,14 @@ def ledger(*chosen: str) -> pd.DataFrame:
         ``command``, which makes the runs that a claim lacks.
 
     Raises:
-        ValueError: as :func:`judge`.
+        ValueError: there is no such claim.
     """
     rows = []
     for name in chosen or CLAIMS:
-        claim, (decided, figures) = _claim(name), judge(name)
-        told = {"name": name, "by": claim.by, "claim": claim.text, "source": claim.source, "rule": claim.rule}
-        told |= {"results": ", ".join(dict.fromkeys(claim.needs)), "verdict": decided, "figures": figures}
-        rows.append(told | {"command": _lacking(claim) if decided == UNTESTED else ""})
+        claim, (verdict, figures) = _claim(name), judge(name)
+        row = {"name": name, "by": claim.by, "claim": claim.text, "source": claim.source, "rule": claim.rule}
+        row |= {"results": ", ".join(dict.fromkeys(claim.needs)), "verdict": verdict, "figures": figures}
+        rows.append(row | {"command": _command(claim) if verdict == UNTESTED else ""})
     return pd.DataFrame(rows)
 
 
@@ -90,39 +88,33 @@ def listing() -> str:
     for by, rows in frame.groupby("by", sort=False):
         lines += [str(by).upper(), ""]
         for row in rows.to_dict("records"):
-            told = [row["claim"], row["figures"], row["command"] and f"To test it: {row['command']}"]
-            lines += [f"{row['name']}: {row['verdict']}"]
-            lines += [line for text in told for line in _wrapped(text)] + [""]
+            todo = row["command"] and f"To test it: {row['command']}"
+            lines += [f"{row['name']}: {row['verdict']}", *_wrap(row["claim"], row["figures"], todo), ""]
     counts = frame["verdict"].value_counts()
-    tally = ", ".join(f"{one} {counts.get(one, 0)}" for one in VERDICTS)
     lines += [
-        f"{len(frame)} claims: {tally}.",
+        f"{len(frame)} claims: {', '.join(f'{one} {counts.get(one, 0)}' for one in VERDICTS)}.",
         "One in full, with its source and its rule: orthoviz claims NAME",
         "A run counts once it is stored: orthoviz results store RECIPE FOLDER COPY",
     ]
     return "\n".join(lines)
 
 
-def shown(name: str) -> str:
+def describe(name: str) -> str:
     """One claim in full: source, rule, figures, and the runs that they come from.
 
     Raises:
-        ValueError: as :func:`judge`.
+        ValueError: there is no such claim.
     """
-    claim = _claim(name)
-    decided, figures = judge(name)
-    told = {"claim": claim.text, "source": f"{claim.by}: {claim.source}", "rule": claim.rule}
-    if figures:
-        told["figures"] = figures
-    if decided == UNTESTED:
-        told["to test it"] = _lacking(claim)
+    claim, (verdict, figures) = _claim(name), judge(name)
+    sections = {"claim": claim.text, "source": f"{claim.by}: {claim.source}", "rule": claim.rule}
+    sections |= {"figures": figures, "to test it": _command(claim) if verdict == UNTESTED else ""}
     for stored in dict.fromkeys(need.partition("/")[0] for need in claim.needs):
         if stored in names():
             about = json.loads(results(stored).attrs["provenance"])
-            told[f"results/{stored}"] = f"{about['what']}. {about['data']}. {about['date']}"
-    lines = [f"{name}: {decided}"]
-    for key, text in told.items():
-        lines += ["", key, *_wrapped(text)]
+            sections[f"results/{stored}"] = f"{about['what']}. {about['data']}. {about['date']}"
+    lines = [f"{name}: {verdict}"]
+    for title, text in sections.items():
+        lines += ["", title, *_wrap(text)] if text else []
     return "\n".join(lines)
 
 
@@ -130,15 +122,15 @@ def table(*chosen: str) -> "Markdown":
     """The ledger for a notebook: all claims, or those that are named. ``.data`` is its Markdown.
 
     Raises:
-        ValueError: as :func:`judge`.
+        ValueError: there is no such claim.
     """
     from IPython.display import Markdown
 
     lines = ["| claim | verdict | figures |", "|---|---|---|"]
     for row in ledger(*chosen).to_dict("records"):
-        told = " ".join([row["figures"], row["command"] and f"To test it: `{row['command']}`"]).strip()
-        cells = [cell.replace("|", r"\|") for cell in (row["claim"], f"**{row['verdict']}**", told)]
-        lines.append(f"| {' | '.join(cells)} |")
+        todo = row["command"] and f"To test it: `{row['command']}`"
+        cells = (row["claim"], f"**{row['verdict']}**", f"{row['figures']} {todo}".strip())
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return Markdown("\n".join(lines))  # type: ignore[no-untyped-call]
 
 
@@ -148,57 +140,35 @@ def _claim(name: str) -> Claim:
     return CLAIMS[name]
 
 
-def _wrapped(text: str) -> list[str]:
+def _wrap(*texts: str) -> list[str]:
     """Lines with a margin; a number and its % stay together."""
-    margin, tied = " " * 4, text.replace(" %", "\N{NO-BREAK SPACE}%")
-    lines = textwrap.wrap(
-        tied, _WIDTH, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False
+    wrapper = textwrap.TextWrapper(
+        100, initial_indent=" " * 4, subsequent_indent=" " * 4, break_on_hyphens=False
     )
-    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
-
-
-# Stored tables
-
-_KEYS = ("lr", "batch_size", "batch", "seed", "epoch", "step")  # by which rules pick rows
-
-
-def _read(need: str) -> pd.DataFrame:
-    stored, _, part = need.partition("/")
-    read = pd.read_csv(folder(stored) / f"{part}.csv") if part else results(stored)
-    for column in {*_KEYS} & {*read}:
-        read = sound(read, column)
-    read.attrs["name"] = stored
-    return read
+    nbsp = "\N{NO-BREAK SPACE}"
+    lines = [line for text in texts for line in wrapper.wrap(text.replace(" %", f"{nbsp}%"))]
+    return [line.replace(nbsp, " ") for line in lines]
 
 
 def _missing(claim: Claim) -> list[str]:
-    def there(need: str) -> bool:
-        stored, _, part = need.partition("/")
-        return stored in names() and (folder(stored) / f"{part or 'table'}.csv").is_file()
-
-    return [need for need in claim.needs if not there(need)]
+    return [need for need in claim.needs if not table_file(need).is_file()]
 
 
-_BENCHMARKS = {
-    "lr_sweep": "python -m benchmarks.lr_sweep COPY",
-    "filters": "python -m benchmarks.traces COPY",
-    "polar": "python -m benchmarks.polar",
-    "polar_gradients": "python -m benchmarks.polar_gradients COPY",
-    "optim": "python -m benchmarks.optim",
-    "rank_budget": "python -m benchmarks.rank_budget COPY",
-    "theories": "python -m benchmarks.theories",
-}
-
-
-def _command(need: str) -> str:
-    """What makes a stored table."""
-    made = {name.replace("/", "-"): f"orthoviz train {name}" for name in recipes.RECIPES}
-    return (made | _BENCHMARKS)[need.partition("/")[0]]
-
-
-def _lacking(claim: Claim) -> str:
+def _command(claim: Claim) -> str:
     """What makes the tables that a claim lacks; or more runs, where those of one run each tell nothing."""
     if missing := _missing(claim):
-        return "; ".join(dict.fromkeys(map(_command, missing)))
-    trained = [command for command in map(_command, claim.needs) if command.startswith("orthoviz train")]
-    return "; ".join(f"{command} --seeds 3" for command in dict.fromkeys(trained))
+        return _join(map(_make, missing))
+    return _join(f"{_make(need)} --seeds 3" for need in claim.needs if _make(need).startswith("orthoviz"))
+
+
+def _make(need: str) -> str:
+    """The command that makes a stored table."""
+    name = need.partition("/")[0]
+    if name in _BENCHMARKS:
+        return f"python -m benchmarks.{_BENCHMARKS[name]}"
+    recipe = next(recipe for recipe in recipes.RECIPES if recipe.replace("/", "-") == name)
+    return f"orthoviz train {recipe}"
+
+
+def _join(commands: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(commands))

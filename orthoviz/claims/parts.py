@@ -1,6 +1,6 @@
 """What a claim is, what a comparison is, and how comparisons come to a verdict."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 VERDICTS = HOLDS, FAILS, MIXED, UNTESTED = ("holds", "does not hold here", "mixed", "not tested")
@@ -26,27 +26,27 @@ class Claim(NamedTuple):
 
     by: str
     """Whose it is: "the paper", "this course" or "its successors"."""
+    needs: tuple[str, ...]
+    """Stored tables, as :func:`orthoviz.training.results` takes them."""
+    parts: Callable[..., Iterator[Part]]
+    """The rule: from the tables that are needed, in this order, to comparisons."""
     text: str
     """In one sentence."""
     source: str
-    needs: tuple[str, ...]
-    """Stored tables; ``"name/watched"`` is ``results/name/watched.csv``."""
     rule: str
     """In words."""
-    parts: Callable[..., list[Part]]
-    """The rule: from the tables that are needed, in this order, to comparisons."""
 
 
-def concluded(parts: Sequence[Part]) -> str:
+def conclude(parts: Sequence[Part]) -> str:
     """The verdict on a claim.
 
     "holds" where every comparison is for it; "does not hold here" where none is, and at least one is against
     it; otherwise "mixed". Comparisons of one run each, and those with no case of what the claim explains,
     count for nothing; "not tested" where there are no others.
     """
-    found = [part.found for part in parts if part.found not in (ONE_RUN, NO_CASE)]
+    found = {part.found for part in parts} - {ONE_RUN, NO_CASE}
     if not found:
         return UNTESTED
-    if set(found) == {FOR}:
+    if found == {FOR}:
         return HOLDS
     return FAILS if AGAINST in found and FOR not in found else MIXED

@@ -1,7 +1,7 @@
-"""The rules: from stored tables to comparisons."""
+"""The rules: from stored tables, which were checked when they were stored, to comparisons."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
 
 import pandas as pd
@@ -11,24 +11,34 @@ from orthoviz.models import BASIC_CNN_LAYERS
 from orthoviz.training.comparison import best_rate, last_values
 from orthoviz.verdicts import verdict
 
+_Values = Mapping[str, Sequence[float]]
+"""By name, one value a run."""
 
-def sound(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """These rows with the column as numbers, if there are any and it is a number in all of them."""
-    if rows.empty:
-        raise ValueError(f"there are no rows whose {column} the rule could read")
-    numbers = pd.to_numeric(rows[column], errors="coerce")
-    if bad := int((~numbers.map(math.isfinite)).sum()):
-        raise ValueError(f"{column} is no number in {bad} of {len(rows)} rows that the rule reads")
-    return rows.assign(**{column: numbers})
+SGD, OURS, SCALED = "SGD", "orthogonal SGD", "Muon's order, AdamW's scale"
+KEPT = "orthogonal SGD, null kept"  # what the paper's code does
+CHANCE = 0.1
+ABOUT_TEN = (5, 20)
 
 
-def _seeds(
-    values: Mapping[str, Sequence[float]], first: str, second: str, *, more_is_better: bool = True
-) -> str:
+# What rules share
+
+
+def _compare(values: _Values, first: str = OURS, second: str = SGD, *, more_is_better: bool = True) -> str:
     """Whether the first is better, by the rule that all comparisons of this package share."""
-    told = verdict({name: values[name] for name in (first, second)}, more_is_better=more_is_better)
-    found = {f"{first} better": FOR, f"{second} better": AGAINST, "not separated": UNCLEAR}
-    return found.get(told, ONE_RUN)
+    says = verdict({name: values[name] for name in (first, second)}, more_is_better=more_is_better)
+    return {f"{first} better": FOR, f"{second} better": AGAINST, "not separated": UNCLEAR}.get(says, ONE_RUN)
+
+
+def _decide(holds: bool, runs: int, otherwise: str = AGAINST) -> str:
+    return ONE_RUN if runs < 2 else FOR if holds else otherwise
+
+
+def _all_or_some(right: "pd.Series[bool]") -> str:
+    return FOR if right.all() else UNCLEAR if right.any() else AGAINST
+
+
+def _fewest(values: _Values) -> int:
+    return min(map(len, values.values()))
 
 
 _Form = tuple[int, str, str]
@@ -42,335 +52,271 @@ def _spread(some: Sequence[float], form: _Form) -> str:
     return f"{middle}{unit} ({low} to {high})" if len(some) > 1 else f"{middle}{unit}"
 
 
-def _each(values: Mapping[str, Sequence[float]], *which: str, form: _Form = _PERCENT) -> str:
-    """By name."""
+def _by_name(values: _Values, *which: str, form: _Form = _PERCENT) -> str:
     return ", ".join(f"{name} {_spread(values[name], form)}" for name in which)
 
 
-def _both(values: Mapping[str, Sequence[float]], *which: str, form: _Form = _PERCENT) -> str:
+def _against(values: _Values, *which: str, form: _Form = _PERCENT) -> str:
     """Two, where the label or the claim says which."""
     return " against ".join(_spread(values[name], form) for name in which)
 
 
 def _ends(runs: pd.DataFrame, column: str = "test_accuracy") -> dict[str, list[float]]:
     """Final values of each optimiser at its chosen rate, one a run."""
-    values = last_values(runs[runs["chosen"]], column)
-    last = pd.DataFrame([(name, value) for name in values for value in values[name]], columns=["of", column])
-    return {str(name): some[column].tolist() for name, some in sound(last, column).groupby("of")}
+    return last_values(runs[runs["chosen"]], column)
+
+
+def _as_good(label: str, values: _Values, first: str, second: str) -> Part:
+    """The first is better; or not separated from the second, and no lower on average."""
+    found = _compare(values, first, second)
+    if found == UNCLEAR and mean(values[first]) >= mean(values[second]):
+        found = FOR
+    return Part(label, found, _by_name(values, first, second))
+
+
+# Final accuracies and losses
 
 
 def _sizes(runs: pd.DataFrame, least: int) -> Iterator[tuple[str, pd.DataFrame]]:
     """A table by its name; or where it has several batch sizes, those from the least on, one by one."""
-    name, sizes = runs.attrs["name"], sorted(runs["batch_size"].unique())
-    for size in sizes:
-        if size >= least:
-            label = f"{name.partition('-')[2]}, batch {size}" if len(sizes) > 1 else name
-            yield label, runs[runs["batch_size"] == size]
+    name, several = runs.attrs["name"], runs["batch_size"].nunique() > 1
+    for size, some in runs[runs["batch_size"] >= least].groupby("batch_size"):
+        yield f"{name.partition('-')[2]}, batch {size}" if several else name, some
 
 
 def better(
-    *tables: pd.DataFrame,
-    first: str = "orthogonal SGD",
-    second: str = "SGD",
-    columns: Sequence[str] = ("test_accuracy",),
-    least: int = 0,
-) -> list[Part]:
+    *tables: pd.DataFrame, first: str = OURS, second: str = SGD,
+    columns: Sequence[str] = ("test_accuracy",), least: int = 0,
+) -> Iterator[Part]:  # fmt: skip
     """The first ends better than the second: in every table, batch size from the least on, and column."""
-    parts = []
     kinds = [(*kind, column) for runs in tables for kind in _sizes(runs, least) for column in columns]
     for label, runs, column in kinds:
         values, loss = _ends(runs, column), "loss" in column
-        found = _seeds(values, first, second, more_is_better=not loss)
-        told = (_each if len(kinds) == 1 else _both)(values, first, second, form=_LOSS if loss else _PERCENT)
-        parts.append(Part(f"{label}, loss" if loss else label, found, told))
-    return parts
+        label, form = (f"{label}, loss", _LOSS) if loss else (label, _PERCENT)
+        figures = (_by_name if len(kinds) == 1 else _against)(values, first, second, form=form)
+        yield Part(label, _compare(values, first, second, more_is_better=not loss), figures)
 
 
-def _as_good(label: str, values: Mapping[str, Sequence[float]], first: str, second: str) -> Part:
-    """The first is better; or not separated from the second, and no lower on average."""
-    found = _seeds(values, first, second)
-    if found == UNCLEAR and mean(values[first]) >= mean(values[second]):
-        found = FOR
-    return Part(label, found, _each(values, first, second))
-
-
-def convolutions_only(*tables: pd.DataFrame) -> list[Part]:
+def convolutions_only(*tables: pd.DataFrame) -> Iterator[Part]:
     """Two tables a network: with the head left alone, and with it."""
-    parts = []
     for only, every in zip(tables[::2], tables[1::2], strict=True):
-        both = (_ends(runs)["orthogonal SGD"] for runs in (only, every))
-        values = dict(zip(("convolutions only", "all layers"), both, strict=True))
-        parts.append(_as_good(only.attrs["name"], values, *values))
-    return parts
+        values = {"convolutions only": _ends(only)[OURS], "all layers": _ends(every)[OURS]}
+        yield _as_good(only.attrs["name"], values, *values)
 
 
-def sooner(runs: pd.DataFrame, targets: Sequence[int]) -> list[Part]:
+def sooner(runs: pd.DataFrame, targets: Sequence[int]) -> Iterator[Part]:
     """Epochs and seconds until a run first has so many per cent right; never takes infinitely many."""
-    runs = sound(sound(runs[runs["chosen"]], "test_accuracy"), "seconds")
-    parts = []
+    runs = runs[runs["chosen"]]
     for target in targets:
-        reached = runs[runs["test_accuracy"] >= target / 100]
         for unit in ("epoch", "seconds"):
-            first = reached.groupby(["optimizer", "seed"])[unit].min()
-            values = {
-                str(name): [float(first.get((name, seed), math.inf)) for seed in some["seed"].unique()]
-                for name, some in runs.groupby("optimizer")
-            }
-            found = _seeds(values, "orthogonal SGD", "SGD", more_is_better=False)
-            ours, sgd = mean(values["orthogonal SGD"]), mean(values["SGD"])
+            reached = runs[unit].where(runs["test_accuracy"] >= target / 100, math.inf)
+            first = reached.groupby([runs["optimizer"], runs["seed"]]).min()
+            values = {name: first[name].tolist() for name in (OURS, SGD)}
+            ours, sgd = mean(values[OURS]), mean(values[SGD])
             times = f" ({sgd / ours:.1f} times)" if sgd < math.inf else ""
+            found = _compare(values, more_is_better=False)
             label = f"{unit.removesuffix('s')}s to {target} %"
-            parts.append(Part(label, found, f"{ours:.3g} against {sgd:.3g}{times}"))
-    return parts
-
-
-def _by_seed(rows: pd.DataFrame, columns: str | list[str], values: str) -> pd.DataFrame:
-    """A row a seed, and all of them in every column."""
-    wide = rows.pivot(index="seed", columns=columns, values=values)
-    if wide.isna().any(axis=None):
-        raise ValueError(f"not all {len(wide)} seeds have a {values} for every {columns}")
-    return wide
+            yield Part(label, found, f"{ours:.3g} against {sgd:.3g}{times}")
 
 
 def _over_rates(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Final accuracies of SGD and of orthogonal SGD: a row a seed, a column a learning rate."""
-    last = sound(runs[runs["epoch"] == runs["epoch"].max()], "test_accuracy")
-    wide = _by_seed(last, ["optimizer", "lr"], "test_accuracy")
-    if wide["SGD"].shape != wide["orthogonal SGD"].shape:
-        raise ValueError("the optimisers have not equally many learning rates")
-    return pd.DataFrame(wide["SGD"]), pd.DataFrame(wide["orthogonal SGD"])
+    """Final accuracies of orthogonal SGD and of SGD: a row a seed, a column a learning rate."""
+    last = runs[runs["epoch"] == runs["epoch"].max()].pivot(
+        index="seed", columns=["optimizer", "lr"], values="test_accuracy"
+    )
+    return pd.DataFrame(last[OURS]), pd.DataFrame(last[SGD])
 
 
-def flat(runs: pd.DataFrame) -> list[Part]:
-    sgd, ours = _over_rates(runs)
-    both = {"SGD": sgd, "orthogonal SGD": ours}
-    falls = {name: (some.max(axis=1) - some.min(axis=1)).tolist() for name, some in both.items()}
-    found = _seeds(falls, "orthogonal SGD", "SGD", more_is_better=False)
-    points = _each(falls, "orthogonal SGD", "SGD", form=_POINTS)
-    return [Part("", found, f"points from the best to the worst of {sgd.shape[1]} rates: {points}")]
+def flat(runs: pd.DataFrame) -> Iterator[Part]:
+    both = zip((OURS, SGD), _over_rates(runs), strict=True)
+    falls = {name: (wide.max(axis=1) - wide.min(axis=1)).tolist() for name, wide in both}
+    rates = runs.groupby("optimizer")["lr"].nunique()[SGD]
+    figures = f"points from the best to the worst of {rates} rates: {_by_name(falls, *falls, form=_POINTS)}"
+    yield Part("", _compare(falls, more_is_better=False), figures)
 
 
-def ruler(runs: pd.DataFrame) -> list[Part]:
-    sgd, ours = _over_rates(runs)
+def ruler(runs: pd.DataFrame) -> Iterator[Part]:
+    ours, sgd = _over_rates(runs)
     leads = {
         "at 0.01 for both": (ours[0.01] - sgd[0.01]).tolist(),
         "each at its best": (ours[ours.mean().idxmax()] - sgd[sgd.mean().idxmax()]).tolist(),
     }
-    return [Part("", _seeds(leads, *leads), f"points of lead: {_each(leads, *leads, form=_POINTS)}")]
+    yield Part("", _compare(leads, *leads), f"points of lead: {_by_name(leads, *leads, form=_POINTS)}")
 
 
-def shape(runs: pd.DataFrame) -> list[Part]:
+def shape(runs: pd.DataFrame) -> Iterator[Part]:
     values = _ends(runs)
-    pairs = (("norm-matched", "SGD"), ("orthogonal SGD", "per tensor"), ("orthogonal SGD", "per filter"))
-    return [Part(" against ".join(pair), _seeds(values, *pair), _both(values, *pair)) for pair in pairs]
+    pairs = (("norm-matched", SGD), (OURS, "per tensor"), (OURS, "per filter"))
+    for two in pairs:
+        yield Part(" against ".join(two), _compare(values, *two), _against(values, *two))
 
 
-KEPT = "orthogonal SGD, null kept"  # what the paper's code does
-CHANCE = 0.1
+def adamw_rate(runs: pd.DataFrame) -> Iterator[Part]:
+    chosen = runs[runs["chosen"]].groupby("optimizer")["lr"].first()
+    lr, best = float(chosen["AdamW"]), f"at its own best rate, {chosen[SCALED]:g}"
+    at = last_values(runs[runs["lr"] == lr])
+    rates = {f"at {lr:g}": at[SCALED], best: _ends(runs)[SCALED]}
+    plain = (SCALED, "Muon's order")
+    yield _as_good("against AdamW", at, SCALED, "AdamW")
+    yield _as_good("against its own best rate", rates, *rates)
+    yield Part("against no scale", _compare(at, *plain), _by_name(at, *plain))
 
 
-def _collapsed(values: Mapping[str, Sequence[float]], name: str) -> bool:
+def no_state(runs: pd.DataFrame) -> Iterator[Part]:
+    for other in ("AdamW", SCALED):
+        yield _as_good(f"against {other}", _ends(runs), "SWAN", other)
+
+
+def lower_curve(runs: pd.DataFrame) -> Iterator[Part]:
+    pair = ("orthogonal LARS", "LARS")
+    for epoch, some in runs[runs["chosen"] & (runs["epoch"] > 0)].groupby("epoch"):
+        values = last_values(some, "train_loss")
+        share = mean(values[pair[0]]) / mean(values[pair[1]])
+        found = _compare(values, *pair, more_is_better=False)
+        yield Part(f"epoch {epoch}", found, f"{share:.3f} of LARS's loss")
+
+
+# Batches of four
+
+
+def _collapsed(values: _Values, name: str) -> bool:
     """Whether every run has less than half of what the worst of SGD's has over chance."""
-    return max(values[name]) - CHANCE < (min(values["SGD"]) - CHANCE) / 2
+    return max(values[name]) - CHANCE < (min(values[SGD]) - CHANCE) / 2
 
 
-def _at_four(tables: Sequence[pd.DataFrame]) -> Iterator[tuple[str, dict[str, list[float]], bool]]:
-    """Of each table its network, the final accuracies at batch 4, and whether there are several runs."""
+def _at_four(tables: Sequence[pd.DataFrame]) -> Iterator[tuple[str, dict[str, list[float]]]]:
+    """Of each table its network, and the final accuracies at batch 4."""
     for runs in tables:
-        values = _ends(runs[runs["batch_size"] == 4])
-        yield runs.attrs["name"].partition("-")[2], values, min(map(len, values.values())) > 1
+        yield runs.attrs["name"].partition("-")[2], _ends(runs[runs["batch_size"] == 4])
 
 
-def collapse(*tables: pd.DataFrame) -> list[Part]:
-    parts = []
-    for network, values, several in _at_four(tables):
-        behind = _seeds(values, "SGD", KEPT)
-        parts.append(Part(f"{network} behind SGD", behind, _both(values, KEPT, "SGD")))
-        found = FOR if _collapsed(values, KEPT) else AGAINST
-        ours, sgd = (100 * (mean(values[name]) - CHANCE) for name in (KEPT, "SGD"))
+def collapse(*tables: pd.DataFrame) -> Iterator[Part]:
+    for network, values in _at_four(tables):
+        ours, sgd = (100 * (mean(values[name]) - CHANCE) for name in (KEPT, SGD))
         over = f"{ours:.1f} points over chance, SGD {sgd:.1f}"
-        parts.append(Part(f"{network} collapsed", found if several else ONE_RUN, over))
-    return parts
+        found = _decide(_collapsed(values, KEPT), _fewest(values))
+        behind = _compare(values, SGD, KEPT)
+        yield Part(f"{network} behind SGD", behind, _against(values, KEPT, SGD))
+        yield Part(f"{network} collapsed", found, over)
 
 
-def null(*tables: pd.DataFrame) -> list[Part]:
-    parts = []
-    for network, values, several in _at_four(tables):
-        dropped_too = _collapsed(values, "orthogonal SGD")
-        found = (AGAINST if dropped_too else FOR) if _collapsed(values, KEPT) else NO_CASE
-        told = {"kept": values[KEPT], "dropped": values["orthogonal SGD"], "SGD": values["SGD"]}
-        parts.append(Part(network, found if several else ONE_RUN, _each(told, *told)))
-    return parts
+def null(*tables: pd.DataFrame) -> Iterator[Part]:
+    for network, values in _at_four(tables):
+        happened = _collapsed(values, KEPT)
+        holds = happened and not _collapsed(values, OURS)
+        found = _decide(holds, _fewest(values), AGAINST if happened else NO_CASE)
+        three = {"kept": values[KEPT], "dropped": values[OURS], "SGD": values[SGD]}
+        yield Part(network, found, _by_name(three, *three))
 
 
-def _named(layer: object) -> str:
+# What a monitor saw in the layers of BasicCNN
+
+
+def _name(layer: object) -> str:
     return BASIC_CNN_LAYERS.get(str(layer), str(layer))
 
 
-def _layers(
-    seen: pd.DataFrame, quantity: str, rates: Mapping[str, float]
-) -> dict[str, dict[str, list[float]]]:
-    """What a monitor saw last: layer and optimiser, at these learning rates, to values, one a run."""
-    rows = seen[(seen["quantity"] == quantity) & (seen["lr"] == seen["optimizer"].map(rates))]
-    last = sound(rows[rows["step"] == rows["step"].max()], "value")
-    return {
-        _named(layer): {str(name): some["value"].tolist() for name, some in part.groupby("optimizer")}
-        for layer, part in last.groupby("layer", sort=False)
-    }
+EQUAL = {SGD: 0.01, OURS: 0.01}
 
 
-_Rates = Callable[[pd.DataFrame], dict[str, float]]
-
-
-def equal_rates(seen: pd.DataFrame) -> dict[str, float]:
-    return {"SGD": 0.01, "orthogonal SGD": 0.01}
-
-
-def best_rates(seen: pd.DataFrame) -> dict[str, float]:
-    scores = sound(seen[seen["quantity"] == "test_accuracy"], "value")
+def _best_rates(seen: pd.DataFrame) -> dict[str, float]:
+    scores = seen[seen["quantity"] == "test_accuracy"]
     return {str(name): best_rate(some, "value") for name, some in scores.groupby("optimizer")}
 
 
-def less_alike(*tables: pd.DataFrame, quantity: str, runs: Sequence[tuple[str, _Rates]]) -> list[Part]:
-    """A cosine is lower with orthogonal SGD: in every layer of every table, at its rates."""
-    parts = []
-    for seen, (length, chosen) in zip(tables, runs, strict=True):
-        lrs = chosen(seen)
-        rated = " and ".join(dict.fromkeys(f"{lrs[name]:g}" for name in ("orthogonal SGD", "SGD")))
-        for layer, values in _layers(seen, quantity, lrs).items():
-            found = _seeds(values, "orthogonal SGD", "SGD", more_is_better=False)
-            ours, sgd = (mean(values[name]) for name in ("orthogonal SGD", "SGD"))
-            label = f"{length} at {rated}, {layer}"
-            parts.append(Part(label, found, f"{ours:.3f} against {sgd:.3f}"))
-    return parts
+def _layers(seen: pd.DataFrame, quantity: str, rates: Mapping[str, float]) -> Iterator[tuple[str, _Values]]:
+    """By layer, what was seen last of each optimiser at its learning rate."""
+    rows = seen[(seen["quantity"] == quantity) & (seen["lr"] == seen["optimizer"].map(rates))]
+    for layer, some in rows[rows["step"] == rows["step"].max()].groupby("layer", sort=False):
+        values = {str(name): part["value"].tolist() for name, part in some.groupby("optimizer")}
+        yield _name(layer), values
 
 
-def falling(seen: pd.DataFrame) -> list[Part]:
+def less_alike(
+    *tables: pd.DataFrame, quantity: str, runs: Sequence[tuple[str, Mapping[str, float] | None]]
+) -> Iterator[Part]:
+    """A cosine is lower with orthogonal SGD: in every layer of every table, at its rates or the best."""
+    for seen, (length, given) in zip(tables, runs, strict=True):
+        rates = given or _best_rates(seen)
+        at = " and ".join(dict.fromkeys(f"{rates[name]:g}" for name in (OURS, SGD)))
+        for layer, values in _layers(seen, quantity, rates):
+            found = _compare(values, more_is_better=False)
+            figures = f"{mean(values[OURS]):.3f} against {mean(values[SGD]):.3f}"
+            yield Part(f"{length} at {at}, {layer}", found, figures)
+
+
+def falling(seen: pd.DataFrame) -> Iterator[Part]:
     """By layer: a cosine at the start and after each quarter of the training."""
-    rows = seen[(seen["quantity"] == "feature_cosine") & (seen["optimizer"] == "orthogonal SGD")]
-    parts = []
-    for layer, part in sound(rows, "value").groupby("layer", sort=False):
-        wide = _by_seed(part, "step", "value")
+    rows = seen[(seen["quantity"] == "feature_cosine") & (seen["optimizer"] == OURS)]
+    for layer, part in rows.groupby("layer", sort=False):
+        wide = part.pivot(index="seed", columns="step", values="value")
         marks = wide.iloc[:, [round(quarter * (wide.shape[1] - 1) / 4) for quarter in range(5)]]
         falls = bool((marks.diff(axis=1).iloc[:, 1:] < 0).all(axis=None))
-        ends_no_lower = bool((marks.iloc[:, -1] >= marks.iloc[:, 0]).all())
-        found = FOR if falls else AGAINST if ends_no_lower else UNCLEAR
-        found = found if len(wide) > 1 else ONE_RUN
-        parts.append(Part(_named(layer), found, ", ".join(f"{value:.3f}" for value in marks.mean())))
-    return parts
+        no_lower = bool((marks.iloc[:, -1] >= marks.iloc[:, 0]).all())
+        found = _decide(falls, len(wide), AGAINST if no_lower else UNCLEAR)
+        figures = ", ".join(f"{value:.3f}" for value in marks.mean())
+        yield Part(_name(layer), found, figures)
 
 
-ABOUT_TEN = (5, 20)
-
-
-def dead(seen: pd.DataFrame) -> list[Part]:
-    parts = []
-    for layer, values in _layers(seen, "dead_parameters", equal_rates(seen)).items():
-        more = _seeds(values, "orthogonal SGD", "SGD")
-        parts.append(Part(f"{layer}, more", more, _both(values, "orthogonal SGD", "SGD")))
-        sgd, ours = mean(values["SGD"]), mean(values["orthogonal SGD"])
+def dead(seen: pd.DataFrame) -> Iterator[Part]:
+    for layer, values in _layers(seen, "dead_parameters", EQUAL):
+        sgd, ours = mean(values[SGD]), mean(values[OURS])
         times = ours / sgd if sgd else math.inf
-        found = FOR if ABOUT_TEN[0] <= times <= ABOUT_TEN[1] else AGAINST
-        found = found if min(map(len, values.values())) > 1 else ONE_RUN
-        parts.append(Part(f"{layer}, about ten times", found, f"{times:.1f}"))
-    return parts
+        found = _decide(ABOUT_TEN[0] <= times <= ABOUT_TEN[1], _fewest(values))
+        yield Part(f"{layer}, more", _compare(values), _against(values, OURS, SGD))
+        yield Part(f"{layer}, about ten times", found, f"{times:.1f}")
 
 
-def lower_curve(runs: pd.DataFrame) -> list[Part]:
-    runs = sound(runs[runs["chosen"] & (runs["epoch"] > 0)], "train_loss")
-    parts = []
-    for epoch, some in runs.groupby("epoch"):
-        values = last_values(some, "train_loss")
-        found = _seeds(values, "orthogonal LARS", "LARS", more_is_better=False)
-        share = mean(values["orthogonal LARS"]) / mean(values["LARS"])
-        parts.append(Part(f"epoch {epoch}", found, f"{share:.3f} of LARS's loss"))
-    return parts
+# What was timed, counted and computed
 
 
-def per_step(costs: pd.DataFrame) -> list[Part]:
-    steps = sound(costs[costs["optimizer"] == "OrthogonalSGD svd"], "to_sgd")
-    if steps.groupby("model")["batch"].nunique().min() < 2:
-        raise ValueError("costs of a single batch size have nothing to be compared with")
-    parts = []
-    for network, some in steps.sort_values("batch").groupby("model"):
-        found = FOR if bool((some["to_sgd"].diff().iloc[1:] < 0).all()) else AGAINST
-        told = ", ".join(f"{x:.2f} at {size}" for size, x in zip(some["batch"], some["to_sgd"], strict=True))
-        parts.append(Part(str(network), found, f"{told} images"))
-    return parts
+def per_step(costs: pd.DataFrame) -> Iterator[Part]:
+    steps = costs[costs["optimizer"] == "OrthogonalSGD svd"].sort_values("batch")
+    for network, some in steps.groupby("model"):
+        falls = bool((some["to_sgd"].diff().iloc[1:] < 0).all())
+        found = NO_CASE if len(some) < 2 else FOR if falls else AGAINST
+        each = ", ".join(f"{x:.2f} at {size}" for size, x in zip(some["batch"], some["to_sgd"], strict=True))
+        yield Part(str(network), found, f"{each} images")
 
 
-def fast(times: pd.DataFrame, errors: pd.DataFrame) -> list[Part]:
-    contenders = ("orthoviz fast", "quintic float32")
-    networks = times[~times["job"].str.contains(" x ") & times["contender"].isin(contenders)]
-    rows = sound(sound(networks, "to_svd"), "error")
-    parts = []
-    for network, some in rows.groupby("job"):
-        ours, quintic = (some.set_index("contender").loc[name] for name in contenders)
+def fast(times: pd.DataFrame, errors: pd.DataFrame) -> Iterator[Part]:
+    for network, some in times[~times["job"].str.contains(" x ")].groupby("job"):
+        by = some.set_index("contender")
+        ours, quintic = by.loc["orthoviz fast"], by.loc["quintic float32"]
         found = FOR if ours["to_svd"] > 1 and ours["error"] < quintic["error"] else AGAINST
-        told = f"{ours['to_svd']:.1f} times as fast, error {ours['error']:.3f}"
-        parts.append(Part(str(network), found, told))
-    real = sound(errors[errors["stage"].isin(("early", "late"))], "error")
+        figures = f"{ours['to_svd']:.1f} times as fast, error {ours['error']:.3f}"
+        yield Part(str(network), found, figures)
+    real = errors[errors["stage"].isin(("early", "late"))]
     for (run, stage), some in real.groupby(["run", "stage"]):
-        by_layer = some.pivot(index="layer", columns="method", values="error")
-        less = by_layer["fast"] < by_layer["newton_schulz"]
-        found = FOR if bool(less.all()) else UNCLEAR if bool(less.any()) else AGAINST
-        told = f"errs less in {less.sum()} of {len(less)} layers, at most {by_layer['fast'].max():.2f}"
-        parts.append(Part(f"{run}'s {stage} gradients", found, told))
-    return parts
+        error = some.pivot(index="layer", columns="method", values="error")
+        less = error["fast"] < error["newton_schulz"]
+        figures = f"errs less in {less.sum()} of {len(less)} layers, at most {error['fast'].max():.2f}"
+        yield Part(f"{run}'s {stage} gradients", _all_or_some(less), figures)
 
 
-def deficient(budget: pd.DataFrame) -> list[Part]:
-    rows = sound(sound(budget, "supported"), "possible")
-    return [
-        Part(f"batch {size}", FOR if some < most else AGAINST, f"{some:.0f} of {most:.0f}")
-        for size, most, some in rows[["batch_size", "possible", "supported"]].itertuples(index=False)
-    ]
+def deficient(budget: pd.DataFrame) -> Iterator[Part]:
+    for size, most, some in budget[["batch_size", "possible", "supported"]].itertuples(index=False):
+        yield Part(f"batch {size}", FOR if some < most else AGAINST, f"{some:.0f} of {most:.0f}")
 
 
-_SCALED = "Muon's order, AdamW's scale"
-
-
-def adamw_rate(runs: pd.DataFrame) -> list[Part]:
-    chosen = runs[runs["chosen"]].groupby("optimizer")["lr"].first()
-    lr = float(chosen["AdamW"])
-    at, own = _ends(runs[runs["lr"] == lr].assign(chosen=True)), _ends(runs)[_SCALED]
-    rates = {f"at {lr:g}": at[_SCALED], f"at its own best rate, {chosen[_SCALED]:g}": own}
-    without = _seeds(at, _SCALED, "Muon's order")
-    return [
-        _as_good("against AdamW", at, _SCALED, "AdamW"),
-        _as_good("against its own best rate", rates, *rates),
-        Part("against no scale", without, _each(at, _SCALED, "Muon's order")),
-    ]
-
-
-def no_state(runs: pd.DataFrame) -> list[Part]:
-    values = _ends(runs)
-    return [_as_good(f"against {other}", values, "SWAN", other) for other in ("AdamW", _SCALED)]
-
-
-def _theory(found: pd.DataFrame, name: str) -> Iterator[tuple[str, pd.DataFrame]]:
+def _cases(table: pd.DataFrame, theory: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """The cases of a theory: a row a seed, a column a quantity."""
-    rows = sound(found[found["theory"] == name], "value")
-    for case, some in rows.groupby("case", sort=False):
-        yield str(case), _by_seed(some, "quantity", "value")
+    for case, some in table[table["theory"] == theory].groupby("case", sort=False):
+        yield str(case), some.pivot(index="seed", columns="quantity", values="value")
 
 
-def averages_first(found: pd.DataFrame) -> list[Part]:
-    parts = []
-    for case, wide in _theory(found, "momentum_first"):
+def averages_first(table: pd.DataFrame) -> Iterator[Part]:
+    for case, wide in _cases(table, "momentum_first"):
         for measure in ("gain", "cosine"):
             values = {order: wide[f"{measure}_{order}"].tolist() for order in ("after", "before")}
-            told = " against ".join(f"{mean(some):.2f}" for some in values.values())
-            parts.append(Part(f"{case}, {measure}", _seeds(values, "after", "before"), told))
-    return parts
+            figures = " against ".join(f"{mean(some):.2f}" for some in values.values())
+            yield Part(f"{case}, {measure}", _compare(values, "after", "before"), figures)
 
 
-def nuclear(found: pd.DataFrame) -> list[Part]:
-    parts = []
-    for case, wide in _theory(found, "nuclear_rank"):
+def nuclear(table: pd.DataFrame) -> Iterator[Part]:
+    for case, wide in _cases(table, "nuclear_rank"):
         foretold = wide["nuclear_rank"] >= wide["stable_rank"]
         right = foretold == (wide["drop_spectral"] > wide["drop_gradient"])
-        told = FOR if bool(right.all()) else UNCLEAR if bool(right.any()) else AGAINST
         ranks = f"{wide['nuclear_rank'].mean():.1f} against {wide['stable_rank'].mean():.1f}"
-        parts.append(Part(case, told, f"ranks {ranks}, right in {right.sum()} of {len(right)} runs"))
-    return parts
+        figures = f"ranks {ranks}, right in {right.sum()} of {len(right)} runs"
+        yield Part(case, _all_or_some(right), figures)

@@ -123,9 +123,8 @@ def _hardware() -> Iterator[Finding]:
 
 def folders() -> Iterator[Finding]:
     """Check that data sets and notebooks have folders, which need not exist yet, and room there."""
-    notebooks = lab.COPIES.absolute() if lab.checkout() is None else lab.notebooks()
     yield _folder(datasets.location(), "data sets", "set ORTHOVIZ_DATA to another folder")
-    yield _folder(notebooks, "notebooks", "change to a folder of your own, and run this again")
+    yield _folder(lab.copies(), "notebooks", "change to a folder of your own, and run this again")
 
 
 def _folder(folder: Path, what: str, todo: str) -> Finding:
@@ -181,10 +180,7 @@ def time_lessons(chosen: Sequence[str] = ()) -> Iterator[Finding]:
     Raises:
         ValueError: there is no such lesson.
     """
-    for start in chosen:
-        if not any(name.startswith(start) for name in lab.lessons()):
-            raise ValueError(f"there is no lesson {start!r}; there is: {', '.join(lab.lessons())}")
-    return _time([name for name in lab.lessons() if not chosen or name.startswith(tuple(chosen))])
+    return _time([*map(lab.find_lesson, chosen)] or lab.lessons())
 
 
 def _time(names: Sequence[str]) -> Iterator[Finding]:

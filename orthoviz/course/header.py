@@ -2,6 +2,7 @@
 
 import os
 import platform
+from importlib import metadata
 
 import torch
 
@@ -20,14 +21,12 @@ def mode() -> str:
 
 def header() -> None:
     """Print versions, device and mode."""
-    import orthoviz
-
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()
     else:
         threads = torch.get_num_threads()
         device = f"CPU, {threads} thread{'s' * (threads > 1)}"
     print(
-        f"orthoviz {orthoviz.__version__} · torch {torch.__version__} · "
+        f"orthoviz {metadata.version('orthoviz')} · torch {torch.__version__} · "
         f"Python {platform.python_version()} · {device} · {mode()} mode"
     )

@@ -82,7 +82,7 @@ def _pack(root: Path, folder: Path, targets: list[tuple[str, str]], data: list[P
             except ValueError as error:
                 level, todo = "fix", "wheels are missing, see above: remove the folder and pack again"
                 yield Finding("fix", f"{name}, Python {python}: {error}", "leave it out, or try again")
-        for part, files in (("data", data), (lab.COPIES, lab.notebooks().glob("*.ipynb"))):
+        for part, files in (("data", data), (lab.COURSE, lab.notebooks().glob("*.ipynb"))):
             (new / part).mkdir()
             for file in files:
                 shutil.copy(file, new / part)
@@ -127,7 +127,7 @@ def _fetch(root: Path, wheels: Path, name: str, python: str) -> Iterator[Finding
 
 def _run(tool: str, *arguments: Any) -> None:
     """Run pip or uv; its progress goes to stderr, and a ValueError has its own words about what failed."""
-    command = [sys.executable, "-m", tool, *map(str, arguments)]
+    command = [sys.executable, "-P", "-m", tool, *map(str, arguments)]
     environment = {**os.environ, "MACOSX_DEPLOYMENT_TARGET": "14.0"}  # which macOS uv chooses for
     done = subprocess.run(command, env=environment, stdout=2, stderr=subprocess.PIPE, text=True)
     if done.returncode:

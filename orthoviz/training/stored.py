@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from orthoviz.files import replace_file
@@ -40,15 +41,56 @@ def folder(name: str) -> Path:
     return root() / name
 
 
+def table_file(name: str) -> Path:
+    """The file of a stored table, ``"name"`` or, for another table of the same command, ``"name/part"``."""
+    stored, _, part = name.partition("/")
+    return root() / stored / f"{part or 'table'}.csv"
+
+
 def results(name: str) -> pd.DataFrame:
-    """A stored table, such as ``"lr_sweep"``; how it was made stands in ``.attrs["provenance"]``.
+    """A stored table, such as ``"lr_sweep"``; what a monitor saw is ``"table1-basic_cnn/watched"``.
+
+    Returns:
+        The table. ``.attrs["name"]`` is that of its folder, ``.attrs["provenance"]`` says how it was made.
 
     Raises:
         ValueError: there is no such table.
     """
-    path = folder(name)
-    table = pd.read_csv(path / "table.csv")
-    table.attrs["provenance"] = (path / "provenance.json").read_text(encoding="utf-8")
+    path = folder(name.partition("/")[0])
+    table = pd.read_csv(table_file(name))
+    provenance = (path / "provenance.json").read_text(encoding="utf-8")
+    table.attrs.update(name=path.name, provenance=provenance)
+    return table
+
+
+_MEASURED = {
+    *("lr", "batch_size", "batch", "seed", "epoch", "step", "seconds", "train_loss", "test_loss"),
+    *("test_accuracy", "value", "to_sgd", "to_svd", "possible", "supported"),
+}
+
+
+def check_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Give a table back that may be stored; the ledger of claims trusts what is stored.
+
+    Runs at a rate that was not chosen may have diverged, which nothing reads.
+
+    Raises:
+        ValueError: it has no rows; a number that was measured or that tells runs apart is missing; or not
+            all optimisers and rates have the same seeds.
+    """
+    rows = table[table["chosen"].astype(bool)] if "chosen" in table else table
+    if rows.empty:
+        raise ValueError("the table has no rows to store: run the experiment first")
+    for column in sorted(_MEASURED & set(table)):
+        numbers = pd.to_numeric(rows[column], errors="coerce")
+        if column == "train_loss":
+            numbers = numbers[rows["epoch"] > 0]  # before the first epoch there is none
+        if bad := int((~np.isfinite(numbers)).sum()):
+            todo = "run these again, or leave them out"
+            raise ValueError(f"{column} is no number in {bad} of {len(rows)} rows to store: {todo}")
+    keys = [key for key in ("optimizer", "lr", "batch_size") if key in table]
+    if keys and "seed" in table and table.groupby(keys)["seed"].agg(frozenset).nunique() > 1:
+        raise ValueError("not all optimisers and rates have the same seeds: finish the runs, then store them")
     return table
 
 
@@ -67,12 +109,15 @@ def store(
 
     Returns:
         The folder. ``watched.csv`` holds what a monitor saw, units of a layer as their mean.
+
+    Raises:
+        ValueError: the runs are not whole, see :func:`check_table`.
     """
     runs = Path(runs)
     table = pd.read_csv(runs / "table.csv")
     kinds = zip(table["optimizer"], table["batch_size"], strict=True)
     table["seconds"] = table["step"] * [milliseconds[kind] / 1000 for kind in kinds]
-    table = table[[column for column in _COLUMNS if column in table]]
+    table = check_table(table[[column for column in _COLUMNS if column in table]])
     path = root() / recipe.replace("/", "-")
     path.mkdir(parents=True, exist_ok=True)
     replace_file(path / "table.csv", lambda b: table.to_csv(b, index=False, float_format="%.5g"))

@@ -24,9 +24,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def server(folder, *, dark=False, notebook7=False):
+def server(folder, *, dark=False, notebook7=False, root=ROOT, start=None):
     """`orthoviz lab --no-browser`; its settings in ``folder``, its autosave off. Yields the address.
 
+    It runs the package of the checkout ``root``, and starts in ``start``, by default in ``folder``.
     With ``notebook7`` it is Notebook 7, as `jupyter notebook` starts it in a folder with the page of views.
     """
     config, settings = folder / "config", folder / "settings"
@@ -53,11 +54,13 @@ def server(folder, *, dark=False, notebook7=False):
         "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
         "IPYTHONDIR": str(folder / "ipython"),
         "ORTHOVIZ_DATA": str(folder / "data"),
+        "PYTHONPATH": str(root),
     }
     log = folder / "server.log"
     with open(log, "w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command, "--no-browser"],
+            [sys.executable, "-P", "-m", *command, "--no-browser"],
+            cwd=start or folder,
             env={**os.environ, **environment},
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -139,6 +142,12 @@ def run_all(page, timeout=120_000):
         }""",
         timeout=timeout,
     )
+
+
+def save(page):
+    """Save the notebook, as Ctrl-S does."""
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
 
 
 def show_cell(page, text):

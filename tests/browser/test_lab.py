@@ -1,7 +1,10 @@
 """Lessons 00 and 01 and their views, touched as a learner would; test_lessons.py has all twelve."""
 
 import re
+import shutil
+import subprocess
 
+import nbformat
 import pytest
 from playwright.sync_api import expect
 
@@ -203,3 +206,38 @@ def test_the_listing_shows_lessons_and_not_their_sources(address, wide):
     names = wide.locator(".jp-DirListing-itemText").all_inner_texts()
     assert any(re.fullmatch(r"00_start_here\.ipynb", name) for name in names)
     assert not any(name.endswith(".py") for name in names)
+
+
+def git(folder, *command):
+    """What git says in a folder."""
+    identity = ["-c", "user.name=a test", "-c", "user.email=test@example.org"]
+    done = subprocess.run(
+        ["git", *identity, *command], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_a_lesson_that_was_run_and_saved_leaves_the_checkout_as_it_was(tmp_path, wide):
+    """In a checkout of its own. A file random.py lies in the current folder and by the lesson."""
+    checkout = tmp_path / "checkout"
+    for name in git(lab.ROOT, "ls-files").splitlines():
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(lab.ROOT / name, checkout / name)
+    git(checkout, "init", "--quiet")
+    git(checkout, "add", "--all")
+    git(checkout, "commit", "--quiet", "--message=all")
+    copies = checkout / "desk" / "orthoviz-course"
+    copies.mkdir(parents=True)
+    for place in (copies.parent, copies):
+        (place / "random.py").write_text("raise SystemExit('this is not random')")
+    with lab.server(tmp_path, root=checkout, start=copies.parent) as address:
+        lab.open_notebook(wide, address, "00_start_here")
+        lab.run_all(wide)
+        clean(wide)
+        lab.save(wide)
+    cells = nbformat.read(copies / "00_start_here.ipynb", as_version=4).cells
+    assert all(cell.execution_count for cell in cells if cell.cell_type == "code")
+    assert git(checkout, "status", "--porcelain", "--untracked-files=all") == "?? desk/random.py\n"
+    assert sorted(path.name for path in copies.glob("[0-9]*")) == sorted(
+        path.name for path in (checkout / "notebooks").glob("[0-9]*.ipynb")
+    )
