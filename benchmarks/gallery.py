@@ -30,10 +30,7 @@ def train(data: ov.datasets.Dataset) -> tuple[pd.DataFrame, pd.DataFrame, dict[s
     for name, make in RUNS.items():
         model = ov.models.basic_cnn(seed=0)
         optimizer = make(ov.param_groups(model), lr=0.01, momentum=0.9, weight_decay=5e-4)
-        wanted = [
-            *(f"{s}.{q}" for q, stages in ov.monitor.PRESETS["research"].items() for s in stages),
-            *MORE,
-        ]
+        wanted = [*ov.monitor.PRESETS["research"], *MORE]
         options = {"every": 7, "quantities": wanted, "probe": probe, "run": name, "seed": 0}
         with ov.watch(model, optimizer, **options) as monitor:
             run = ov.training.fit(

@@ -7,11 +7,10 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from torch import nn
 
 import orthoviz as ov
-from tests.test_monitor import batch, one_step, orthogonal_sgd, plain
+from tests.test_monitor import batch, one_step, orthogonal_sgd, plain, value, watched
 
 P = ov.plots
 
@@ -79,34 +78,26 @@ def test_lines_are_means_over_seeds_beside_a_grey_baseline(frame, name):
 
 
 def test_filters_are_drawn_over_the_band_of_random_ones(frame):
-    figure = P.filter_cosine(frame, layer="0.weight")
+    ax = P.filter_cosine(frame, layer="0.weight").axes[0]
     chance = ov.measures.random_cosine(6, 18)
-    (band,) = [p for p in figure.axes[0].patches if p.get_alpha() == 0.3]
-    low, high = band.get_extents().transformed(figure.axes[0].transData.inverted()).get_points()[:, 1]
-    assert (low, high) == pytest.approx(
-        (chance.mean - 2 * chance.deviation, chance.mean + 2 * chance.deviation)
-    )
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert "random" in texts
-    assert "Welch's floor" not in texts
+    (band,) = [p for p in ax.patches if p.get_alpha() == 0.3]
+    low, high = band.get_extents().transformed(ax.transData.inverted()).get_points()[:, 1]
+    half = 2 * chance.deviation
+    assert (low, high) == pytest.approx((chance.mean - half, chance.mean + half))
+    assert [text.get_text() for text in ax.texts] == ["random"]
 
 
 def test_welchs_floor_is_drawn_with_the_rms_alone():
     model = nn.Linear(3, 8)
-    with ov.watch(model, plain(model), quantities=["weight.rms_cosine", "weight.mean_abs_cosine"]) as monitor:
-        pass
-    texts = [text.get_text() for text in P.filter_cosine(monitor.frame(), rms=True).axes[0].texts]
-    assert "Welch's floor" in texts
-    texts = [text.get_text() for text in P.filter_cosine(monitor.frame()).axes[0].texts]
-    assert "Welch's floor" not in texts
+    frame = watched(model, plain(model), quantities=["weight.rms_cosine", "weight.mean_abs_cosine"])
+    texts = [[t.get_text() for t in P.filter_cosine(frame, rms=rms).axes[0].texts] for rms in (True, False)]
+    assert texts == [["random", "Welch's floor"], ["random"]]
 
 
 def test_every_layer_gets_a_panel_and_of_many_six_evenly_spaced(frame):
     assert len(P.filter_cosine(frame).axes) == 2
     model = nn.Sequential(*(nn.Linear(3, 3) for _ in range(11)))
-    with ov.watch(model, plain(model)) as monitor:
-        pass
-    figure = P.filter_cosine(monitor.frame())
+    figure = P.filter_cosine(watched(model, plain(model)))
     assert [ax.get_title() for ax in figure.axes] == [f"{i}.weight" for i in (0, 2, 4, 6, 8, 10)]
     assert "6 of 11 layers" in title(figure)
 
@@ -119,19 +110,14 @@ def test_any_quantity_over_steps_or_epochs(frame):
     assert title(figure).startswith("Loss (nats) at the end: SGD")
 
 
-def test_a_figure_can_be_drawn_on_given_axes(frame, history):
+def test_a_single_panel_can_be_drawn_on_given_axes(frame, history):
     calls = [
         lambda ax: P.filter_cosine(frame, layer="0.weight", ax=ax),
         lambda ax: P.over_steps(frame, "loss", ax=ax),
-        lambda ax: P.training_curves(history, ax=ax),
         lambda ax: P.lr_flatness(history, ax=ax),
         lambda ax: P.compare(history, ax=ax),
-        lambda ax: P.spectra(one(frame), ax=ax),
         lambda ax: P.stage_spectra(one(frame), ax=ax),
-        lambda ax: P.cosine_matrix(torch.randn(5, 9), ax=ax),
-        lambda ax: P.filters(torch.randn(5, 3, 3, 3), ax=ax),
         lambda ax: P.gain_per_direction(torch.eye(4), torch.randn(4, 4), ax=ax),
-        lambda ax: P.cka_matrix({"a": torch.randn(9, 4)}, ax=ax),
         lambda ax: P.paper_figure("batch_size", history, ax=ax),
     ]
     for call in calls:
@@ -148,13 +134,12 @@ def one(frame):
 
 def test_a_waterfall_is_the_spectrum_relative_to_its_largest(frame):
     figure = P.spectra(one(frame), layer="0.weight")
-    rows = one(frame).query("quantity == 'singular_values' and stage == 'raw' and layer == '0.weight'")
-    first = rows[rows.step == 0].sort_values("index").value.to_numpy()
+    first = value(one(frame), "singular_values", "raw")
     np.testing.assert_allclose(drawn(figure)[0].get_ydata(), first / first[0], rtol=1e-9)
     image = figure.axes[1].get_images()[0].get_array()
     np.testing.assert_allclose(image[:, 0], np.log10(first / first[0]), atol=1e-6)
-    gaussian = [line for line in figure.axes[0].get_lines() if line.get_label() == "random matrix"]
-    assert gaussian[0].get_color() == P.RANDOM
+    (gaussian,) = [line for line in figure.axes[0].get_lines() if line.get_label() == "random matrix"]
+    assert gaussian.get_color() == P.RANDOM
     energy = np.cumsum(first**2) / (first**2).sum()
     assert f"half of the energy in {int((energy < 0.5).sum()) + 1} of 6" in title(figure)
 
@@ -171,13 +156,10 @@ def test_of_a_layer_with_several_matrices_the_first_is_drawn():
                 first = model[0].weight.grad[:3].flatten(1).double()
             optimizer.step()
     data = monitor.frame()
-    figure = P.spectra(data, layer="0.weight")
     right = torch.linalg.svdvals(first).numpy()
-    assert drawn(figure)[0].get_ydata() == pytest.approx(right / right[0], rel=1e-5)
-    assert "first of 2 matrices" in title(figure)
-    figure = P.stage_spectra(data, layer="0.weight", step=0)
-    assert drawn(figure)[0].get_ydata() == pytest.approx(right / right[0], rel=1e-5)
-    assert "first of 2 matrices" in title(figure)
+    for figure in (P.spectra(data, layer="0.weight"), P.stage_spectra(data, layer="0.weight", step=0)):
+        assert drawn(figure)[0].get_ydata() == pytest.approx(right / right[0], rel=1e-5)
+        assert "first of 2 matrices" in title(figure)
 
 
 def test_centred_maps_are_drawn_beside_chance(frame):
@@ -197,15 +179,12 @@ def test_runs_without_seeds_have_a_band_too(history):
 
 
 def test_the_marks_of_the_momentum_meter(frame):
-    figure = P.stage_spectra(one(frame), layer="0.weight", step=2, momentum=0.9)
-    heights = sorted(
-        line.get_ydata()[0] for line in figure.axes[0].get_lines() if line.get_color() == P.RANDOM
-    )
+    lines = P.stage_spectra(one(frame), layer="0.weight", step=2, momentum=0.9).axes[0].get_lines()
+    heights = sorted(line.get_ydata()[0] for line in lines if line.get_color() == P.RANDOM)
     np.testing.assert_allclose(heights, [1, 1 / math.sqrt(1 - 0.81), 10], rtol=1e-9)
-    rows = one(frame).query("quantity == 'singular_values' and stage == 'momentum' and layer == '0.weight'")
-    right = rows[rows.step == 2].sort_values("index").value.to_numpy()
-    (line,) = [line for line in figure.axes[0].get_lines() if line.get_label() == "momentum"]
-    np.testing.assert_allclose(line.get_ydata(), right, rtol=1e-9)
+    (buffer,) = [line for line in lines if line.get_label() == "momentum"]
+    right = value(one(frame), "singular_values", "momentum", 2)
+    np.testing.assert_allclose(buffer.get_ydata(), right, rtol=1e-9)
 
 
 def test_clustering_puts_alike_rows_side_by_side():
@@ -254,10 +233,8 @@ def test_better_is_said_only_where_seeds_do_not_overlap(history):
     mixed = small.assign(test_accuracy=small.test_accuracy.where(small.seed == 0, 0.9 - small.test_accuracy))
     assert title(P.compare(mixed)).startswith("Not separated")
     assert "one run each" in title(P.compare(small[small.seed == 0]))
-    better = title(
-        P.compare(history[history.seed == 0].rename(columns={"lr": "hue"}), "test_loss", hue="hue")
-    )
-    assert better.startswith("0.1 better")
+    one_each = history[history.seed == 0].rename(columns={"lr": "hue"})
+    assert title(P.compare(one_each, "test_loss", hue="hue")).startswith("0.1 better")
 
 
 def test_a_third_whose_runs_reach_into_the_firsts_is_not_beaten(history):
@@ -306,11 +283,8 @@ def test_flatness_and_curves_name_their_best(history):
 
 @pytest.mark.parametrize("name", ["speedup", "imagenet", "barlow", "batch_size"])
 def test_the_papers_figures_from_histories(history, name):
-    assert (
-        P.paper_figure(name, history[history.lr == 0.1] if name != "batch_size" else history)
-        .axes[0]
-        .has_data()
-    )
+    data = history if name == "batch_size" else history[history.lr == 0.1]
+    assert P.paper_figure(name, data).axes[0].has_data()
 
 
 @pytest.mark.parametrize("name", ["filter_cosine", "feature_cosine", "dead_parameters"])
@@ -328,36 +302,29 @@ def test_names_keep_their_look_and_others_differ():
     assert len({(look["palette"][name], look["dashes"][name]) for name in look["palette"]}) == 3
 
 
-def test_what_cannot_be_drawn_is_refused(frame, history):
-    with pytest.raises(ValueError, match=r"there is no nonsense in the frame; there is: .*mean_abs_cosine"):
-        P.over_steps(frame, "nonsense")
-    with pytest.raises(ValueError, match=r"layer 'conv' in the frame; there is: 0.weight, 3.weight"):
-        P.filter_cosine(frame, layer="conv")
-    with pytest.raises(ValueError, match=r"5 stages, .*: choose one with stage="):
-        P.over_steps(frame, "stable_rank")
-    with pytest.raises(ValueError, match="choose one with quantity="):
-        P.over_steps(frame)
-    with pytest.raises(ValueError, match="ax takes one layer"):
-        P.filter_cosine(frame, ax=P.new_figure(3, 3)[1][0])
-    with pytest.raises(ValueError, match="several runs"):
-        P.spectra(frame)
-    with pytest.raises(ValueError, match="step must be one of 0, 1, 2, 3, got 99"):
-        P.stage_spectra(one(frame), step=99)
-    with pytest.raises(ValueError, match="name must be one of speedup"):
-        P.paper_figure("figure 1", history)
-    with pytest.raises(ValueError, match="needs a column batch_size"):
-        P.paper_figure("batch_size", history.drop(columns="batch_size"))
-    with pytest.raises(ValueError, match="needs a column optimizer"):
-        P.filter_cosine(frame.drop(columns="optimizer"))
-    with pytest.raises(ValueError, match="needs a column quantity, value, layer, stage"):
-        P.filter_cosine(history)
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda f, h: P.over_steps(f, "nonsense"), "no nonsense in the frame; there is: .*mean_abs_cosine"),
+        (lambda f, h: P.filter_cosine(f, layer="conv"), "layer 'conv' in the frame; there is: 0.weight, 3"),
+        (lambda f, h: P.over_steps(f, "stable_rank"), "5 stages, .*: choose one with stage="),
+        (lambda f, h: P.over_steps(f), "choose one with quantity="),
+        (lambda f, h: P.filter_cosine(f, ax=P.new_figure(3, 3)[1][0]), "ax takes one layer"),
+        (lambda f, h: P.spectra(f), "several runs"),
+        (lambda f, h: P.stage_spectra(one(f), step=99), "step must be one of 0, 1, 2, 3, got 99"),
+        (lambda f, h: P.paper_figure("figure 1", h), "name must be one of speedup"),
+        (lambda f, h: P.filter_cosine(f.drop(columns="optimizer")), "needs a column optimizer"),
+        (lambda f, h: P.filter_cosine(h), "needs a column quantity, value, layer, stage"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(frame, history, call, words):
+    with pytest.raises(ValueError, match=words):
+        call(frame, history)
 
 
 def test_figures_stay_out_of_pyplots_memory(frame):
     import matplotlib.pyplot as plt
 
     before = plt.get_fignums()
-    figure = P.filter_cosine(frame)
-    assert isinstance(figure, Figure)
-    assert not isinstance(figure.axes[0], AxesImage)
+    assert isinstance(P.filter_cosine(frame), Figure)
     assert plt.get_fignums() == before

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from orthoviz.measures.spectra import checked, values64
+from orthoviz.measures.spectra import checked, same_shape, values64
 from orthoviz.polar import counts, default_tol
 
 
@@ -87,8 +87,6 @@ def orthogonality_residual(factor: Tensor, *, tol: float | None = None) -> Tenso
 
 def _pair(factor: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Both in float64, a matrix that is not finite as zero."""
-    checked(factor, "factor")
-    if factor.shape != checked(matrix).shape:
-        raise ValueError(f"factor is {tuple(factor.shape)}, matrix {tuple(matrix.shape)}: they must be alike")
+    same_shape(factor, matrix, "factor", "matrix")
     finite = matrix.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
     return factor.double(), torch.where(finite, matrix, 0.0).double()

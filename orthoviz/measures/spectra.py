@@ -213,3 +213,12 @@ def checked(matrix: Tensor, name: str = "matrix") -> Tensor:
     if matrix.ndim < 2:
         raise ValueError(f"{name} must be (..., m, n), got shape {tuple(matrix.shape)}")
     return matrix
+
+
+def same_shape(one: Tensor, other: Tensor, *names: str) -> None:
+    """Raise ValueError where two matrices differ in their shapes."""
+    if checked(one, names[0]).shape != checked(other, names[1]).shape:
+        raise ValueError(
+            f"{names[0]} and {names[1]} must be (..., m, n) of one shape, "
+            f"got {tuple(one.shape)} and {tuple(other.shape)}"
+        )

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from orthoviz.measures.spectra import checked
+from orthoviz.measures.spectra import same_shape
 
 
 def step_inflation(factor: Tensor, matrix: Tensor) -> Tensor:
@@ -60,25 +60,17 @@ def step_cosine(change: Tensor, previous: Tensor) -> Tensor:
     Raises:
         TypeError, ValueError: one of them is no real matrix, or the shapes differ.
     """
-    _same_shape(change, previous, "change", "previous")
+    same_shape(change, previous, "change", "previous")
     lengths = _length(change) * _length(previous)
     cosine = (change.double() * previous.double()).sum((-2, -1)) / lengths
     return cosine.where(lengths > 0, torch.nan).clamp(-1, 1).to(change.dtype)
 
 
 def _ratio(above: Tensor, below: Tensor, *names: str) -> Tensor:
-    _same_shape(above, below, *names)
+    same_shape(above, below, *names)
     length = _length(below)
     ratio = _length(above) / length
     return ratio.where(length > 0, torch.nan).to(above.dtype)
-
-
-def _same_shape(one: Tensor, other: Tensor, *names: str) -> None:
-    if checked(one, names[0]).shape != checked(other, names[1]).shape:
-        raise ValueError(
-            f"{names[0]} and {names[1]} must be (..., m, n) of one shape, "
-            f"got {tuple(one.shape)} and {tuple(other.shape)}"
-        )
 
 
 def _length(matrix: Tensor) -> Tensor:

@@ -8,12 +8,15 @@ from orthoviz.measures.spectra import checked
 
 
 class Dead(NamedTuple):
-    """What :func:`dead_parameters` counts."""
+    """What :func:`dead_parameters` counts.
+
+    Attributes:
+        share: of the entries, those up to the threshold: 0 to 1.
+        zero_rows: how many rows are exactly zero.
+    """
 
     share: Tensor
-    """Of the entries, those up to the threshold: 0 to 1."""
     zero_rows: Tensor
-    """How many rows are exactly zero."""
 
 
 def dead_units(activations: Tensor) -> Tensor:
@@ -50,12 +53,10 @@ def dormant_units(activations: Tensor, *, tau: float = 0.025) -> Tensor:
         ``(units,)``, bool. All of a layer that is all zero.
 
     Raises:
-        TypeError, ValueError: they are no real activations; tau is negative.
+        TypeError, ValueError: they are no real activations.
 
     Source: Sokar et al. 2023 (arXiv 2302.12902), definition 3.1.
     """
-    if not tau >= 0:
-        raise ValueError(f"tau must be at least 0, got {tau}")
     size = _by_unit(activations).double().abs().mean(-1)
     return size <= tau * size.mean()
 

@@ -1,9 +1,8 @@
 """The hooks: what is copied when, and when it is measured."""
 
-import difflib
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from fnmatch import fnmatchcase
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -11,19 +10,32 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from orthoviz.files import replace_file
-from orthoviz.matrices import Layout, as_matrix, param_groups
-from orthoviz.measures.spectra import FORMULAS, of_values, values64
+from orthoviz.matrices import Layout, as_matrix
+from orthoviz.measures.quantities import QUANTITIES, Quantity, measured
 from orthoviz.monitor.frames import Labels, Record, frame_of, read
 from orthoviz.monitor.probe import activations
-from orthoviz.monitor.quantities import QUANTITIES, wanted_quantities
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+Value = tuple[str, str, str, Tensor]
+"""Layer, stage, quantity, and what was measured."""
+
+_POSITIONS = Quantity("positions", (), lambda maps: maps.new_tensor(maps[0, 0].numel(), dtype=torch.float32))
+
+
+class Layer(NamedTuple):
+    """A parameter that is a matrix, and the module whose weight it is."""
+
+    name: str
+    parameter: nn.Parameter
+    layout: Layout
+    module: nn.Module
 
 
 def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,90 +57,7 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-class _Layer(NamedTuple):
-    name: str
-    parameter: nn.Parameter
-    layout: Layout
-    module: nn.Module
-
-
-def watch(
-    model: nn.Module,
-    optimizer: Optimizer | None = None,
-    *,
-    every: int = 1,
-    quantities: str | Iterable[str] = "lecture",
-    layers: Iterable[str] | str | None = None,
-    probe: Any = None,
-    run: str = "",
-    seed: int | None = None,
-    stream: str | Path | None = None,
-    all_ranks: bool = False,
-) -> "Monitor":
-    """Watch a model's weight matrices while an optimiser moves them, without a change to the loop.
-
-    Use it as ``with ov.watch(model, optimizer) as monitor:``, or call ``start`` and ``stop``. Training is the
-    same to the last bit: weights, optimiser state, random numbers, batch-norm statistics. If a measurement
-    fails, the monitor warns, stops watching, and keeps what it has.
-
-    Args:
-        model: any module; compiled and DistributedDataParallel models are looked into. Layers are named by
-            their weights, and which matrix a weight is, is read as :func:`orthoviz.param_groups` does.
-        optimizer: any ``torch.optim.Optimizer`` over the model's parameters. This package's own, and those
-            under ``ov.orthogonalise``, also show the stage "orthogonal"; "momentum" is there where they have
-            a ``momentum_buffer``. None: nothing is measured but when ``monitor.collect()`` is called.
-        every: measure at steps 0, every, 2 * every, ...
-        quantities: ``"lecture"`` (filter cosine, spectra of gradient and step, step inflation, update ratio),
-            ``"research"`` (also spectra of factor and momentum, ranks, direction gain and alignment of the
-            factor with what it was made from, ``scale`` included, dead units and feature cosine),
-            ``"everything"``, or names from ``ov.monitor.QUANTITIES``, each at all of its stages or at one:
-            ``"weight.stable_rank"``.
-        layers: patterns of names to watch (``"layer1.*"``), of weights or modules. Default: all matrices.
-        probe: what the model is called with to look at activations, in eval mode: a batch of inputs, or a
-            tuple of arguments, or a dict of keyword arguments. The activation of a layer is the first
-            activation function after it, if that has as many channels; one that runs several times gets the
-            mean.
-        run, seed: labels of this run in the frame.
-        stream: a new folder that gets a Parquet file at every collection, so that a killed run keeps what it
-            had; ``ov.monitor.read`` reads it. What is written does not stay in memory.
-        all_ranks: under torch.distributed only rank 0 watches; with this every one does, as a run of its own.
-
-    Returns:
-        A :class:`Monitor`; ``.frame()`` is what it saw.
-
-    Raises:
-        ValueError: an argument has a value that does not exist; the model has no matrix; the optimiser holds
-            none of the model's parameters; the model does not take the probe; the folder is not empty.
-        TypeError: parameters are sharded (DTensor), which is not supported.
-    """
-    model = _inner(model)
-    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):  # as Accelerate wraps it
-        optimizer = optimizer.optimizer  # type: ignore[union-attr]
-    if every < 1:
-        raise ValueError(f"every must be at least 1, got {every}")
-    wanted = wanted_quantities(quantities)
-    if probe is None and any("activation" in stages for stages in wanted.values()):
-        lost = [name for name, stages in wanted.items() if "activation" in stages]
-        warnings.warn(
-            f"without a probe there is no {', '.join(lost)}: pass probe=images, a fixed batch", stacklevel=2
-        )
-    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-    if all_ranks and rank:
-        run = f"{run} rank {rank}".strip()
-        stream = None if stream is None else Path(f"{stream}-rank{rank}")
-    return Monitor(
-        model,
-        optimizer,
-        every=every,
-        wanted=wanted,
-        layers=_layers(model, optimizer, layers),
-        probe=probe,
-        labels=Labels(run, _label(optimizer), seed),
-        stream=None if stream is None else Path(stream),
-        silent=rank > 0 and not all_ranks,
-    )
-
-
+@dataclass(eq=False, repr=False)
 class Monitor:
     """What :func:`watch` returns.
 
@@ -137,45 +66,38 @@ class Monitor:
         epoch: set it to have an epoch in the frame; ``ov.training.fit`` does.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: Optimizer | None,
-        *,
-        every: int,
-        wanted: dict[str, tuple[str, ...]],
-        layers: list[_Layer],
-        probe: Any,
-        labels: Labels,
-        stream: Path | None,
-        silent: bool,
-    ) -> None:
-        self.step = 0
-        self.epoch: int | None = None
-        self._model, self._optimizer, self._every = model, optimizer, every
-        self._wanted, self._layers, self._probe = wanted, layers, probe
-        self._labels, self._stream, self._silent = labels, stream, silent
-        self._needed: set[str] = {
-            stage for name, stages in wanted.items() for stage in (*stages, *QUANTITIES[name].needs)
-        }
-        if "applied" in self._needed:
-            self._needed.add("weight")
-        if "input" in self._needed:
-            self._needed.add("raw")
-        self._of = {layer.parameter: layer for layer in layers}
-        self._handles: list[RemovableHandle] = []
-        self._stage_handle: RemovableHandle | None = None
-        self._seen: dict[str, dict[str, Tensor]] = {}
-        self._told: set[str] = set()  # layers of whose gradient the optimiser told
-        self._evaluated = False  # whether a closure has been, in this step
-        self._changes: dict[str, Tensor] = {}
-        self._active: list[tuple[str, str, str, Tensor]] = []  # of the activations before the step
-        self._failed = False
-        self._sized = False  # whether the sizes of matrices and maps are recorded
-        self._collected: int | None = None  # the last step that collect() measured
-        self._records: list[Record] = []
-        self._logged: list[tuple[int, int | None, str, Tensor]] = []  # still on their device
-        self._parts = 0
+    model: nn.Module
+    optimizer: Optimizer | None
+    every: int
+    wanted: dict[str, tuple[str, ...]]
+    layers: list[Layer]
+    probe: Any
+    labels: Labels
+    stream: Path | None
+    silent: bool
+    step: int = 0
+    epoch: int | None = None
+    # Of the step that is going on:
+    _matrices: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # by layer and stage
+    _announced: set[str] = field(default_factory=set)  # layers whose gradient the optimiser has shown
+    _evaluated: bool = False  # whether a closure has been, in this step
+    _active: list[Value] = field(default_factory=list)  # of the activations before the step
+    # From step to step:
+    _changes: dict[str, Tensor] = field(default_factory=dict)
+    _handles: list[RemovableHandle] = field(default_factory=list)
+    _stage_handle: RemovableHandle | None = None
+    _failed: bool = False
+    _sized: bool = False  # whether the sizes of matrices and maps are recorded
+    _collected: int | None = None  # the last step that collect() measured
+    _logged: list[tuple[int, int | None, str, Tensor]] = field(default_factory=list)  # still on their device
+    _records: list[Record] = field(default_factory=list)
+    _parts: int = 0  # files written to the stream
+
+    def __post_init__(self) -> None:
+        stages = {s for name, own in self.wanted.items() for s in (*own, *QUANTITIES[name].needs)}
+        self._needed = stages | ({"weight"} if "applied" in stages else set())
+        self._needed |= {"raw"} if "input" in stages else set()
+        self._layer_of = {layer.parameter: layer for layer in self.layers}
 
     # Watching
 
@@ -188,21 +110,21 @@ class Monitor:
         """
         if self._handles:
             raise RuntimeError("this monitor is watching already: stop it first")
-        if self._silent:
+        if self.silent:
             return self
         self._collected = None  # who knows what happened to the weights in between
-        if self._probe is not None:
+        if self.probe is not None:
             self._activations()  # finds out now whether the model takes it
-        if self._stream is not None and not self._parts:
-            self._stream.mkdir(parents=True, exist_ok=True)
-            if any(self._stream.iterdir()):
-                raise ValueError(f"{self._stream} is not empty: stream into a new folder")
-        if self._optimizer is not None:
+        if self.stream is not None and not self._parts:
+            self.stream.mkdir(parents=True, exist_ok=True)
+            if any(self.stream.iterdir()):
+                raise ValueError(f"{self.stream} is not empty: stream into a new folder")
+        if self.optimizer is not None:
             before: Any = torch.compiler.disable(self._before)
             after: Any = torch.compiler.disable(self._after)
             self._handles = [
-                self._optimizer.register_step_pre_hook(before),
-                self._optimizer.register_step_post_hook(after),
+                self.optimizer.register_step_pre_hook(before),
+                self.optimizer.register_step_post_hook(after),
             ]
             self._listen()
         return self
@@ -219,7 +141,7 @@ class Monitor:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
-            if kind is None and self._optimizer is not None and self._handles:
+            if kind is None and self.optimizer is not None and self._handles:
                 _guarded(Monitor.collect)(self)
         finally:
             self.stop()
@@ -228,8 +150,8 @@ class Monitor:
         count = sum(len(record.values) for record in self._records) + len(self._logged)
         state = "watching" if self._handles else "not watching"
         return (
-            f"Monitor of {len(self._layers)} matrices, {state}: step {self.step}, "
-            f"every {self._every}, {count:,} values in memory"
+            f"Monitor of {len(self.layers)} matrices, {state}: step {self.step}, "
+            f"every {self.every}, {count:,} values in memory"
         )
 
     def log(self, **values: float | Tensor) -> None:
@@ -242,17 +164,14 @@ class Monitor:
             ValueError: a value is no single number, or its name is that of a measured quantity.
         """
         for name, value in values.items():
-            tensor = (
-                value.detach().clone()
-                if isinstance(value, Tensor)
-                else torch.tensor(value, dtype=torch.float64)
-            )
-            if tensor.numel() != 1:
-                raise ValueError(f"{name} must be a single number, got shape {tuple(tensor.shape)}")
             if name in QUANTITIES:
                 raise ValueError(f"{name} is measured by the monitor: log yours under another name")
-            if not self._silent:
-                self._logged.append((self.step, self.epoch, name, tensor.reshape(())))
+            exact = None if isinstance(value, Tensor) else torch.float64
+            number = torch.as_tensor(value, dtype=exact).detach().clone()
+            if number.numel() != 1:
+                raise ValueError(f"{name} must be a single number, got shape {tuple(number.shape)}")
+            if not self.silent:
+                self._logged.append((self.step, self.epoch, name, number.reshape(())))
 
     @torch.no_grad()
     def collect(self) -> None:
@@ -265,16 +184,16 @@ class Monitor:
             ValueError: without an optimiser, at a step that was collected just before. With one, the weights
                 are the same, and nothing is done.
         """
-        if self._silent:
+        if self.silent:
             return
         if self._collected == self.step:
-            if self._optimizer is None:
+            if self.optimizer is None:
                 raise ValueError(f"step {self.step} is collected already: set monitor.step to the next one")
             return
         self._forget()
-        for layer in self._layers:
+        for layer in self.layers:
             self._see(layer, "weight", layer.parameter)
-        if self._optimizer is None:
+        if self.optimizer is None:
             self._see_gradients()
         self._active = self._activations()
         self._measure()
@@ -284,27 +203,27 @@ class Monitor:
 
     def _listen(self) -> None:
         """Hear of the next step's stages if it is to be measured. They cost a copy, so only then."""
-        if self._handles and self._due() and hasattr(self._optimizer, "register_stage_hook"):
-            self._stage_handle = self._optimizer.register_stage_hook(self._hear)  # type: ignore[union-attr]
+        if self._handles and self._due() and hasattr(self.optimizer, "register_stage_hook"):
+            self._stage_handle = self.optimizer.register_stage_hook(self._hear)  # type: ignore[union-attr]
 
     def _due(self, ahead: int = 0) -> bool:
-        return (self.step + ahead) % self._every == 0
+        return (self.step + ahead) % self.every == 0
 
     def _forget(self) -> None:
         if self._stage_handle is not None:
             self._stage_handle.remove()
             self._stage_handle = None
-        self._seen, self._told, self._evaluated, self._active = {}, set(), False, []
+        self._matrices, self._announced, self._evaluated, self._active = {}, set(), False, []
 
     @_guarded
     def _hear(self, parameter: Tensor, stage: str, matrix: Tensor) -> None:
         """A stage of an optimiser that tells them."""
-        layer = self._of.get(parameter)  # type: ignore[call-overload]
+        layer = self._layer_of.get(parameter)  # type: ignore[call-overload]
         if layer is None or stage not in self._needed or stage == "applied":
             return
-        seen = self._seen.setdefault(layer.name, {})
+        seen = self._matrices.setdefault(layer.name, {})
         if stage == "raw":
-            self._told.add(layer.name)
+            self._announced.add(layer.name)
         if not (self._evaluated and stage in seen):  # a closure may be evaluated again, at other weights
             seen[stage] = matrix.clone()
 
@@ -314,7 +233,7 @@ class Monitor:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Before a step: copy weights, and the gradients unless a closure has yet to compute them."""
         if self._due() or ("previous" in self._needed and self._due(ahead=1)):
-            for layer in self._layers:
+            for layer in self.layers:
                 self._see(layer, "weight", layer.parameter)
         if self._due():
             self._active = self._activations()
@@ -324,9 +243,8 @@ class Monitor:
                     "the optimiser was orthogonalised after ov.watch; do that before",
                     stacklevel=4,
                 )
-                self._told = {layer.name for layer in self._layers}
-        place = next((i for i, argument in enumerate(args) if callable(argument)), None)
-        closure = kwargs.get("closure") if place is None else args[place]
+                self._announced = {layer.name for layer in self.layers}
+        closure = kwargs.get("closure", next(filter(callable, args), None))
         if closure is None:
             self._see_gradients()
             return None
@@ -337,9 +255,10 @@ class Monitor:
             self._evaluate(loss)
             return loss
 
-        if place is None:
-            return args, {**kwargs, "closure": watched}
-        return (*args[:place], watched, *args[place + 1 :]), kwargs
+        def swap(argument: Any) -> Any:
+            return watched if argument is closure else argument
+
+        return tuple(map(swap, args)), {key: swap(value) for key, value in kwargs.items()}
 
     @_guarded
     def _evaluate(self, loss: Any) -> None:
@@ -353,8 +272,8 @@ class Monitor:
     @_guarded
     def _after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """After a step: measure, if it is time."""
-        for layer in self._layers:
-            seen = self._seen.get(layer.name, {})
+        for layer in self.layers:
+            seen = self._matrices.get(layer.name, {})
             # Whatever was heard: ov.orthogonalise tells of it when the step is over, torch's SGD never
             buffer = optimizer.state.get(layer.parameter, {}).get("momentum_buffer")
             if buffer is not None and self._due():
@@ -364,7 +283,7 @@ class Monitor:
                 if layer.name in self._changes:
                     seen["previous"] = self._changes[layer.name]
         if "previous" in self._needed:
-            self._changes = {name: s["applied"] for name, s in self._seen.items() if "applied" in s}
+            self._changes = {name: s["applied"] for name, s in self._matrices.items() if "applied" in s}
         if self._due():
             self._measure()
         self._forget()
@@ -373,83 +292,53 @@ class Monitor:
 
     def _see_gradients(self) -> None:
         """The gradients, unscaled, of layers whose optimiser did not tell of them."""
-        if not self._due() and self._optimizer is not None:
+        if not self._due() and self.optimizer is not None:
             return
-        scale = getattr(self._optimizer, "grad_scale", None)  # of a fused optimiser under GradScaler
-        for layer in self._layers:
+        scale = getattr(self.optimizer, "grad_scale", None)  # of a fused optimiser under GradScaler
+        for layer in self.layers:
             gradient = layer.parameter.grad
-            if gradient is not None and not gradient.is_sparse and layer.name not in self._told:
+            if gradient is not None and not gradient.is_sparse and layer.name not in self._announced:
                 self._see(layer, "raw", gradient if scale is None else gradient / scale.to(gradient.device))
 
-    def _see(self, layer: _Layer, stage: str, tensor: Tensor) -> None:
+    def _see(self, layer: Layer, stage: str, tensor: Tensor) -> None:
         if stage in self._needed:
             matrix = as_matrix(tensor.detach(), layer.layout).clone()
-            self._seen.setdefault(layer.name, {})[stage] = matrix
+            self._matrices.setdefault(layer.name, {})[stage] = matrix
 
     # Measuring
 
     def _measure(self) -> None:
         """Turn what was seen into one record: on the device, then one copy."""
-        found: list[tuple[str, str, str, Tensor]] = []
-        if not self._sized:
-            found += self._sizes()
-            self._sized = True
-        for name, matrices in self._seen.items():
-            found += [(name, *one) for one in self._of_matrices(matrices)]
+        found: list[Value] = []
+        for layer in [] if self._sized else self.layers:
+            *_, m, n = as_matrix(layer.parameter.detach(), layer.layout).shape
+            sizes = layer.parameter.new_tensor([m, n], dtype=torch.float32)
+            found += [(layer.name, "weight", "rows", sizes[0]), (layer.name, "weight", "columns", sizes[1])]
+        self._sized = True
+        for name, matrices in self._matrices.items():
+            if "raw" in matrices:
+                matrices.setdefault("input", matrices["raw"])  # ov.orthogonalise makes its factors from that
+            found += [(name, *value) for value in measured(matrices, self.wanted)]
         found += self._active
         if self._collected == self.step:  # of these it has this step's already
             found = [one for one in found if one[1] not in ("weight", "activation")]
         self._keep(found)
-        if self._stream is not None:
-            self._write(self._stream)
+        if self.stream is not None:
+            self._write(self.stream)
 
-    def _sizes(self) -> list[tuple[str, str, str, Tensor]]:
-        """Rows and columns of each matrix, for baselines."""
-        return [
-            (layer.name, "weight", name, torch.tensor(float(size), device=layer.parameter.device))
-            for layer in self._layers
-            for name, size in zip(
-                ("rows", "columns"),
-                as_matrix(layer.parameter.detach(), layer.layout).shape[-2:],
-                strict=True,
-            )
-        ]
-
-    def _of_matrices(self, matrices: dict[str, Tensor]) -> Iterator[tuple[str, str, Tensor]]:
-        """The wanted quantities of one layer."""
-        spectra: dict[str, tuple[Tensor, Tensor]] = {}
-        if "raw" in matrices:
-            matrices.setdefault("input", matrices["raw"])  # ov.orthogonalise makes its factors from that
-        for name, stages in self._wanted.items():
-            quantity = QUANTITIES[name]
-            for stage in stages:
-                if stage not in matrices or any(other not in matrices for other in quantity.needs):
-                    continue
-                matrix = matrices[stage]
-                if name == "singular_values" or name in FORMULAS:  # they share one decomposition
-                    if stage not in spectra:
-                        spectra[stage] = values64(matrix)
-                    yield stage, name, of_values(name, *spectra[stage], matrix.dtype)
-                else:
-                    yield (
-                        stage,
-                        name,
-                        quantity.measure(matrix, *(matrices[other] for other in quantity.needs)),
-                    )
-
-    def _activations(self) -> list[tuple[str, str, str, Tensor]]:
+    def _activations(self) -> list[Value]:
         """The wanted quantities of the activations on the probe."""
-        wanted = [name for name, stages in self._wanted.items() if "activation" in stages]
-        if self._probe is None or not wanted:
+        wanted = [name for name, stages in self.wanted.items() if "activation" in stages]
+        if self.probe is None or not wanted:
             return []
-        modules = {layer.module: layer.name for layer in reversed(self._layers)}
-        measures = {name: QUANTITIES[name].measure for name in wanted}
+        modules = {layer.module: layer.name for layer in reversed(self.layers)}
+        quantities = {name: QUANTITIES[name] for name in wanted}
         if not self._sized:
-            measures["positions"] = lambda maps: torch.tensor(float(maps[0, 0].numel()), device=maps.device)
-        found = activations(self._model, self._probe, modules, measures)
+            quantities["positions"] = _POSITIONS
+        found = activations(self.model, self.probe, modules, quantities)
         return [(layer, "activation", name, value) for (layer, name), value in found.items()]
 
-    def _keep(self, found: list[tuple[str, str, str, Tensor]]) -> None:
+    def _keep(self, found: list[Value]) -> None:
         """Values of this step, and those that were logged, as records: one copy from the device."""
         logged, self._logged = self._logged, []
         tensors = [value for *_, value in (*found, *logged)]
@@ -460,9 +349,7 @@ class Monitor:
         flat = torch.cat([tensor.reshape(-1).to(device, exact) for tensor in tensors]).cpu().double().numpy()
         ours = flat[: len(flat) - len(logged)]
         if found:
-            entries = tuple(
-                (layer, stage, quantity, value.numel()) for layer, stage, quantity, value in found
-            )
+            entries = tuple((layer, stage, name, value.numel()) for layer, stage, name, value in found)
             self._records.append(Record(self.step, self.epoch, entries, ours))
         for (step, epoch, name, _), value in zip(logged, flat[len(ours) :, None], strict=True):
             self._records.append(Record(step, epoch, (("", "", name, 1),), value))
@@ -471,29 +358,16 @@ class Monitor:
 
     def frame(self) -> "pd.DataFrame":
         """All values so far, one a row, with the columns of :data:`COLUMNS`."""
-        if self._stream is None or not self._parts:
-            return self._in_memory()
-        self._write(self._stream)
-        return read(self._stream)
-
-    def to_csv(self, path: str | Path) -> None:
-        """Write the frame as CSV; ``ov.monitor.read`` gives it back without loss."""
-        replace_file(Path(path), lambda beside: self.frame().to_csv(beside, index=False))
-
-    def to_parquet(self, path: str | Path) -> None:
-        """Write the frame as Parquet; ``ov.monitor.read`` gives it back without loss."""
-        replace_file(Path(path), lambda beside: self.frame().to_parquet(beside, index=False))
+        self._keep([])
+        if self.stream is None or not self._parts:
+            return frame_of(self._records, self.labels)
+        self._write(self.stream)
+        return read(self.stream)
 
     def to_tensorboard(self, folder: str | Path) -> None:
-        """Write the frame for TensorBoard: single numbers as scalars, several as histograms.
+        """Write the frame for TensorBoard: single numbers as scalars, several as histograms."""
+        from torch.utils.tensorboard import SummaryWriter
 
-        Raises:
-            ImportError: TensorBoard is not installed.
-        """
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ImportError("TensorBoard is not installed: pip install tensorboard") from error
         frame = self.frame()
         with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
             groups = frame.groupby(["quantity", "stage", "layer", "step"], observed=True, sort=False).value
@@ -505,80 +379,11 @@ class Monitor:
                 elif len(finite):
                     writer.add_histogram(tag, finite, step)  # type: ignore[no-untyped-call]
 
-    def _in_memory(self) -> "pd.DataFrame":
-        self._keep([])
-        return frame_of(self._records, self._labels)
-
     def _write(self, folder: Path) -> None:
         """Move what is in memory to the next Parquet file of the stream."""
-        frame = self._in_memory()
+        frame = frame_of(self._records, self.labels)
         if len(frame):
             part = folder / f"part-{self._parts:06d}.parquet"
             replace_file(part, lambda beside: frame.to_parquet(beside, index=False))
             self._parts += 1
         self._records = []
-
-
-def _layers(
-    model: nn.Module, optimizer: Optimizer | None, patterns: Iterable[str] | str | None
-) -> list[_Layer]:
-    """The matrices that are to be watched, as the optimiser's groups tell them, else as modules do."""
-    own = dict(model.named_parameters())
-    told = {}
-    if optimizer is not None:
-        held = [(p, group.get("layout")) for group in optimizer.param_groups for p in group["params"]]
-        if {id(p) for p, _ in held}.isdisjoint(map(id, own.values())):
-            raise ValueError(
-                "the optimiser holds none of the model's parameters: watch the model that it moves"
-            )
-        told = {p: matrix for p, matrix in held if isinstance(matrix, tuple | list)}
-    layers = []
-    for decision in param_groups(model).decisions:
-        parameter = own[decision.name]
-        if hasattr(parameter, "full_tensor"):
-            raise TypeError(f"{decision.name} is sharded (DTensor): a sharded model cannot be watched")
-        layout = told.get(parameter, decision.layout)
-        if layout is not None and parameter.is_floating_point():
-            layers.append(_Layer(decision.name, parameter, tuple(layout), _owner(model, decision.name)))
-    if not layers:
-        raise ValueError("the model has no weight matrix to watch")
-    if patterns is None:
-        return layers
-    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
-    for pattern in patterns:
-        if not any(_fits(layer, pattern) for layer in layers):
-            names = [layer.name for layer in layers]
-            near = difflib.get_close_matches(pattern, names, n=3, cutoff=0) or names[:3]
-            raise ValueError(f"layers: {pattern!r} fits no matrix; there is, for example, {', '.join(near)}")
-    return [layer for layer in layers if any(_fits(layer, pattern) for pattern in patterns)]
-
-
-def _owner(model: nn.Module, name: str) -> nn.Module:
-    """The module whose weight it is, also where that is under a parametrisation."""
-    end = ".parametrizations." if ".parametrizations." in name else "."
-    return model.get_submodule(f".{name}".rpartition(end)[0].removeprefix("."))
-
-
-def _fits(layer: _Layer, pattern: str) -> bool:
-    return fnmatchcase(layer.name, pattern) or fnmatchcase(layer.name.rpartition(".")[0], pattern)
-
-
-def _inner(model: nn.Module) -> nn.Module:
-    """The model under torch.compile and data parallelism."""
-    while True:
-        if isinstance(model, DistributedDataParallel | nn.DataParallel):
-            model = model.module
-        elif hasattr(model, "_orig_mod"):
-            model = model._orig_mod  # type: ignore[assignment]
-        else:
-            return model
-
-
-def _label(optimizer: Optimizer | None) -> str:
-    """An optimiser's name in legends: "SGD", "orthogonal SGD", "orthogonal AdamW"."""
-    if optimizer is None:
-        return ""
-    name = type(optimizer).__name__
-    if "register_stage_hook" in vars(optimizer):  # under ov.orthogonalise
-        return f"orthogonal {name}"
-    return name.replace("Orthogonal", "orthogonal ", 1)

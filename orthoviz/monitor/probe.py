@@ -1,6 +1,6 @@
 """Run a probe batch through a model and look at its activations, leaving no trace."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,31 +10,15 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-Measure = Callable[[Tensor], Tensor]
-
-INCOMING = "incoming_stable_rank"
-"""The one quantity that is measured on what enters a layer."""
+from orthoviz.measures.quantities import Quantity
 
 _ROWS = 8192
 """At most so many positions of incoming activations are looked at, evenly spaced."""
 
-_NAMES = (
-    *(
-        "relu",
-        "relu_",
-        "relu6",
-        "leaky_relu",
-        "prelu",
-        "rrelu",
-        "elu",
-        "selu",
-        "celu",
-        "gelu",
-        "silu",
-        "mish",
-    ),
-    *("hardtanh", "hardswish", "hardsigmoid", "softplus", "softsign", "threshold", "tanh", "sigmoid"),
-)
+_NAMES = [
+    "relu", "relu_", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish",
+    "hardtanh", "hardswish", "hardsigmoid", "softplus", "softsign", "threshold", "tanh", "sigmoid",
+]  # fmt: skip
 _FUNCTIONS = {
     getattr(home, name) for home in (functional, torch, Tensor) for name in _NAMES if hasattr(home, name)
 }
@@ -42,9 +26,9 @@ _FUNCTIONS = {
 
 
 def activations(
-    model: nn.Module, probe: Any, modules: Mapping[nn.Module, str], measures: Mapping[str, Measure]
+    model: nn.Module, probe: Any, modules: Mapping[nn.Module, str], quantities: Mapping[str, Quantity]
 ) -> dict[tuple[str, str], Tensor]:
-    """Measures of the activations of each module that has any, by the module's name and the measure's.
+    """Quantities of the activations of each module that has any, by the module's name and the quantity's.
 
     A module's activation is the output of the first activation function that is applied after it, if that has
     as many channels, wherever it stands: so normalisation and the sum of a residual block are in it.
@@ -53,23 +37,23 @@ def activations(
     Raises:
         ValueError: the model does not take the probe.
     """
-    watcher = _Watcher(modules, measures)
+    watcher = _Watcher(modules, quantities)
     device = next(model.parameters()).device
     with _still(model), watcher:
         try:
             _call(model, probe, device)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             raise ValueError(f"the model does not take the probe: {error}") from error
-    return {key: torch.stack(values).mean(0) for key, values in watcher.found.items()}
+    return {key: torch.stack(values).mean(0) for key, values in watcher.values.items()}
 
 
 class _Watcher(TorchFunctionMode):
     """Sees modules run, and activation functions after them, as modules or as plain calls."""
 
-    def __init__(self, modules: Mapping[nn.Module, str], measures: Mapping[str, Measure]) -> None:
+    def __init__(self, modules: Mapping[nn.Module, str], quantities: Mapping[str, Quantity]) -> None:
         super().__init__()
-        self.found: dict[tuple[str, str], list[Tensor]] = {}
-        self._modules, self._measures = modules, measures
+        self.values: dict[tuple[str, str], list[Tensor]] = {}
+        self._modules, self._quantities = modules, quantities
         self._waiting: dict[nn.Module, int] = {}
         self._handles: list[RemovableHandle] = []
 
@@ -91,8 +75,10 @@ class _Watcher(TorchFunctionMode):
     def _ran(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim > 1:
             self._waiting[module] = output.shape[_channels(module)]
-        if INCOMING in self._measures and (rows := _incoming(module, inputs)) is not None:
-            self._keep(module, INCOMING, rows)
+        if any(quantity.takes == "input" for quantity in self._quantities.values()):
+            rows = _incoming(module, inputs)
+            if rows is not None:
+                self._measure(module, rows, ("input",))
 
     def _fired(self, result: Tensor) -> None:
         for module, channels in self._waiting.items():
@@ -100,14 +86,14 @@ class _Watcher(TorchFunctionMode):
             if result.ndim > 1 and result.shape[where] == channels:
                 maps = result.movedim(where, 1)
                 is_map = maps[0, 0].numel() > 1  # a single number has no direction
-                for name in self._measures:
-                    if name != INCOMING and (is_map or "feature" not in name):
-                        self._keep(module, name, maps)
+                self._measure(module, maps, ("units", "maps") if is_map else ("units",))
         self._waiting = {}
 
-    def _keep(self, module: nn.Module, name: str, tensor: Tensor) -> None:
-        value = self._measures[name](tensor).float()
-        self.found.setdefault((self._modules[module], name), []).append(value)
+    def _measure(self, module: nn.Module, tensor: Tensor, kinds: tuple[str, ...]) -> None:
+        for name, quantity in self._quantities.items():
+            if quantity.takes in kinds:
+                value = quantity.measure(tensor).float()
+                self.values.setdefault((self._modules[module], name), []).append(value)
 
 
 def _channels(module: nn.Module) -> int:

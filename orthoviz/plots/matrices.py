@@ -3,21 +3,24 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from orthoviz import measures
-from orthoviz.plots.frames import figure_of, mark, select, shape_of
+from orthoviz.measures.quantities import Sizes
+from orthoviz.plots.frames import mark, select, sizes_of
 from orthoviz.plots.style import INK, RANDOM, STAGES, look, new_figure
 from orthoviz.polar import counts, default_tol
 
 
-def spectra(data: pd.DataFrame, *, stage: str = "raw", layer: Any = None, ax: Axes | None = None) -> Figure:
+def spectra(data: pd.DataFrame, *, stage: str = "raw", layer: Any = None) -> Figure:
     """A layer's singular values over the steps: as a waterfall and as a heat map.
 
     Both are relative to the step's largest. Grey: a Gaussian matrix of the same shape. Of a layer with
@@ -27,7 +30,6 @@ def spectra(data: pd.DataFrame, *, stage: str = "raw", layer: Any = None, ax: Ax
         data: a monitor's frame of one run, with "singular_values".
         stage: of which matrix: "raw", "orthogonal", "momentum", "applied" or "weight".
         layer: which. Default: the first.
-        ax: draws the waterfall alone on these axes.
 
     Raises:
         ValueError: the frame has no such rows, or those of several runs.
@@ -39,11 +41,8 @@ def spectra(data: pd.DataFrame, *, stage: str = "raw", layer: Any = None, ax: Ax
     half = [int((np.cumsum(r**2) < 0.5 * (r**2).sum()).sum() + 1) for r in relative[[0, -1]]]
     count = relative.shape[1]
     title = f"{name}: half of the energy in {half[0]} of {count} directions at first, in {half[1]} at the end"
-    figure, axes = (figure_of(ax), [ax]) if ax is not None else new_figure(10, 4, (1, 1.15))
-    _waterfall(axes[0], relative, steps, shape_of(data, rows["layer"].iloc[0]))
-    if ax is not None:
-        ax.set_title(title)
-        return figure
+    figure, axes = new_figure(10, 4, (1, 1.15))
+    _waterfall(axes[0], relative, steps, sizes_of(data, rows["layer"].iloc[0]))
     image = axes[1].imshow(
         np.log10(np.maximum(relative.T, 1e-6)), aspect="auto", cmap="cividis", vmax=0,
         extent=(-0.5, len(steps) - 0.5, count + 0.5, 0.5), interpolation="nearest",
@@ -56,17 +55,13 @@ def spectra(data: pd.DataFrame, *, stage: str = "raw", layer: Any = None, ax: Ax
     return figure
 
 
-def _waterfall(
-    ax: Axes, relative: np.ndarray[Any, Any], steps: np.ndarray[Any, Any], shape: tuple[int, int] | None
-) -> None:
-    import matplotlib
-
+def _waterfall(ax: Axes, relative: NDArray[Any], steps: NDArray[Any], sizes: Sizes) -> None:
     colours = matplotlib.colormaps["cividis_r"](np.linspace(0.1, 1, len(steps)))
     index = np.arange(1, relative.shape[1] + 1)
     for row, colour in zip(relative, colours, strict=True):
         ax.plot(index, row, color=colour, lw=1.2)
-    if shape:
-        gaussian = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    if sizes.rows:
+        gaussian = torch.randn(sizes[:2], generator=torch.Generator().manual_seed(0))
         s = measures.singular_values(gaussian).numpy()
         ax.plot(index, s / s[0], color=RANDOM, ls=":", lw=2, label="random matrix")
     ax.plot([], [], color=colours[0], label=f"step {steps[0]}")
@@ -100,7 +95,7 @@ def stage_spectra(
     now = rows[rows["step"] == step]
     if now.empty:
         raise ValueError(f"step must be one of {', '.join(map(str, rows['step'].unique()))}, got {step}")
-    figure, (panel, *_) = (figure_of(ax), [ax]) if ax is not None else new_figure(7, 4.4)
+    figure, (panel,) = new_figure(7, 4.4, ax=ax)
     mark(panel, 1, "1")
     if momentum:
         mark(panel, (1 - momentum**2) ** -0.5, "steps unrelated")
@@ -130,10 +125,10 @@ def _one_matrix(data: pd.DataFrame, stage: str | None, layer: Any) -> tuple[pd.D
     labels = [c for c in ("run", "optimizer", "seed") if c in rows]
     if len(rows[labels].drop_duplicates()) > 1 or rows.duplicated(["step", "stage", "index"]).any():
         raise ValueError("the frame holds several runs: draw one, as data[data.run == ...]")
-    shape = shape_of(data, name)
-    if shape and rows["index"].max() >= min(shape):
-        parts = (rows["index"].max() + 1) // min(shape)
-        return rows[rows["index"] < min(shape)], f"{name} (first of {parts} matrices)"
+    count = min(sizes_of(data, name)[:2])
+    parts = (rows["index"].max() + 1) // count if count else 1
+    if parts > 1:
+        return rows[rows["index"] < count], f"{name} (first of {parts} matrices)"
     return rows, name
 
 
@@ -153,7 +148,7 @@ def gain_per_direction(
     s = measures.singular_values(matrix)
     counted = counts(s, default_tol(matrix.dtype))
     x = (s / s[0])[counted].numpy()
-    figure, (panel, *_) = (figure_of(ax), [ax]) if ax is not None else new_figure(7, 4)
+    figure, (panel,) = new_figure(7, 4, ax=ax)
     length = len(x) ** 0.5 * s[counted] / s[counted].norm()
     panel.plot(x, length.numpy(), color=RANDOM, ls=":", lw=2, label="gradient, stretched")
     mark(panel, 1, "1")
@@ -170,39 +165,29 @@ def gain_per_direction(
     return figure
 
 
-def cosine_matrix(matrix: Tensor, *, cluster: bool = False, ax: Axes | None = None) -> Figure:
+def cosine_matrix(matrix: Tensor, *, cluster: bool = False) -> Figure:
     """Cosines between every two rows, beside those of random rows.
 
     Args:
         matrix: ``(m, n)``, or a convolution's weight; rows are filters.
         cluster: put alike rows beside one another (average linkage on 1 - abs(cos)).
-        ax: draws the rows' own matrix alone.
     """
     rows = matrix.detach().flatten(1).float().cpu()
     own, chance = measures.mean_abs_cosine(rows).item(), measures.random_cosine(*rows.shape)
     title = f"Mean |cos| {own:.3f}; random rows {chance.mean:.3f} ± {chance.deviation:.3f}"
-    pictures = {"rows": rows}
-    if ax is None:
-        pictures["random"] = torch.randn(rows.shape, generator=torch.Generator().manual_seed(0))
-    figure, axes = (figure_of(ax), [ax]) if ax is not None else new_figure(9.4, 4.4, (1, 1))
-    for panel, (name, W) in zip(axes, pictures.items(), strict=True):
+    random = torch.randn(rows.shape, generator=torch.Generator().manual_seed(0))
+    figure, axes = new_figure(9.4, 4.4, (1, 1))
+    for panel, name, W in zip(axes, ("rows", "random"), (rows, random), strict=True):
         cosine = measures.cosine_matrix(W).numpy()
         order = _alike(cosine) if cluster else np.arange(len(cosine))
         image = panel.imshow(cosine[np.ix_(order, order)], cmap="RdBu_r", vmin=-1, vmax=1)
-        panel.set(
-            xlabel="row" + (", clustered" if cluster else ""),
-            ylabel="row",
-            title="" if ax is not None else name,
-        )
+        panel.set(xlabel="row, clustered" if cluster else "row", ylabel="row", title=name)
     figure.colorbar(image, ax=axes, label="cos")
-    if ax is not None:
-        ax.set_title(title)
-    else:
-        figure.suptitle(title, fontsize=12)
+    figure.suptitle(title, fontsize=12)
     return figure
 
 
-def _alike(cosine: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _alike(cosine: NDArray[Any]) -> NDArray[Any]:
     """An order in which alike rows are neighbours."""
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
@@ -217,9 +202,11 @@ def _alike(cosine: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def cka_matrix(
-    first: Mapping[str, Tensor], second: Mapping[str, Tensor] | None = None, *,
-    names: Sequence[str] = ("first", "second"), ax: Axes | None = None,
-) -> Figure:  # fmt: skip
+    first: Mapping[str, Tensor],
+    second: Mapping[str, Tensor] | None = None,
+    *,
+    names: Sequence[str] = ("first", "second"),
+) -> Figure:
     """How alike the layers of two networks are (unbiased linear CKA), beside chance.
 
     Chance: the same with the second network's samples in another order; it should be near 0.
@@ -228,40 +215,34 @@ def cka_matrix(
         first, second: each layer's activations, ``(samples, ...)``, of the same samples in the same order.
             Default for the second: the first.
         names: of the two networks, for the axes.
-        ax: draws the matrix without chance.
     """
     second = first if second is None else second
     left, right = ({k: v.flatten(1) for k, v in network.items()} for network in (first, second))
-    own = _cka(left, right)
-    pictures = {"the same samples": own}
-    chance = _cka(left, {k: v.roll(1, 0) for k, v in right.items()})
-    if ax is None:
-        pictures["chance: other samples"] = chance
-    figure, axes = (figure_of(ax), [ax]) if ax is not None else new_figure(10, 4.4, (1, 1))
-    for panel, (name, table) in zip(axes, pictures.items(), strict=True):
+    own, chance = _cka(left, right), _cka(left, {k: v.roll(1, 0) for k, v in right.items()})
+    figure, axes = new_figure(10, 4.4, (1, 1))
+    for panel, name, table in zip(
+        axes, ("the same samples", "chance: other samples"), (own, chance), strict=True
+    ):
         image = panel.imshow(table, cmap="cividis", vmin=0, vmax=1, origin="lower")
         for (i, j), value in np.ndenumerate(table):
             shade = "white" if value < 0.5 else INK
             panel.text(j, i, f"{value:.2f}", ha="center", va="center", color=shade, fontsize=8)
         panel.set_xticks(range(len(right)), list(right), rotation=45, ha="right")
         panel.set_yticks(range(len(left)), list(left))
-        panel.set(xlabel=names[1], ylabel=names[0], title="" if ax is not None else name)
+        panel.set(xlabel=names[1], ylabel=names[0], title=name)
     figure.colorbar(image, ax=axes, label="CKA")
     title = f"Most alike at {own.max():.2f}; chance {np.abs(chance).max():.2f} at most"
-    if ax is not None:
-        ax.set_title(title)
-    else:
-        figure.suptitle(title, fontsize=12)
+    figure.suptitle(title, fontsize=12)
     return figure
 
 
-def _cka(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> np.ndarray[Any, Any]:
+def _cka(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> NDArray[Any]:
     return np.array(
         [[measures.minibatch_cka([(X, Y)]).item() for Y in right.values()] for X in left.values()]
     )
 
 
-def filters(weight: Tensor, *, title: str | None = None, ax: Axes | None = None) -> Figure:
+def filters(weight: Tensor, *, title: str | None = None) -> Figure:
     """A convolution's filters as pictures, beside random ones of the same shape.
 
     With three input channels in colour, each filter stretched to its own range; with more, the mean over
@@ -270,7 +251,6 @@ def filters(weight: Tensor, *, title: str | None = None, ax: Axes | None = None)
     Args:
         weight: ``(filters, channels, height, width)``.
         title: default: how alike the filters are.
-        ax: draws the filters alone.
 
     Raises:
         ValueError: the weight is no two-dimensional convolution's.
@@ -285,17 +265,16 @@ def filters(weight: Tensor, *, title: str | None = None, ax: Axes | None = None)
     title = title or f"Mean |cos| of these filters {own:.3f}, of random ones {chance:.3f}"
     sheet = _sheet(weight)
     height = 4.8 * len(sheet) / sheet.shape[1] + 0.9
-    figure, axes = (figure_of(ax), [ax]) if ax is not None else new_figure(10, height, (1, 1))
-    for panel, name, W in zip(axes, ("filters", "random"), (weight, random), strict=False):
+    figure, axes = new_figure(10, height, (1, 1))
+    for panel, name, W in zip(axes, ("filters", "random"), (weight, random), strict=True):
         panel.imshow(_sheet(W), cmap="RdBu_r", norm=None if W.shape[1] == 3 else Normalize(-1, 1))
         panel.set_axis_off()
-        panel.set_title(title if ax is not None else name, fontsize=11)
-    if ax is None:
-        figure.suptitle(title, fontsize=12)
+        panel.set_title(name, fontsize=11)
+    figure.suptitle(title, fontsize=12)
     return figure
 
 
-def _sheet(weight: Tensor) -> np.ndarray[Any, Any]:
+def _sheet(weight: Tensor) -> NDArray[Any]:
     """Filters in rows and columns, with a gap between."""
     count, channels, height, width = weight.shape
     colour = channels == 3

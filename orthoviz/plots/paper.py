@@ -2,45 +2,47 @@
 
 import textwrap
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from orthoviz.plots.frames import at_end, finals, need, told
+from orthoviz.plots.frames import at_end, finals, in_words, need
 from orthoviz.plots.steps import compare, feature_cosine, filter_cosine, over_steps, training_curves
 
 
-def _batch_size(data: pd.DataFrame, ax: Axes | None) -> Figure:
+def _batch_size(data: pd.DataFrame, ax: Axes | None = None) -> Figure:
     need(data, "optimizer", "batch_size", "test_accuracy")
     last = at_end(data, "epoch") if "epoch" in data else data
     figure, panel = finals(last, "batch_size", hue="optimizer", chance=0.1, ax=ax)
     smallest = last[last["batch_size"] == last["batch_size"].min()]
     means = smallest.groupby("optimizer", observed=True)["test_accuracy"].mean()
     ends = means.sort_values().iloc[[0, -1]]
-    said = f"At batch size {smallest['batch_size'].iloc[0]} between {told(dict(ends))}"
-    panel.set_title(textwrap.fill(said, 60), fontsize=11)
+    text = f"At batch size {smallest['batch_size'].iloc[0]} between {in_words(dict(ends))}"
+    panel.set_title(textwrap.fill(text, 60), fontsize=11)
     return figure
 
 
-def _barlow(data: pd.DataFrame, ax: Axes | None) -> Figure:
+def _barlow(data: pd.DataFrame, ax: Axes | None = None) -> Figure:
     figure = compare(data, "train_loss", chance=None, ax=ax)
     (ax or figure.axes[0]).set_ylabel("Barlow Twins loss (no unit)")
     return figure
 
 
-_FIGURES: dict[str, Callable[[pd.DataFrame, Axes | None], Figure]] = {
-    "speedup": lambda data, ax: compare(data, "test_accuracy", ax=ax),
-    "imagenet": lambda data, ax: training_curves(data, chance=1e-3, ax=ax),
+_FIGURES: dict[str, Callable[..., Figure]] = {
+    "speedup": compare,
+    "imagenet": partial(training_curves, chance=1e-3),
     "barlow": _barlow,
     "batch_size": _batch_size,
-    "filter_cosine": lambda data, ax: filter_cosine(data, ax=ax),
-    "feature_cosine": lambda data, ax: feature_cosine(data, ax=ax),
-    "dead_parameters": lambda data, ax: over_steps(data, "dead_parameters", stage="raw", ax=ax),
+    "filter_cosine": filter_cosine,
+    "feature_cosine": feature_cosine,
+    "dead_parameters": partial(over_steps, quantity="dead_parameters"),
 }
 
 
-def paper_figure(name: str, data: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
+def paper_figure(name: str, data: pd.DataFrame, **options: Any) -> Figure:
     """One of the paper's figures, from your own runs.
 
     =================  ==========================================================  =======================
@@ -58,9 +60,14 @@ def paper_figure(name: str, data: pd.DataFrame, *, ax: Axes | None = None) -> Fi
     Several runs stand below one another, told apart by the column ``optimizer``. What chance would give is
     drawn too.
 
+    Args:
+        name: see above.
+        data: see above.
+        options: of the function that draws it, such as ``ax`` where it is a single panel.
+
     Raises:
         ValueError: there is no such figure; the data lacks what it needs.
     """
     if name not in _FIGURES:
         raise ValueError(f"name must be one of {', '.join(_FIGURES)}, got {name!r}")
-    return _FIGURES[name](data, ax)
+    return _FIGURES[name](data, **options)

@@ -1,33 +1,21 @@
 """Quantities over the steps of a run, and runs beside one another."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from orthoviz.plots.frames import (
-    SHARES,
-    SIZES,
-    at_end,
-    baseline,
-    ends,
-    figure_of,
-    finals,
-    label,
-    lines,
-    mark,
-    need,
-    only,
-    panels,
-    plain_legend,
-    select,
-    sentence,
-    told,
-)
+from orthoviz.measures.quantities import QUANTITIES, Sizes
+from orthoviz.plots import frames
+from orthoviz.plots.frames import at_end, ends, in_words, lines, mark, need, only, plain_legend, select
 from orthoviz.plots.style import look, new_figure
 from orthoviz.verdicts import verdict
+
+_MOST = 6
+"""So many layers stand side by side; of more, so many are taken, evenly spaced."""
 
 
 def over_steps(
@@ -38,7 +26,7 @@ def over_steps(
     layer: Any = None,
     hue: str = "optimizer",
     x: str = "step",
-    title: str | None = None,
+    title: str | Callable[[dict[str, float]], str | None] | None = None,
     ax: Axes | None = None,
 ) -> Figure:
     """Any quantity over the steps, a panel a layer; numbers in the title are means over the layers.
@@ -53,7 +41,7 @@ def over_steps(
         stage, layer: which rows; layers as patterns.
         hue: column whose values get a line each.
         x: "step" or "epoch".
-        title: default: the values at the end.
+        title: or a function that makes it of the values at the end. Default: those values.
         ax: axes to draw on, for one layer.
 
     Returns:
@@ -63,24 +51,39 @@ def over_steps(
         ValueError: the frame has no such rows, or several quantities or stages and none is chosen.
     """
     if quantity is None:
-        quantity = only([q for q in data["quantity"].unique() if q not in SIZES], "quantity")
+        quantity = only([q for q in data["quantity"].unique() if q not in Sizes._fields], "quantity")
     rows = select(data, quantity, stage, layer)
     only(rows["stage"], "stage")
-
-    def draw(panel: Axes, part: pd.DataFrame, name: str) -> None:
-        baseline(panel, quantity, data, name)
-        lines(panel, part, x=x, hue=hue)
-        if quantity in SHARES:
+    layers = list(rows["layer"].unique())
+    if ax is not None and len(layers) > 1:
+        raise ValueError(f"ax takes one layer, the frame has {', '.join(layers)}: pass layer=")
+    shown = layers
+    if len(layers) > _MOST:
+        shown = [layers[round(i * (len(layers) - 1) / (_MOST - 1))] for i in range(_MOST)]
+    width = max(4.8, min(13.0, 3.4 * len(shown)))
+    figure, panels = new_figure(width, 3.6, (1,) * len(shown), ax=ax)
+    for panel, name in zip(panels, shown, strict=True):
+        frames.baseline(panel, quantity, data, name)
+        lines(panel, rows[rows["layer"] == name], x=x, hue=hue)
+        panel.set_title(name, fontsize=11)
+        if quantity in QUANTITIES and QUANTITIES[quantity].is_share:
             panel.set_ylim(0, max(0.05, panel.get_ylim()[1]))
-
-    return panels(
-        rows, ax, draw, title or f"{sentence(label(quantity))} at the end: {told(ends(rows, hue, x))}"
+        if panel is not panels[0]:
+            panel.set_ylabel("")
+            plain_legend(panel, shown=False)
+    last = ends(rows, hue, x)
+    text = (title(last) if callable(title) else title) or (
+        f"{frames.sentence(frames.label(quantity))} at the end: {in_words(last)}"
     )
+    if ax is not None:
+        ax.set_title(text)
+    else:
+        left = f" ({len(shown)} of {len(layers)} layers, evenly spaced)" if len(layers) > len(shown) else ""
+        figure.suptitle(text + left, fontsize=12)
+    return figure
 
 
-def training_curves(
-    data: pd.DataFrame, *, hue: str = "optimizer", chance: float = 0.1, ax: Axes | None = None
-) -> Figure:
+def training_curves(data: pd.DataFrame, *, hue: str = "optimizer", chance: float = 0.1) -> Figure:
     """Loss and test accuracy by epoch.
 
     Args:
@@ -88,35 +91,27 @@ def training_curves(
             ``epoch``, ``train_loss``, ``test_loss``, ``test_accuracy``, and ``seed`` where there are several.
         hue: column whose values get a line each.
         chance: accuracy of guessing, drawn in grey where a run comes near it.
-        ax: draws the accuracy alone on these axes.
     """
     need(data, hue, "epoch", "train_loss", "test_loss", "test_accuracy")
     last = ends(data.assign(value=data["test_accuracy"]), hue, "epoch")
-    title = f"Test accuracy after the last epoch: {told(last)}"
+    title = f"Test accuracy after the last epoch: {in_words(last)}"
     data = data.astype({hue: str})
     tall = data.melt(
         [c for c in (hue, "seed", "epoch") if c in data],
         ["train_loss", "test_loss", "test_accuracy"],
         "quantity",
     ).dropna(subset="value")
-    figure, axes = (figure_of(ax), [ax]) if ax is not None else new_figure(10, 3.8, (1, 1))
-    names = ["test_accuracy"] if ax is not None else ["test_loss", "test_accuracy"]
-    for panel, name in zip(axes, names, strict=True):
+    figure, axes = new_figure(10, 3.8, (1, 1))
+    for panel, name in zip(axes, ["test_loss", "test_accuracy"], strict=True):
         lines(panel, tall[tall["quantity"] == name], x="epoch", hue=hue)
-        if name == "test_accuracy":
-            panel.set_ylim(0, 1)
-            mark(panel, chance, "chance")
-    if ax is None:
-        training = (
-            tall[tall["quantity"] == "train_loss"].groupby([hue, "epoch"], observed=True)["value"].mean()
-        )
-        for name, colour in look(data[hue].astype(str).unique())["palette"].items():
-            axes[0].plot(training[name].index, training[name], color=colour, lw=1, alpha=0.5)
-        axes[0].set_ylabel("loss (nats): test, and training (thin)")
-        plain_legend(axes[1], shown=False)
-        figure.suptitle(title, fontsize=12)
-    else:
-        ax.set_title(title)
+    axes[1].set_ylim(0, 1)
+    mark(axes[1], chance, "chance")
+    training = tall[tall["quantity"] == "train_loss"].groupby([hue, "epoch"], observed=True)["value"].mean()
+    for name, colour in look(data[hue].unique())["palette"].items():
+        axes[0].plot(training[name].index, training[name], color=colour, lw=1, alpha=0.5)
+    axes[0].set_ylabel("loss (nats): test, and training (thin)")
+    plain_legend(axes[1], shown=False)
+    figure.suptitle(title, fontsize=12)
     return figure
 
 
@@ -137,83 +132,68 @@ def lr_flatness(
     best = sorted(means.groupby(hue, observed=True).idxmax(), key=lambda place: -means[place])
     ends = best if len(best) < 3 else [best[0], best[-1]]
     says = " … ".join(f"{name} {means[name, lr]:.3f} (lr {lr:g})" for name, lr in ends)
-    figure, panel = finals(last, "lr", hue=hue, chance=chance, ax=ax)
+    figure, panel = frames.finals(last, "lr", hue=hue, chance=chance, ax=ax)
     panel.set_xlabel("learning rate")
     title = f"At the best rate: {says}"
     panel.set_title(title if len(title) < 80 else title.replace(" … ", " …\n"), fontsize=10)
     return figure
 
 
-def dead_units(
-    data: pd.DataFrame, *, layer: Any = None, hue: str = "optimizer", ax: Axes | None = None
-) -> Figure:
+def dead_units(data: pd.DataFrame, **options: Any) -> Figure:
     """Share of a layer's units that never fire on the probe, over the steps.
 
-    Args: as for :func:`over_steps`.
+    Args:
+        options: ``layer``, ``hue``, ``ax`` and the others of :func:`over_steps`.
     """
-    return over_steps(data, "dead_units", layer=layer, hue=hue, ax=ax)
+    return over_steps(data, "dead_units", **options)
 
 
-def rank(
-    data: pd.DataFrame, quantity: str = "effective_rank", *, stage: str = "raw", layer: Any = None,
-    hue: str = "optimizer", ax: Axes | None = None,
-) -> Figure:  # fmt: skip
+def rank(data: pd.DataFrame, quantity: str = "effective_rank", **options: Any) -> Figure:
     """How many directions a gradient or weight has, over the steps, beside a random matrix of its shape.
 
     Args:
         quantity: one of the ranks: "stable_rank", "effective_rank", "participation_ratio", "nuclear_rank".
-        The others as for :func:`over_steps`.
+        options: ``stage`` ("raw" by default), ``layer`` and the others of :func:`over_steps`.
     """
-    return over_steps(data, quantity, stage=stage, layer=layer, hue=hue, ax=ax)
+    return over_steps(data, quantity, **{"stage": "raw", **options})
 
 
-def update_ratio(
-    data: pd.DataFrame, *, layer: Any = None, hue: str = "optimizer", ax: Axes | None = None
-) -> Figure:
+def update_ratio(data: pd.DataFrame, **options: Any) -> Figure:
     """How far a step moves a weight, relative to its length, over the steps; on a log scale.
 
-    Args: as for :func:`over_steps`.
+    Args:
+        options: ``layer``, ``hue``, ``ax`` and the others of :func:`over_steps`.
     """
-    rows = select(data, "update_ratio", "applied", layer)
-    last = {name: 100 * value for name, value in ends(rows, hue).items()}
-    title = f"A step moves a weight, at the end, by % of its length: {told(last)}"
-    figure = over_steps(data, "update_ratio", layer=layer, hue=hue, title=title, ax=ax)
-    for panel in [ax] if ax is not None else figure.axes:
+
+    def title(last: dict[str, float]) -> str:
+        percent = {name: 100 * value for name, value in last.items()}
+        return f"A step moves a weight, at the end, by % of its length: {in_words(percent)}"
+
+    figure = over_steps(data, "update_ratio", **{"title": title, **options})
+    for panel in [options["ax"]] if options.get("ax") else figure.axes:
         panel.set_yscale("log")
     return figure
 
 
-def filter_cosine(
-    data: pd.DataFrame,
-    *,
-    rms: bool = False,
-    layer: Any = None,
-    hue: str = "optimizer",
-    ax: Axes | None = None,
-) -> Figure:
+def filter_cosine(data: pd.DataFrame, *, rms: bool = False, **options: Any) -> Figure:
     """How alike a layer's filters are, over the steps, beside random ones.
 
     The mean absolute cosine with the band of 95 % of random filters; or, with ``rms``, the rms cosine with
     random filters' and Welch's floor, which bounds this one alone.
 
-    Args: as for :func:`over_steps`.
+    Args:
+        options: ``layer``, ``hue``, ``ax`` and the others of :func:`over_steps`.
     """
+
+    def title(last: dict[str, float]) -> str | None:
+        most = max(last, key=lambda name: last[name])
+        return f"Filters end most alike with {most}: {in_words(last)}" if len(last) > 1 else None
+
     quantity = "rms_cosine" if rms else "mean_abs_cosine"
-    rows = select(data, quantity, "weight", layer)
-    values = ends(rows, hue)
-    most = max(values, key=lambda name: values[name])
-    title = f"Filters end most alike with {most}: {told(values)}" if len(values) > 1 else None
-    return over_steps(data, quantity, stage="weight", layer=layer, hue=hue, title=title, ax=ax)
+    return over_steps(data, quantity, stage="weight", **{"title": title, **options})
 
 
-def feature_cosine(
-    data: pd.DataFrame,
-    *,
-    centred: bool = False,
-    layer: Any = None,
-    hue: str = "optimizer",
-    ax: Axes | None = None,
-) -> Figure:
+def feature_cosine(data: pd.DataFrame, *, centred: bool = False, **options: Any) -> Figure:
     """How alike the feature maps of one input are, over the steps.
 
     Grey: unrelated maps after a ReLU have 1/pi, not 0. Centred ones of d positions have about sqrt(2/(pi d)),
@@ -221,10 +201,9 @@ def feature_cosine(
 
     Args:
         centred: with each map's mean subtracted.
-        The others as for :func:`over_steps`.
+        options: ``layer``, ``hue``, ``ax`` and the others of :func:`over_steps`.
     """
-    quantity = "centred_feature_cosine" if centred else "feature_cosine"
-    return over_steps(data, quantity, layer=layer, hue=hue, ax=ax)
+    return over_steps(data, "centred_feature_cosine" if centred else "feature_cosine", **options)
 
 
 def compare(
@@ -249,7 +228,7 @@ def compare(
     else:
         need(data, hue, x, quantity)
         rows = data.assign(quantity=quantity, value=data[quantity]).dropna(subset="value")
-    figure, (panel, *_) = (figure_of(ax), [ax]) if ax is not None else new_figure(7, 4)
+    figure, (panel,) = new_figure(7, 4, ax=ax)
     lines(panel, rows, x=x, hue=hue)
     if quantity == "test_accuracy":
         panel.set_ylim(0, 1)
@@ -257,11 +236,11 @@ def compare(
         mark(panel, chance, "chance")
     elif quantity in ("train_loss", "test_loss") and chance:
         mark(panel, -math.log(chance), "chance")
-    panel.set_title(sentence(_said(rows, quantity, x=x, hue=hue)), fontsize=11)
+    panel.set_title(frames.sentence(_outcome(rows, quantity, x=x, hue=hue)), fontsize=11)
     return figure
 
 
-def _said(rows: pd.DataFrame, quantity: str, *, x: str, hue: str) -> str:
+def _outcome(rows: pd.DataFrame, quantity: str, *, x: str, hue: str) -> str:
     """Which hue is better at the end, if the runs can tell, and their means."""
     runs = [c for c in dict.fromkeys((hue, "run", "optimizer", "lr", "seed")) if c in rows]
     one_each = at_end(rows, x, hue).groupby(runs, observed=True, dropna=False)["value"].mean()
@@ -269,5 +248,5 @@ def _said(rows: pd.DataFrame, quantity: str, *, x: str, hue: str) -> str:
     more_is_better = "accuracy" in quantity
     means = one_each.groupby(hue, observed=True).mean().sort_values(ascending=not more_is_better)
     if len(values) < 2 or not (more_is_better or "loss" in quantity):
-        return told(dict(means))
-    return f"{verdict(values, more_is_better=more_is_better)}: {told(dict(means))}"
+        return in_words(dict(means))
+    return f"{verdict(values, more_is_better=more_is_better)}: {in_words(dict(means))}"

@@ -6,7 +6,7 @@ line style of its own, for print in black and white.
 
 from collections.abc import Iterable
 from itertools import cycle
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -67,16 +67,21 @@ def look(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def new_figure(width: float, height: float, columns: tuple[float, ...] = (1,)) -> tuple[Figure, list[Axes]]:
+def new_figure(
+    width: float, height: float, columns: tuple[float, ...] = (1,), *, ax: Axes | None = None
+) -> tuple[Figure, list[Axes]]:
     """A figure of ``width`` x ``height`` inches with axes side by side, outside pyplot's memory.
 
     Args:
         columns: relative widths of the axes.
+        ax: axes to draw on instead; the figure is theirs.
     """
+    if ax is not None:
+        return cast(Figure, ax.get_figure()), [ax]
     with matplotlib.rc_context({"font.size": 11}):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(1, len(columns), width_ratios=columns, squeeze=False)[0]
-    for ax in axes:
-        ax.spines[["top", "right"]].set_visible(False)
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
     return figure, list(axes)

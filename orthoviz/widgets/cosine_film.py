@@ -10,7 +10,7 @@ import pandas as pd
 from orthoviz import training
 from orthoviz.measures import random_cosine
 from orthoviz.plots import INK, RANDOM, look
-from orthoviz.plots.frames import need, shape_of
+from orthoviz.plots.frames import need, sizes_of
 from orthoviz.training.comparison import best_rate
 from orthoviz.widgets.view import Canvas, Scene, buttons, view
 
@@ -81,8 +81,8 @@ def cosine_film(
         canvas.figure.set_layout_engine("none")
         ax.set_position((0.09, 0.14, 0.71, 0.78))
         band: tuple[float, ...] = (1 / math.pi,) if what == _MAPS else ()
-        shape = _SHAPES[layer] if data is None else shape_of(data, layer)
-        if what == _FILTERS and shape:
+        shape = _SHAPES[layer] if data is None else sizes_of(data, layer)[:2]
+        if what == _FILTERS and shape[0]:
             mean, deviation = random_cosine(*shape)
             band = mean - 2 * deviation, mean + 2 * deviation
         values = pd.concat(lines[layer, what].values())
