@@ -109,16 +109,11 @@ def test_cosines_are_numpys_and_do_not_depend_on_length():
 
 def test_a_step_is_longer_than_its_gradient_by_root_rank_over_length():
     G = torch.diag(torch.tensor([0.03, 0.04]))
-    inflation = M.step_inflation(ov.polar_factor(G), G)
-    assert inflation.item() == pytest.approx(math.sqrt(2) / 0.05, rel=1e-6)
+    tiny = torch.full((2, 2), 1e-30)
+    assert M.step_inflation(ov.polar_factor(tiny), tiny).isfinite()
     stack = torch.stack([G, 10 * G, 0 * G])
     found = M.step_inflation(ov.polar_factor(stack), stack)
     torch.testing.assert_close(found, torch.tensor([28.2843, 2.82843, math.nan]), equal_nan=True)
-
-
-def test_the_inflation_of_a_gradient_of_any_size_is_finite():
-    G = torch.full((2, 3), 1e-30)
-    assert M.step_inflation(ov.polar_factor(G), G).isfinite()
 
 
 def test_an_update_relative_to_its_weight_by_hand():

@@ -199,21 +199,6 @@ def test_of_a_closure_that_runs_often_the_first_gradient_counts(orthogonal):
     assert (monitor.frame().quantity == "loss").sum() == 1
 
 
-def test_a_closure_may_return_what_it_likes():
-    model = network()
-    optimizer = plain(model)
-    images, labels = batch()
-
-    def closure():
-        losses = cross_entropy(model(images), labels, reduction="none")
-        losses.mean().backward()
-        return losses
-
-    with ov.watch(model, optimizer) as monitor:
-        assert optimizer.step(closure).shape == (12,)
-    assert "loss" not in set(monitor.frame()["quantity"])
-
-
 @pytest.mark.parametrize(
     "make", [plain, orthogonal_sgd, wrapped, lambda model: plain(model, fused=True)],
     ids=["plain", "orthogonal_sgd", "wrapped", "fused"],
@@ -495,18 +480,12 @@ def test_a_measurement_that_fails_ends_the_watching_and_neither_training_nor_oth
 
 @pytest.mark.parametrize("how", ["whole", "in place"])
 def test_a_compiled_model_is_watched_like_the_model(how):
-    model, twin = network(), network()
-    if how == "whole":
-        compiled = torch.compile(model, backend="eager")
-    else:
+    model, twin, options = network(), network(), {"quantities": "research", "probe": batch(3)[0]}
+    compiled = torch.compile(model, backend="eager") if how == "whole" else model
+    if how == "in place":
         model.compile(backend="eager")
-        compiled = model
-    options = {"quantities": "research", "probe": batch(3)[0]}
-    frames = [
-        watched(compiled, orthogonal_sgd(model), 3, **options),
-        watched(twin, orthogonal_sgd(twin), 3, **options),
-    ]
-    pd.testing.assert_frame_equal(*frames)
+    found = watched(compiled, orthogonal_sgd(model), 3, **options)
+    pd.testing.assert_frame_equal(found, watched(twin, orthogonal_sgd(twin), 3, **options))
 
 
 def test_a_compiled_step_is_watched_too():
@@ -516,7 +495,6 @@ def test_a_compiled_step_is_watched_too():
     with ov.watch(model, optimizer, quantities=["raw.singular_values"]) as monitor:
         for _ in range(3):
             compiled()
-    assert monitor.step == 3
     assert sorted(set(monitor.frame().query("stage == 'raw'").step)) == [0, 1, 2]
 
 
@@ -647,18 +625,7 @@ class Reader(nn.Module):
         return self.head(self.lstm(x)[0][:, -1])
 
 
-class Shared(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer, self.norm, self.head = nn.Linear(6, 6), nn.LayerNorm(6), nn.Linear(6, 3)
-
-    def forward(self, x):
-        for _ in range(3):
-            x = self.norm(x + torch.tanh(self.layer(x)))
-        return self.head(x)
-
-
-OWN = {"UNet": (UNet, (2, 3, 16, 16)), "LSTM": (Reader, (2, 7, 5)), "shared": (Shared, (2, 6))}
+OWN = {"UNet": (UNet, (2, 3, 16, 16)), "LSTM": (Reader, (2, 7, 5))}
 TORCHVISION = ("vgg11", "resnet18", "densenet121", "regnet_x_400mf", "mobilenet_v2")
 TIMM = ("vit_tiny_patch16_224", "mixer_s32_224")
 KINDS = (*OWN, *TORCHVISION, *TIMM)

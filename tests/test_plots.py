@@ -162,15 +162,6 @@ def test_of_a_layer_with_several_matrices_the_first_is_drawn():
         assert "first of 2 matrices" in title(figure)
 
 
-def test_centred_maps_are_drawn_beside_chance(frame):
-    figure = P.feature_cosine(frame, centred=True, layer="0.weight")
-    (line,) = [line for line in figure.axes[0].get_lines() if len(set(line.get_ydata())) == 1]
-    generator = torch.Generator().manual_seed(0)
-    maps = torch.randn(400, 6, 9, generator=generator).relu()  # 3 x 3 positions
-    chance = ov.measures.feature_cosine(maps, centred=True).item()
-    assert line.get_ydata()[0] == pytest.approx(chance, rel=0.05)
-
-
 def test_runs_without_seeds_have_a_band_too(history):
     rows = history[history.lr == 0.1].drop(columns="seed")
     rows = rows.assign(run=history[history.lr == 0.1].seed.astype(str))

@@ -48,7 +48,8 @@ def frame_of(records: Sequence[Record], labels: Labels) -> "pd.DataFrame":
         entries[key] = pd.Categorical(entries[key], categories=entries[key].unique())
     entries = entries.astype({"seed": "Int64", "step": "int64", "epoch": "Int64", "count": "int64"})
     counts = entries.pop("count").to_numpy()
-    frame = entries.loc[np.repeat(np.arange(len(entries)), counts)].reset_index(drop=True)
+    frame = entries.take(np.repeat(np.arange(len(entries)), counts))
+    frame.index = pd.RangeIndex(len(frame))  # without a copy
     frame["index"] = np.arange(len(frame)) - np.repeat(counts.cumsum() - counts, counts)
     frame["value"] = np.concatenate([np.empty(0), *(record.values for record in records)])
     return frame

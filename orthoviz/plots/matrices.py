@@ -220,9 +220,8 @@ def cka_matrix(
     left, right = ({k: v.flatten(1) for k, v in network.items()} for network in (first, second))
     own, chance = _cka(left, right), _cka(left, {k: v.roll(1, 0) for k, v in right.items()})
     figure, axes = new_figure(10, 4.4, (1, 1))
-    for panel, name, table in zip(
-        axes, ("the same samples", "chance: other samples"), (own, chance), strict=True
-    ):
+    titles = ("the same samples", "chance: other samples")
+    for panel, name, table in zip(axes, titles, (own, chance), strict=True):
         image = panel.imshow(table, cmap="cividis", vmin=0, vmax=1, origin="lower")
         for (i, j), value in np.ndenumerate(table):
             shade = "white" if value < 0.5 else INK

@@ -232,10 +232,8 @@ def compare(
     lines(panel, rows, x=x, hue=hue)
     if quantity == "test_accuracy":
         panel.set_ylim(0, 1)
-    if quantity == "test_accuracy" and chance:
-        mark(panel, chance, "chance")
-    elif quantity in ("train_loss", "test_loss") and chance:
-        mark(panel, -math.log(chance), "chance")
+    if chance and quantity in ("test_accuracy", "train_loss", "test_loss"):
+        mark(panel, chance if quantity == "test_accuracy" else -math.log(chance), "chance")
     panel.set_title(frames.sentence(_outcome(rows, quantity, x=x, hue=hue)), fontsize=11)
     return figure
 
