@@ -103,24 +103,18 @@ def _rank(label: str, measure: Callable[[Tensor], Tensor]) -> Quantity:
     return Quantity(f"{label} (directions)", MATRICES, measure, chance)
 
 
-_M, _FACTOR, _STEP, _GRADIENT, _ACTIVATION = (
-    MATRICES,
-    ("orthogonal",),
-    ("applied",),
-    ("raw",),
-    ("activation",),
-)
+_FACTOR, _STEP, _GRADIENT, _ACTIVATION = ("orthogonal",), ("applied",), ("raw",), ("activation",)
 
 QUANTITIES = {
-    "singular_values": Quantity("singular value", _M, measures.singular_values),
-    "condition_number": Quantity("condition number", _M, measures.condition_number),
+    "singular_values": Quantity("singular value", MATRICES, measures.singular_values),
+    "condition_number": Quantity("condition number", MATRICES, measures.condition_number),
     "stable_rank": _rank("stable rank", measures.stable_rank),
     "effective_rank": _rank("effective rank", measures.effective_rank),
     "participation_ratio": _rank("participation ratio", measures.participation_ratio),
     "nuclear_rank": _rank("nuclear rank", measures.nuclear_rank),
-    "mean_abs_cosine": Quantity("mean |cos| between rows", _M, measures.mean_abs_cosine, _random_rows),
-    "rms_cosine": Quantity("rms cos between rows", _M, measures.rms_cosine, _random_rms),
-    "cosine_matrix": Quantity("cosine matrix", _M, measures.cosine_matrix),
+    "mean_abs_cosine": Quantity("mean |cos| between rows", MATRICES, measures.mean_abs_cosine, _random_rows),
+    "rms_cosine": Quantity("rms cos between rows", MATRICES, measures.rms_cosine, _random_rms),
+    "cosine_matrix": Quantity("cosine matrix", MATRICES, measures.cosine_matrix),
     "step_inflation": Quantity("orthogonal step / gradient (length)", _FACTOR, measures.step_inflation, _one,
                                needs=("raw",)),
     "direction_gain": Quantity("gain of a direction", _FACTOR, measures.direction_gain, _one,

@@ -42,8 +42,9 @@ def frame_of(records: Sequence[Record], labels: Labels) -> "pd.DataFrame":
     import pandas as pd
 
     records = sorted(records, key=lambda record: record.step)
-    rows = [(*labels, record.step, record.epoch, *entry) for record in records for entry in record.entries]
-    entries = pd.DataFrame(rows, columns=[*COLUMNS[:-2], "count"])
+    rows = [(record.step, record.epoch, *entry) for record in records for entry in record.entries]
+    entries = pd.DataFrame(rows, columns=["step", "epoch", "layer", "stage", "quantity", "count"])
+    entries = entries.assign(**labels._asdict())[[*COLUMNS[:-2], "count"]]
     for key in _TEXT:
         entries[key] = pd.Categorical(entries[key], categories=entries[key].unique())
     entries = entries.astype({"seed": "Int64", "step": "int64", "epoch": "Int64", "count": "int64"})

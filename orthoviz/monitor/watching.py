@@ -119,7 +119,9 @@ def _layers(
             layers.append(Layer(decision.name, parameter, tuple(layout), _owner(model, decision.name)))
     if not layers:
         raise ValueError("the model has no weight matrix to watch")
-    patterns = [patterns] if isinstance(patterns, str) else list(patterns or ["*"])
+    if patterns is None:
+        return layers
+    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     for pattern in patterns:
         if not any(_fits(layer, pattern) for layer in layers):
             names = [layer.name for layer in layers]
