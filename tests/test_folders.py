@@ -163,23 +163,35 @@ def test_the_command_reads_them_in_place(place, capsys):
 
 
 def test_what_cannot_be_read_is_named(place, tmp_path):
-    with pytest.raises(DataError, match="is no folder"):
-        ov.datasets.folders(tmp_path / "nothing", place / "val")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="not laid out as <class>/<image>"):
-        ov.datasets.folders(tmp_path / "empty", place / "val")
     (tmp_path / "other" / "green").mkdir(parents=True)
-    Image.new("RGB", (9, 9)).save(tmp_path / "other" / "green" / "a.png")
-    with pytest.raises(DataError, match="other classes: dark, green, light"):
+    with pytest.raises(DataError, match="at least two classes, found: green"):
+        ov.datasets.folders(tmp_path / "other", place / "val")
+    (tmp_path / "other" / "dark").mkdir()
+    for name in ("green/a.png", "dark/a.png"):
+        Image.new("RGB", (9, 9)).save(tmp_path / "other" / name)
+    with pytest.raises(DataError, match="other classes: green, light in one only"):
         ov.datasets.folders(tmp_path / "other", place / "val")
     (tmp_path / "other" / "green" / "b.png").write_bytes(b"no picture")
     data = ov.datasets.folders(tmp_path / "other", tmp_path / "other", size=8)
-    with pytest.raises(DataError, match=r"b\.png cannot be read"):
+    with pytest.raises(DataError, match=r"^\S+green/b\.png is not an image"):
         list(ov.datasets.whole(data, data.test))
 
 
-def test_shards_are_refused_with_what_to_do(place, tmp_path):
+def test_letters_are_neither_cropped_nor_mirrored(place):
+    data = ov.datasets.folders(place / "train", place / "val", size=16, augment=False)
+    images = next(iter(data.batches(44, seed=0, epoch=1)))[0]
+    right = torch.cat([images for images, _ in data.whole(data.train)])
+    order = torch.randperm(44, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(images, right[order])
+
+
+def test_a_part_can_be_held_out(place):
+    data = loaded(place).hold_out(4).subset(10, 6)
+    assert [len(split.paths) for split in (data.train, data.valid, data.test)] == [10, 4, 6]
+
+
+def test_archives_and_shards_are_refused_with_what_to_do(place, tmp_path):
     (tmp_path / "train-0000.tar").write_bytes(bytes(1024))
-    for path in (tmp_path, tmp_path / "train-*.tar"):
-        with pytest.raises(DataError, match="unpack WebDataset shards into folders"):
+    for path in (tmp_path / "train-0000.tar", tmp_path / "train-*.tar"):
+        with pytest.raises(DataError, match="Unpack archives and WebDataset shards"):
             ov.datasets.folders(path, place / "val")
