@@ -66,11 +66,10 @@ def read_image(path: str | Path) -> tuple[Image.Image, str]:
                 if mode in _MODES:
                     image.load()
                     ImageOps.exif_transpose(image, in_place=True)
-                    # The high byte, as Pillow itself takes of 16-bit colour
-                    grey = (
-                        Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if "I" in mode else image
-                    )
-                    return grey.convert("RGB"), _MODES[mode]
+                    upright: Image.Image = image
+                    if mode.startswith("I"):  # the high byte, as Pillow itself takes of 16-bit colour
+                        upright = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+                    return upright.convert("RGB"), _MODES[mode]
     except UnidentifiedImageError:
         todo = f"Replace it by an image in one of the formats {', '.join(_FORMATS)}, or remove it."
         raise DataError(f"{path} is not an image that can be read. {todo}") from None
@@ -109,14 +108,12 @@ def list_images(folder: Path) -> tuple[tuple[str, ...], Files, Counter[str]]:
             return True
         return False
 
-    entries = [entry for entry in sorted(folder.iterdir()) if not is_hidden(entry.name)]
-    classes = tuple(entry.name for entry in entries if entry.is_dir())
+    names = [name for name in sorted(os.listdir(folder)) if not is_hidden(name)]
+    classes = tuple(name for name in names if (folder / name).is_dir())
     if len(classes) < 2:
         found = classes[0] if classes else "none"
-        raise DataError(
-            f"{folder} needs a folder of images for each of at least two classes, found: {found}."
-        )
-    if loose := len(entries) - len(classes):
+        raise DataError(f"{folder} needs a folder of images for each of two classes or more, found: {found}.")
+    if loose := len(names) - len(classes):
         passed_over["outside of a class"] = loose
     try:
         labels = {name: i for i, name in enumerate(classes)}
