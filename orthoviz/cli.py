@@ -192,11 +192,10 @@ _PIXELS = {"type": int, "metavar": "PIXELS"}
 _DATA: dict[str, Any] = {
     "fetch": ("download a data set (cifar10)", "datasets.fetch", _NAME, _REPLACE,
               _arg("--url", "where else to get the official archive", metavar="MIRROR")),
-    "add": ("add images: PATH is the official CIFAR-10 archive (python version), or a folder, tar or zip "
-            "laid out as <split>/<class>/<image>, with the splits train, and test or val",
+    "add": ("add images: PATH is the official CIFAR-10 archive (python version), or a folder laid out "
+            "as <split>/<class>/<image>, with the splits train, and test or val",
             "datasets.add", _NAME, _arg("path", metavar="PATH"), _REPLACE,
             _arg("--size", "resize and centre-crop every image", **_PIXELS),
-            _arg("--max-bytes", "how much an archive may unpack to", type=int, metavar="N"),
             _arg("--no-augment", "never crop or mirror (digits, letters)", dest="augment", **_OFF)),
     "list": ("the data sets there are", "cli._list_data"),
     "show": ("save a contact sheet as a picture", "cli._show_data", _NAME,

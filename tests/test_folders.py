@@ -15,6 +15,7 @@ from torch import nn
 import orthoviz as ov
 from orthoviz.cli import main
 from orthoviz.datasets import DataError
+from tests.test_training import interrupted_at
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +30,8 @@ def place(tmp_path_factory):
             for i in range(count):
                 size = tuple(generator.integers(20, 60, 2))
                 pixels = generator.integers(bright - 50, bright + 50, (*size, 3), dtype=np.uint8)
-                image = Image.fromarray(pixels)
-                (image.convert("L") if i % 5 == 0 else image).save(
-                    folder / f"{i}.{'png' if i % 2 else 'jpg'}"
-                )
+                image = Image.fromarray(pixels).convert("RGB" if i % 5 else "L")
+                image.save(folder / f"{i}.{'png' if i % 2 else 'jpg'}")
     return root
 
 
@@ -53,6 +52,7 @@ def test_it_says_what_it_found(place):
     assert data.train.labels.bincount().tolist() == [22, 22]
     assert len(data.checksum()) == 16
     assert "44 training and 18 test images, seen at 16 x 16" in repr(data)
+    assert ov.datasets.load(str(place)).checksum() == data.checksum()
 
 
 def test_every_image_is_seen_once_an_epoch_and_in_another_order_in_the_next(place):
@@ -88,32 +88,20 @@ def test_a_test_image_is_its_middle_normalised(place):
 
 
 def test_a_network_learns_from_them_and_goes_on_in_the_middle_of_an_epoch(place, tmp_path):
-    def start(out, epochs, resume=False, stop=None):
+    def start(out, epochs, resume=False, make=torch.optim.SGD):
         model = network()
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
-        if stop:
-            from tests.test_training import interrupted_at
+        optimizer = make(model.parameters(), lr=0.02, momentum=0.9)
+        options = {"epochs": epochs, "batch_size": 16, "out": out, "resume": resume, "progress": False}
+        return ov.training.fit(model, optimizer, loaded(place), **options)
 
-            optimizer = interrupted_at(stop, make=torch.optim.SGD)(model.parameters(), lr=0.02, momentum=0.9)
-        return ov.training.fit(
-            model,
-            optimizer,
-            loaded(place),
-            epochs=epochs,
-            batch_size=16,
-            out=out,
-            resume=resume,
-            progress=False,
-        )
-
+    stopping = interrupted_at(5, make=torch.optim.SGD)
     whole = start(tmp_path / "whole", 4)
     assert whole.history.test_accuracy.iloc[-1] == 1
-    assert "at step 2 of 3" in start(tmp_path / "parts", 4, stop=5).stopped.sentence
+    assert "at step 2 of 3" in start(tmp_path / "parts", 4, make=stopping).stopped.sentence
     parts = start(tmp_path / "parts", 4, resume=True)
     assert parts.history.train_loss.equals(whole.history.train_loss)
-    assert all(
-        torch.equal(a, b) for a, b in zip(parts.model.parameters(), whole.model.parameters(), strict=True)
-    )
+    pairs = zip(parts.model.parameters(), whole.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_reading_in_workers_leaves_the_global_random_state_alone(place):
@@ -150,12 +138,6 @@ ov.training.fit(model, optimizer, data, **options)
     assert "Stopped: terminated" in output
 
 
-def test_load_takes_the_path_of_a_folder(place):
-    data = ov.datasets.load(str(place))
-    assert data.classes == ("dark", "light")
-    assert data.shape == (3, 224, 224)
-
-
 def test_the_command_reads_them_in_place(place, capsys):
     folders = ["--train", str(place / "train"), "--val", str(place / "val"), "--size", "32"]
     assert main(["train", *folders, "--model", "basic_cnn", "--epochs", "1", "--batch-size", "8"]) == 0
@@ -163,23 +145,35 @@ def test_the_command_reads_them_in_place(place, capsys):
 
 
 def test_what_cannot_be_read_is_named(place, tmp_path):
-    with pytest.raises(DataError, match="is no folder"):
-        ov.datasets.folders(tmp_path / "nothing", place / "val")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="not laid out as <class>/<image>"):
-        ov.datasets.folders(tmp_path / "empty", place / "val")
     (tmp_path / "other" / "green").mkdir(parents=True)
-    Image.new("RGB", (9, 9)).save(tmp_path / "other" / "green" / "a.png")
-    with pytest.raises(DataError, match="other classes: dark, green, light"):
+    with pytest.raises(DataError, match="two classes or more, found: green"):
+        ov.datasets.folders(tmp_path / "other", place / "val")
+    (tmp_path / "other" / "dark").mkdir()
+    for name in ("green/a.png", "dark/a.png"):
+        Image.new("RGB", (9, 9)).save(tmp_path / "other" / name)
+    with pytest.raises(DataError, match="other classes: green, light in one only"):
         ov.datasets.folders(tmp_path / "other", place / "val")
     (tmp_path / "other" / "green" / "b.png").write_bytes(b"no picture")
     data = ov.datasets.folders(tmp_path / "other", tmp_path / "other", size=8)
-    with pytest.raises(DataError, match=r"b\.png cannot be read"):
+    with pytest.raises(DataError, match=r"^\S+green/b\.png is not an image"):
         list(ov.datasets.whole(data, data.test))
 
 
-def test_shards_are_refused_with_what_to_do(place, tmp_path):
+def test_letters_are_neither_cropped_nor_mirrored(place):
+    data = ov.datasets.folders(place / "train", place / "val", size=16, augment=False)
+    images = next(iter(data.batches(44, seed=0, epoch=1)))[0]
+    right = torch.cat([images for images, _ in data.whole(data.train)])
+    order = torch.randperm(44, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(images, right[order])
+
+
+def test_a_part_can_be_held_out(place):
+    data = loaded(place).hold_out(4).subset(10, 6)
+    assert [len(split.paths) for split in (data.train, data.valid, data.test)] == [10, 4, 6]
+
+
+def test_archives_and_shards_are_refused_with_what_to_do(place, tmp_path):
     (tmp_path / "train-0000.tar").write_bytes(bytes(1024))
-    for path in (tmp_path, tmp_path / "train-*.tar"):
-        with pytest.raises(DataError, match="unpack WebDataset shards into folders"):
+    for path in (tmp_path / "train-0000.tar", tmp_path / "train-*.tar"):
+        with pytest.raises(DataError, match="Unpack archives and WebDataset shards"):
             ov.datasets.folders(path, place / "val")

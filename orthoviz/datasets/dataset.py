@@ -1,11 +1,14 @@
 """What a data set is, and the one that is always there."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from orthoviz.datasets import pixels
 
 
 class DataError(ValueError):
@@ -72,13 +75,7 @@ class Dataset:
 
     def checksum(self) -> str:
         """Of all images and labels, in 16 hexadecimal digits: the same data have the same."""
-        digest = hashlib.blake2b(digest_size=8)
-        for split in (self.train, self.valid, self.test):
-            if split is not None:
-                pixels = split.images.cpu().permute(0, 2, 3, 1).contiguous()
-                digest.update(pixels.numpy().data)
-                digest.update(split.labels.cpu().contiguous().numpy().data)
-        return digest.hexdigest()
+        return hash_images(self, hashlib.blake2b(digest_size=8))
 
     def to(self, device: torch.device | str) -> "Dataset":
         """The same data set with its images and labels on ``device``."""
@@ -86,12 +83,69 @@ class Dataset:
         valid = None if self.valid is None else Split(*(t.to(device) for t in self.valid))
         return replace(self, train=train, test=test, valid=valid)
 
+    def batches(
+        self, batch_size: int, *, seed: int, epoch: int, device: torch.device | str = "cpu",
+        start: int = 0, rank: int = 0, ranks: int = 1,
+    ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+        """As :func:`orthoviz.datasets.batches`."""
+        images, labels = pixels.channels_last(self.train.images, device), self.train.labels.to(device)
+        generator = torch.Generator().manual_seed(2**20 * seed + epoch)
+        for i, chosen in enumerate(torch.randperm(len(labels), generator=generator).split(batch_size)):
+            shifts = pixels.draw_shifts(len(chosen), self.shape, generator) if self.augment else ()
+            if i < start:
+                continue
+            chosen, *mine = (values[rank::ranks].to(device) for values in (chosen, *shifts))
+            batch = images[chosen]
+            if self.augment:
+                batch = pixels.crop_and_flip(batch, *mine)
+            yield pixels.normalise(batch, self.mean, self.std), labels[chosen]
+
+    def whole(
+        self, split: Split, batch_size: int = 1000, *, device: torch.device | str = "cpu",
+        rank: int = 0, ranks: int = 1,
+    ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+        """As :func:`orthoviz.datasets.whole`."""
+        images = pixels.channels_last(split.images, device)[rank::ranks].split(batch_size)
+        labels = split.labels.to(device)[rank::ranks].split(batch_size)
+        for batch, answers in zip(images, labels, strict=True):
+            yield pixels.normalise(batch, self.mean, self.std), answers
+
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.shape))
         return (
             f"Dataset({self.name!r}: {len(self.train.labels):,} training and "
             f"{len(self.test.labels):,} test images of {shape}, {len(self.classes)} classes)"
         )
+
+
+def batches(
+    data: Dataset, batch_size: int, *, seed: int, epoch: int, device: torch.device | str = "cpu",
+    start: int = 0, rank: int = 0, ranks: int = 1,
+) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+    """One epoch of the training images: shuffled, augmented where the data set says so, normalised.
+
+    The images are cropped at random after padding by an eighth of their size (4 pixels of 32) with
+    black, and mirrored half of the time. Chance comes from ``seed`` and ``epoch`` alone, drawn on the
+    CPU, so any device sees the same batches. ``start`` batches are passed over; of each other one this gives
+    the part of process ``rank`` of ``ranks``.
+
+    Yields:
+        images ``(batch, C, H, W)`` float32 with mean 0 and standard deviation 1, and labels
+        ``(batch,)``. The last batch is smaller where the batch size does not divide the images.
+    """
+    more = {"start": start, "rank": rank, "ranks": ranks}
+    return data.batches(batch_size, seed=seed, epoch=epoch, device=device, **more)
+
+
+def whole(
+    data: Dataset, split: Split, batch_size: int = 1000, *,
+    device: torch.device | str = "cpu", rank: int = 0, ranks: int = 1,
+) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+    """All images of a split in order, or each ``ranks``-th, normalised, none augmented.
+
+    Yields like :func:`batches`.
+    """
+    return data.whole(split, batch_size, device=device, rank=rank, ranks=ranks)
 
 
 def digits() -> Dataset:
@@ -102,38 +156,24 @@ def digits() -> Dataset:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    pixels, labels = load_digits(return_X_y=True)  # values 0 to 16
-    images = (pixels * 255 / 16).round().astype("uint8").reshape(-1, 1, 8, 8)
+    values, labels = load_digits(return_X_y=True)  # 0 to 16
+    images = (values * 255 / 16).round().astype("uint8").reshape(-1, 1, 8, 8)
     parts = train_test_split(images, labels, test_size=360, random_state=0, stratify=labels)
     train_images, test_images, train_labels, test_labels = map(torch.from_numpy, parts)
-    train = Split(train_images, train_labels.long())
-    mean, std = channel_statistics(train.images)
-    return Dataset(
-        name="digits",
-        classes=tuple("0123456789"),
-        train=train,
-        test=Split(test_images, test_labels.long()),
-        mean=mean,
-        std=std,
-        augment=False,
-        source="scikit-learn's copy of the UCI optical recognition of handwritten digits data set",
-    )
+    train, test = Split(train_images, train_labels.long()), Split(test_images, test_labels.long())
+    source = "scikit-learn's copy of the UCI optical recognition of handwritten digits data set"
+    mean, std = pixels.channel_statistics(train.images)
+    return Dataset("digits", tuple("0123456789"), train, test, mean, std, augment=False, source=source)
+
+
+def hash_images(data: Dataset, digest: Any) -> str:
+    """Of all images and labels, by one of hashlib's digests."""
+    for split in (data.train, data.valid, data.test):
+        if split is not None:
+            digest.update(pixels.channels_last(split.images, "cpu").numpy().data)
+            digest.update(split.labels.cpu().contiguous().numpy().data)
+    return str(digest.hexdigest())
 
 
 def _shuffled(count: int, seed: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-
-
-def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of uint8 images, on the scale 0 to 1."""
-    total = torch.zeros(images.shape[1], dtype=torch.float64)
-    squares = torch.zeros_like(total)
-    per_image = images[0].numel()
-    for chunk in images.split(max(1, 2**23 // per_image)):  # 64 MB of float64 at a time
-        values = chunk.double() / 255
-        total += values.sum((0, 2, 3))
-        squares += values.square().sum((0, 2, 3))
-    count = images.numel() / images.shape[1]
-    mean = total / count
-    std = (squares / count - mean.square()).clamp(min=0).sqrt()
-    return tuple(mean.tolist()), tuple(std.tolist())

@@ -1,7 +1,7 @@
 """Downloads that resume, and are checked before they are opened."""
 
-import errno
 import http.client
+import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -15,7 +15,8 @@ from orthoviz.datasets.dataset import DataError
 def fetch(name: str = "cifar10", *, url: str | None = None, replace: bool = False) -> str:
     """Download a data set, check its SHA-256, and add it.
 
-    What has arrived is kept when the line breaks; the next call goes on from there.
+    What has arrived is kept when the line breaks; the next call goes on from there. A second one at the
+    same time waits for the first.
 
     Args:
         name: ``"cifar10"``, the only one so far.
@@ -31,9 +32,9 @@ def fetch(name: str = "cifar10", *, url: str | None = None, replace: bool = Fals
     if name != "cifar10":
         raise DataError(f"Only cifar10 can be fetched, got {name!r}. Add others with 'orthoviz data add'.")
     url = url or official.URL
-    store.check_free(name, replace)
-    partial = store.location() / f".{official.FOLDER}.tar.gz.part"
-    with store.writing_to(store.location()):
+    with store.writing(f".{name}.lock") as folder:
+        store.check_free(name, replace)
+        partial = folder / f".{official.FOLDER}.tar.gz.part"
         try:
             _download(url, partial)
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
@@ -43,45 +44,31 @@ def fetch(name: str = "cifar10", *, url: str | None = None, replace: bool = Fals
                 "MIRROR) or a colleague and run 'orthoviz data add cifar10 PATH'. Every lesson also works "
                 "on the built-in digits."
             ) from error
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):  # the disk is full: leave no trace on it
-                partial.unlink(missing_ok=True)
-            raise
-    found = official.checksum(partial)
-    if found != official.SHA256:
+        if difference := official.find_difference(partial):
+            partial.unlink()
+            raise DataError(
+                f"{url} is not the official archive: {difference}. The download was deleted.\n"
+                "    Try again, or another mirror with --url."
+            )
+        report = store.add(name, partial, replace=replace)
         partial.unlink()
-        raise DataError(
-            f"{url} is not the official archive: its SHA-256 is {found}, expected {official.SHA256}. "
-            "The download was deleted.\n    Try again, or another mirror with --url."
-        )
-    report = store.add(name, partial, replace=replace)
-    partial.unlink()
     return report
 
 
 def _download(url: str, partial: Path) -> None:
     """Append to ``partial`` what is missing of it."""
     have = partial.stat().st_size if partial.exists() else 0
+    if have >= official.SIZE:
+        return  # the checksum decides
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=30)
-    except urllib.error.HTTPError as error:
-        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return  # all of it is here; the checksum decides
-        raise
-    with response:
+    with urllib.request.urlopen(request, timeout=30) as response:
         resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
         have = have if resumed else 0
         left = response.headers.get("Content-Length")
         total = have + int(left) if left else None
-        with (
-            open(partial, "ab" if resumed else "wb") as file,
-            tqdm(
-                total=total, initial=have, unit="B", unit_scale=True, desc="downloading", disable=None
-            ) as bar,
-        ):
-            while chunk := response.read(1 << 16):
-                file.write(chunk)
-                bar.update(len(chunk))
+        with open(partial, "ab" if resumed else "wb") as file:
+            bar = tqdm.wrapattr(file, "write", total=total, initial=have, desc="downloading", disable=None)
+            with bar as shown:
+                shutil.copyfileobj(response, shown)
         if total is not None and partial.stat().st_size < total:
             raise ConnectionError(f"{partial.stat().st_size:,} of {total:,} bytes arrived")

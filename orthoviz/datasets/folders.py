@@ -3,55 +3,37 @@
 import hashlib
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate, default_convert
 
-from orthoviz.datasets.dataset import DataError
+from orthoviz.datasets.dataset import DataError, Dataset
+from orthoviz.datasets.images import Files, describe, is_hidden, list_images, read_image
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, per channel, on the scale 0 to 1."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Files(NamedTuple):
-    """Images that lie on the disk, and their labels."""
+@dataclass(frozen=True, eq=False, repr=False)
+class Folders(Dataset):
+    """A data set of photographs of any size, decoded, cropped and mirrored by worker processes while the
+    network trains; they are read anew in every epoch, and never copied."""
 
-    paths: tuple[str, ...]
-    labels: Tensor
-    """``(N,)`` int64, indices into the classes."""
-
-    def some(self, chosen: Tensor) -> "Files":
-        """Those of the given indices."""
-        return Files(tuple(self.paths[i] for i in chosen.tolist()), self.labels[chosen])
-
-
-@dataclass(frozen=True, eq=False)
-class Folders:
-    """Photographs of any size, decoded, cropped and mirrored by worker processes while the network trains.
-
-    It stands wherever a :class:`~orthoviz.datasets.Dataset` does in training; its images are read anew in
-    every epoch, and never copied.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    train: Files
-    test: Files
-    size: int
+    train: Files  # type: ignore[assignment]
+    test: Files  # type: ignore[assignment]
+    valid: Files | None = None  # type: ignore[assignment]
+    size: int = 224
     """Height and width of what the network sees."""
-    source: str
-    mean: tuple[float, ...] = _MEAN
-    std: tuple[float, ...] = _STD
-    augment: bool = True
-    valid: Files | None = None
+    passed_over: Counter[str] = field(default_factory=Counter)
+    """How many files of which kind are no images."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -65,64 +47,70 @@ class Folders:
     def checksum(self) -> str:
         """Of the images' names and lengths, in 16 hexadecimal digits."""
         digest = hashlib.blake2b(digest_size=8)
-        for split in (self.train, self.test):
-            for path in split.paths:
-                name = f"{Path(path).parent.name}/{Path(path).name}"
-                digest.update(f"{name} {os.path.getsize(path)}\n".encode())
+        for split in (self.train, self.valid, self.test):
+            for path in () if split is None else split.paths:
+                line = f"{Path(path).parent.name}/{Path(path).name} {os.path.getsize(path)}\n"
+                digest.update(line.encode(errors="surrogateescape"))  # a name may be in an old encoding
         return digest.hexdigest()
 
     def batches(
-        self,
-        batch_size: int,
-        *,
-        seed: int,
-        epoch: int,
-        device: Any,
-        start: int = 0,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+        self, batch_size: int, *, seed: int, epoch: int, device: torch.device | str = "cpu",
+        start: int = 0, rank: int = 0, ranks: int = 1,
+    ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
         """As :func:`orthoviz.datasets.batches`: a random part of each image, at random size, half of them
         mirrored. Chance comes from seed, epoch and image alone, whichever worker reads it."""
         generator = torch.Generator().manual_seed(2**20 * seed + epoch)
         order = torch.randperm(len(self.train.labels), generator=generator).split(batch_size)
         base = (2**20 * seed + epoch) * 2**24
         keys = [[(base + i, i) for i in chosen[rank::ranks].tolist()] for chosen in order[start:]]
-        yield from self._read(self.train, keys, _random_part(self.size), device, ranks)
+        part = _random_part(self.size) if self.augment else _middle(self.size)
+        yield from self._read(self.train, keys, part, device, ranks)
 
-    def whole(
-        self, split: Files, batch_size: int, *, device: Any, rank: int = 0, ranks: int = 1
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """As :func:`orthoviz.datasets.whole`: the middle of each image."""
+    def whole(  # type: ignore[override]
+        self, split: Files, batch_size: int = 1000, *, device: torch.device | str = "cpu",
+        rank: int = 0, ranks: int = 1,
+    ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+        """As :func:`orthoviz.datasets.whole`: the middle of each image, at most 256 at once."""
         chosen = torch.arange(len(split.labels))[rank::ranks].split(min(batch_size, 256))
         keys = [[(0, i) for i in part.tolist()] for part in chosen]
         yield from self._read(split, keys, _middle(self.size), device, ranks)
 
     def _read(
-        self, split: Files, keys: list[list[tuple[int, int]]], part: Any, device: Any, ranks: int
+        self,
+        split: Files,
+        keys: list[list[tuple[int, int]]],
+        part: Any,
+        place: torch.device | str,
+        ranks: int,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        device = torch.device(device)
+        device = torch.device(place)
         workers = max(1, (os.cpu_count() or 1) // ranks)
         loader = DataLoader(
             _Decoded(split, part), batch_sampler=keys, num_workers=workers, prefetch_factor=4,
-            pin_memory=device.type == "cuda", worker_init_fn=_apart,
+            pin_memory=device.type == "cuda", worker_init_fn=_leave_signals, collate_fn=default_convert,
             generator=torch.Generator(),  # and not the global one
         )  # fmt: skip
         mean, std = (255 * torch.tensor(v, device=device).view(3, 1, 1) for v in (self.mean, self.std))
-        with _later():
+        with _signals_wait():
             started = iter(loader)
-        for images, labels in started:  # uint8 until here: a quarter of the bytes
+        for batch in started:
+            if isinstance(batch, DataError):
+                raise batch
+            images, labels = batch  # uint8 until here: a quarter of the bytes
             pixels = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
             yield (pixels.float() - mean) / std, labels.to(device, non_blocking=True)
 
     def __repr__(self) -> str:
+        left_out = f"; passed over: {describe(self.passed_over)}" if self.passed_over else ""
         return (
             f"Folders({self.name!r}: {len(self.train.labels):,} training and {len(self.test.labels):,} test "
-            f"images, seen at {self.size} x {self.size}, {len(self.classes)} classes)"
+            f"images, seen at {self.size} x {self.size}, {len(self.classes)} classes{left_out})"
         )
 
 
-def folders(train: str | Path, val: str | Path, *, size: int = 224, name: str = "") -> Folders:
+def folders(
+    train: str | Path, val: str | Path, *, size: int = 224, name: str = "", augment: bool = True
+) -> Folders:
     """Two sets of photographs of any sizes, read in place.
 
     Args:
@@ -130,55 +118,67 @@ def folders(train: str | Path, val: str | Path, *, size: int = 224, name: str = 
         size: height and width of what the network sees. Training takes a random part of an image
             (torchvision's ``RandomResizedCrop``), testing the middle, once the shorter side is 256/224 of it.
         name: default: that of the folder above.
+        augment: False for digits and letters: training takes the middle too.
 
     Raises:
-        DataError: there are no images, the classes differ, or the folder holds WebDataset shards.
+        DataError: there are no images, or the classes differ.
     """
-    (train_classes, training), (test_classes, testing) = (_listed(Path(path)) for path in (train, val))
-    if train_classes != test_classes:
-        differ = sorted(set(train_classes) ^ set(test_classes))
-        raise DataError(f"{train} and {val} have other classes: {', '.join(differ[:5])} in one only")
-    if size < 8:
-        raise DataError(f"size must be at least 8, got {size}")
+    train_classes, training, passed_over = list_images(Path(train))
+    test_classes, testing, more_passed = list_images(Path(val))
+    if differ := sorted(set(train_classes) ^ set(test_classes)):
+        raise DataError(f"{train} and {val} have other classes: {', '.join(differ[:5])} in one only.")
     name = name or Path(train).resolve().parent.name
-    return Folders(name, train_classes, training, testing, size, f"photographs in the folders of {name}")
+    return Folders(
+        name=name, classes=train_classes, train=training, test=testing, mean=_MEAN, std=_STD,
+        augment=augment, source=f"photographs in the folders of {name}", size=size,
+        passed_over=passed_over + more_passed,
+    )  # fmt: skip
 
 
-def _listed(folder: Path) -> tuple[tuple[str, ...], Files]:
-    from torchvision.datasets import ImageFolder  # type: ignore[import-untyped]
+def find_splits(folder: Path) -> tuple[Path, Path]:
+    """The folders to train and to test on: ``train``, and ``test`` or else ``val``, here or one folder below.
 
-    if folder.suffix == ".tar" or (folder.is_dir() and any(folder.glob("*.tar"))):
-        raise DataError(f"{folder} holds tar files: unpack WebDataset shards into folders of <class>/<image>")
+    Raises:
+        DataError: there are none, or several data sets.
+    """
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder")
-    try:
-        found = ImageFolder(str(folder))
-    except FileNotFoundError as error:
-        raise DataError(f"{folder} is not laid out as <class>/<image>: {error}") from error
-    paths, labels = zip(*found.samples, strict=True)
-    return tuple(found.classes), Files(tuple(paths), torch.tensor(labels))
+        raise DataError(f"{folder} is no folder. Unpack an archive of images, and give its folder.")
+    below = [] if (folder / "train").is_dir() else sorted(folder.iterdir())
+    roots = [root for root in below if (root / "train").is_dir() and not is_hidden(root.name)] or [folder]
+    if len(roots) > 1:
+        names = ", ".join(root.name for root in roots)
+        raise DataError(f"{folder} holds several data sets: {names}. Take them one by one.")
+    tests = [roots[0] / part for part in ("test", "val") if (roots[0] / part).is_dir()]
+    if not tests or not (roots[0] / "train").is_dir():
+        raise DataError(
+            f"{folder} needs a folder 'train', and a folder 'test' or 'val', with a folder of images for "
+            "each class in both."
+        )
+    return roots[0] / "train", tests[0]
 
 
 class _Decoded(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """In a worker: an image's part as uint8, with chance from the number in its key."""
+    """In a worker: parts of images as uint8, with chance from the number in each key."""
 
     def __init__(self, split: Files, part: Any) -> None:
         self._split, self._part = split, part
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
         number, index = key
-        try:
-            image = Image.open(self._split.paths[index]).convert("RGB")
-        except OSError as error:
-            raise DataError(
-                f"{self._split.paths[index]} cannot be read ({error}): replace or remove it"
-            ) from error
+        image, _ = read_image(self._split.paths[index])
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
             torch.manual_seed(number)
             return self._part(image), int(self._split.labels[index])
 
+    def __getitems__(self, keys: list[tuple[int, int]]) -> Any:
+        """A batch; an error as a value, as the loader would raise it with the worker's traceback in it."""
+        try:
+            return default_collate([self[key] for key in keys])
+        except DataError as error:
+            return error
 
-def _apart(worker: int) -> None:
+
+def _leave_signals(worker: int) -> None:
     """A signal to the whole group of processes, as terminals and torchrun send it, is for the process that
     trains: it ends its workers itself. So they are a group of their own; what came before is forgotten."""
     if os.name != "posix":
@@ -192,7 +192,7 @@ def _apart(worker: int) -> None:
 
 
 @contextmanager
-def _later() -> Iterator[None]:
+def _signals_wait() -> Iterator[None]:
     """Signals wait while workers are started."""
     if os.name != "posix":
         yield
@@ -207,16 +207,10 @@ def _later() -> Iterator[None]:
 def _random_part(size: int) -> Any:
     from torchvision.transforms import v2  # type: ignore[import-untyped]
 
-    return _composed([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()])
+    return v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), v2.PILToTensor()])
 
 
 def _middle(size: int) -> Any:
     from torchvision.transforms import v2
 
-    return _composed([v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size)])
-
-
-def _composed(steps: Sequence[Any]) -> Any:
-    from torchvision.transforms import v2
-
-    return v2.Compose([*steps, v2.PILToTensor()])
+    return v2.Compose([v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size), v2.PILToTensor()])

@@ -17,11 +17,8 @@ def contact_sheet(data: Dataset, per_class: int = 10, classes: int = 20) -> Imag
     font = ImageFont.load_default(size=14)
     shown = data.classes[:classes]
     label_w = 12 + int(max(font.getlength(name) for name in shown))
-    page = Image.new(
-        "RGB",
-        (label_w + per_class * (cell_w + gap) + gap, len(shown) * (cell_h + gap) + gap),
-        "white",
-    )
+    page_w, page_h = label_w + per_class * (cell_w + gap) + gap, len(shown) * (cell_h + gap) + gap
+    page = Image.new("RGB", (page_w, page_h), "white")
     draw = ImageDraw.Draw(page)
     for row, name in enumerate(shown):
         top = gap + row * (cell_h + gap)

@@ -1,30 +1,35 @@
 """Where data sets are kept: one file each, written beside and put in place in one step."""
 
+import dataclasses
 import hashlib
 import json
 import os
 import re
 import shutil
-import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
+from filelock import FileLock
+from PIL import Image, ImageOps
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from tqdm import tqdm
 
-from orthoviz.datasets import official, pictures
-from orthoviz.datasets.dataset import DataError, Dataset, Split, channel_statistics, digits
-from orthoviz.datasets.folders import folders
+from orthoviz.datasets import official, pixels
+from orthoviz.datasets.dataset import DataError, Dataset, Split, digits, hash_images
+from orthoviz.datasets.folders import Folders, find_splits, folders
+from orthoviz.datasets.images import Files, describe, read_image
+from orthoviz.files import replace_file
 
 _SUFFIX = ".safetensors"
 _BUILT_IN = {"digits": digits}
-_BUILT_IN_SHA256 = {"digits": "3616d13d9b8a0a7a70107bddfd1b1572ec4785e7884f0571b848e039b01e1a3f"}
-_HELP = {
-    "cifar10": "Run 'orthoviz data fetch cifar10', or 'orthoviz data add cifar10 PATH' with its archive."
-}
+_SHA256_BUILT_IN = {"digits": "3616d13d9b8a0a7a70107bddfd1b1572ec4785e7884f0571b848e039b01e1a3f"}
+_MOST_BYTES = 4 * 10**9
 
 
 def location() -> Path:
@@ -56,46 +61,16 @@ def load(name: str) -> Dataset:
     """A data set by name: ``"digits"``, which is always there, or one that was fetched or added.
 
     The images are memory-mapped: only what is used is read. The path of a folder that holds ``train``, and
-    ``val`` or ``test``, is read in place: see :func:`orthoviz.datasets.folders`.
+    ``test`` or ``val``, is read in place: see :func:`orthoviz.datasets.folders`.
 
     Raises:
         DataError: there is no such data set, or its file is damaged.
     """
     if name in _BUILT_IN:
         return _BUILT_IN[name]()
-    place = Path(name)
-    tests = [place / part for part in ("val", "test") if (place / part).is_dir()]
-    if not _path(name).is_file() and (place / "train").is_dir() and tests:
-        return folders(place / "train", tests[0])  # type: ignore[return-value]  # it stands for one
-    if not _is_name(name) or (Path(name).exists() and not _path(name).is_file()):
-        raise DataError(
-            f"{name!r} is not the name of a data set. If it is a folder or archive of images, run "
-            f"'orthoviz data add NAME {name}' once, then load it by that name."
-        )
-    path = _path(name)
-    if not path.is_file():
-        raise DataError(
-            f"There is no data set {name!r} in {location()}. There is: {', '.join(available())}. "
-            + _HELP.get(name, f"Run 'orthoviz data add {name} PATH' to add a folder or an archive.")
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads(file.metadata()["about"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{path} is damaged ({error}). Run 'orthoviz data remove {name}' and add it again."
-        ) from error
-    return Dataset(
-        name=name,
-        classes=tuple(about["classes"]),
-        train=Split(tensors["train_images"].permute(0, 3, 1, 2), tensors["train_labels"]),
-        test=Split(tensors["test_images"].permute(0, 3, 1, 2), tensors["test_labels"]),
-        mean=tuple(about["mean"]),
-        std=tuple(about["std"]),
-        augment=about["augment"],
-        source=about["source"],
-    )
+    if not (_is_name(name) and _path(name).is_file()) and Path(name).exists():
+        return folders(*find_splits(Path(name)))
+    return _read_file(name)[0]
 
 
 def verify(name: str) -> Dataset:
@@ -104,11 +79,8 @@ def verify(name: str) -> Dataset:
     Raises:
         DataError: they are not, or there is no such data set.
     """
-    data = load(name)
-    found, expected = _checksum(data), _BUILT_IN_SHA256.get(name)
-    if expected is None:
-        with safe_open(_path(name), framework="pt") as file:
-            expected = json.loads(file.metadata()["about"])["sha256"]
+    data, expected = (load(name), _SHA256_BUILT_IN[name]) if name in _BUILT_IN else _read_file(name)
+    found = hash_images(data, hashlib.sha256())
     if found != expected:
         way = "Install the scikit-learn that orthoviz asks for."
         if name not in _BUILT_IN:
@@ -118,23 +90,17 @@ def verify(name: str) -> Dataset:
 
 
 def add(
-    name: str,
-    path: str | os.PathLike[str],
-    *,
-    size: int | None = None,
-    max_bytes: int | None = None,
-    replace: bool = False,
+    name: str, path: str | os.PathLike[str], *, size: int | None = None, replace: bool = False,
     augment: bool = True,
-) -> str:
-    """Check a folder, archive or the official CIFAR-10 archive, and keep its images under ``name``.
+) -> str:  # fmt: skip
+    """Check a folder of images or the official CIFAR-10 archive, and keep its images under ``name``.
 
     Args:
         name: letters, digits, ``.``, ``_`` and ``-``.
-        path: the official CIFAR-10 archive (python version), or a folder, tar or zip laid out as
+        path: the official CIFAR-10 archive (python version), or a folder laid out as
             ``<split>/<class>/<image>`` with the splits ``train``, and ``test`` or ``val``.
         size: resize and centre-crop every image to ``size`` x ``size`` pixels. Without it images
             of different sizes are refused.
-        max_bytes: how much an archive may unpack to, instead of 4 GB and 100 times its packed size.
         replace: put it in the place of the data set that has this name.
         augment: whether training images are to be cropped at random and mirrored. Not for digits and
             letters: a mirrored 2 is no 2.
@@ -145,46 +111,121 @@ def add(
     Raises:
         DataError: something is wrong; the message says what, and nothing was added.
     """
-    target = check_free(name, replace)
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise DataError(f"{path} does not exist. Nothing was added.")
+    check_free(name, replace)
     if size is not None and not 1 <= size <= 4096:
         raise DataError(f"size must be from 1 to 4096 pixels, got {size}. Nothing was added.")
-    found = official.read(path, max_bytes) or pictures.read(path, max_bytes, size)
-    mean, std = channel_statistics(found.train.images)
-    about = {
-        "classes": found.classes,
-        "mean": mean,
-        "std": std,
-        "augment": augment,
-        "source": found.source,
-        "sha256": _checksum(found),
-        "added": time.strftime("%Y-%m-%d"),
-    }
-    tensors = {
-        "train_images": _channels_last(found.train.images),
-        "train_labels": found.train.labels,
-        "test_images": _channels_last(found.test.images),
-        "test_labels": found.test.labels,
-    }
-    partial = target.with_name(f".{name}.{os.getpid()}.partial")
-    with writing_to(target.parent):
-        try:
-            save_file(tensors, partial, {"about": json.dumps(about)})
-            partial.chmod(0o644)  # safetensors lets nobody else read it
-            _put_in_place(partial, target, replace)
-        finally:
-            partial.unlink(missing_ok=True)
-    return found.report()
+    try:
+        data, notes = _read(Path(path).expanduser(), size)
+        data = dataclasses.replace(data, augment=augment)
+    except DataError as error:
+        raise DataError(f"{error}\n    Nothing was added.") from None
+    with writing(".lock"):
+        target = check_free(name, replace)  # another process may have added it meanwhile
+        for old in target.parent.glob(".*-*.safetensors"):  # of a process that was killed
+            old.unlink()
+        replace_file(target, lambda beside: _write_file(data, beside))
+    return "\n".join([_report(data), *notes])
+
+
+def _read(path: Path, size: int | None) -> tuple[Dataset, list[str]]:
+    """The data set at a path, and what to tell of it."""
+    if not path.exists():
+        raise DataError(f"{path} does not exist.")
+    if path.is_dir() and path.resolve().name != official.FOLDER:
+        train, test = find_splits(path)
+        return _decode(path, folders(train, test), size)
+    try:
+        return official.read(path), ["checksum: the official one"]
+    except DataError as error:
+        raise DataError(f"{error} If it is an archive of images, unpack it, and add its folder.") from None
+
+
+def _decode(path: Path, found: Folders, size: int | None) -> tuple[Dataset, list[str]]:
+    """The images of a folder as one array a split."""
+    modes: Counter[str] = Counter()
+    shapes: Counter[str] = Counter()
+
+    def decode(split: Files) -> Split:
+        images, total = [], 0
+        for file in tqdm(split.paths, desc="reading", unit=" files", disable=None):
+            image, mode = read_image(file)
+            if size is not None:
+                image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+            images.append(np.asarray(image))
+            modes[mode] += 1
+            shapes[f"{image.width} x {image.height}"] += 1
+            total += images[-1].nbytes
+            if total > _MOST_BYTES:
+                raise DataError(
+                    f"The images in {path} take more than {_MOST_BYTES:,} bytes once decoded. Make them "
+                    f"smaller with --size, or read them in place: orthoviz train --data {path}."
+                )
+        if len(shapes) > 1:
+            common = ", ".join(f"{shape} ({count:,})" for shape, count in shapes.most_common(5))
+            raise DataError(
+                f"The images in {path} have {len(shapes)} sizes: {common}{', ...' * (len(shapes) > 5)}. "
+                "Resize and centre-crop them all with, for example, --size 64."
+            )
+        return Split(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), split.labels)
+
+    train, test = decode(found.train), decode(found.test)
+    mean, std = pixels.channel_statistics(train.images)
+    notes = ["modes: " + describe(modes) + ("" if set(modes) == {"colour"} else "; all turned into RGB")]
+    if found.passed_over:
+        notes.append(f"passed over: {describe(found.passed_over)}")
+    return Dataset(path.name, found.classes, train, test, mean, std, True, f"images of {path.name}"), notes
+
+
+def _read_file(name: str) -> tuple[Dataset, str]:
+    """A stored data set, and the SHA-256 of what was added."""
+    _check_there(name)
+    try:
+        with safe_open(_path(name), framework="pt") as file:
+            about = json.loads(file.metadata()["about"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        train, test = (
+            Split(tensors[f"{part}_images"].permute(0, 3, 1, 2), tensors[f"{part}_labels"])
+            for part in ("train", "test")
+        )
+        classes, mean, std = (tuple(about[key]) for key in ("classes", "mean", "std"))
+        data = Dataset(name, classes, train, test, mean, std, about["augment"], about["source"])
+        return data, about["sha256"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        again = f"Run 'orthoviz data remove {name}' and add it again."
+        raise DataError(f"{_path(name)} is damaged ({error}). {again}") from error
+
+
+def _write_file(data: Dataset, path: Path) -> None:
+    path.touch()
+    permissions = path.stat().st_mode  # as the user's umask has them; safetensors lets nobody else read it
+    about = {key: getattr(data, key) for key in ("classes", "mean", "std", "augment", "source")}
+    about |= {"sha256": hash_images(data, hashlib.sha256()), "added": time.strftime("%Y-%m-%d")}
+    tensors = {}
+    for part, split in (("train", data.train), ("test", data.test)):
+        tensors[f"{part}_images"] = pixels.channels_last(split.images, "cpu")
+        tensors[f"{part}_labels"] = split.labels
+    save_file(tensors, path, {"about": json.dumps(about)})
+    path.chmod(permissions)
+
+
+def _report(data: Dataset) -> str:
+    """Classes, images and their size, in a few lines."""
+    channels, height, width = data.shape
+    more = f" and {len(data.classes) - 10:,} more" if len(data.classes) > 10 else ""
+    lines = [f"{len(data.classes)} classes: {', '.join(data.classes[:10])}{more}"]
+    for name, split in (("training", data.train), ("test", data.test)):
+        counts = torch.bincount(split.labels)
+        low, high = int(counts.min()), int(counts.max())
+        each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        lines.append(f"{len(split.labels):,} {name} images, {each} a class")
+    return "\n".join([*lines, f"{height} x {width} pixels, {channels} channels"])
 
 
 def remove(name: str) -> None:
     """Delete a data set that was fetched or added."""
     if name in _BUILT_IN:
         raise DataError(f"{name!r} is built in and cannot be removed.")
-    if not _is_name(name) or not _path(name).is_file():
-        raise DataError(f"There is no data set {name!r} in {location()}. There is: {', '.join(available())}.")
+    _check_there(name)
     _path(name).unlink()
 
 
@@ -196,82 +237,47 @@ def _is_name(name: str) -> bool:
     return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name))
 
 
+def _check_there(name: str) -> None:
+    if not (_is_name(name) and _path(name).is_file()):
+        todo = f"Run 'orthoviz data add {name} PATH' to add a folder of images."
+        if name == "cifar10":
+            todo = "Run 'orthoviz data fetch cifar10', or 'orthoviz data add cifar10 PATH' with its archive."
+        there = ", ".join(available())
+        raise DataError(f"There is no data set {name!r} in {location()}. There is: {there}. {todo}")
+
+
 def check_free(name: str, replace: bool) -> Path:
     """Where a new data set of this name would be kept, if it may be."""
     if not _is_name(name):
-        raise DataError(
-            f"A data set's name has letters, digits, '.', '_' and '-', got {name!r}. Nothing was added."
+        wrong = f"A data set's name has letters, digits, '.', '_' and '-', got {name!r}."
+    elif name in _BUILT_IN:
+        wrong = f"{name!r} is built in. Choose another name."
+    elif _path(name).exists() and not replace:
+        wrong = (
+            f"There is a data set {name!r} already. Use --replace (replace=True) to put this one in its "
+            "place, or choose another name."
         )
-    if name in _BUILT_IN:
-        raise DataError(f"{name!r} is built in. Choose another name. Nothing was added.")
-    if _path(name).exists() and not replace:
-        raise _taken(name)
-    return _path(name)
-
-
-def _taken(name: str) -> DataError:
-    return DataError(
-        f"There is a data set {name!r} already. Use --replace (replace=True) to put this one in its "
-        "place, or choose another name. Nothing was added."
-    )
-
-
-def _channels_last(images: torch.Tensor) -> torch.Tensor:
-    """(N, H, W, C): the order in which batches are made."""
-    return images.permute(0, 2, 3, 1).contiguous()
-
-
-def _checksum(found: pictures.Found | Dataset) -> str:
-    """SHA-256 of all pixels and labels."""
-    digest = hashlib.sha256()
-    for split in (found.train, found.test):
-        digest.update(_channels_last(split.images).numpy().data)
-        digest.update(split.labels.numpy().data)
-    return digest.hexdigest()
+    else:
+        return _path(name)
+    raise DataError(f"{wrong} Nothing was added.")
 
 
 @contextmanager
-def writing_to(folder: Path) -> Iterator[None]:
-    """Make the folder, and say why where writing to it fails; an empty one that it made is removed."""
-    made = [p for p in (folder, *folder.parents) if not p.exists()]
+def writing(lock: str) -> Iterator[Path]:
+    """The folder of the data sets, made if need be, while no other process holds this lock in it.
+
+    Raises:
+        DataError: it cannot be written to.
+    """
+    folder = location()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob(".*.partial"):  # of a process that was killed
-            with suppress(FileNotFoundError):  # another process sweeps too
-                if time.time() - old.stat().st_mtime > 3600:
-                    old.unlink()
-        yield
+        with FileLock(folder / lock, mode=0o666):
+            yield folder
     except (SafetensorError, OSError) as error:
+        there = next(p for p in (folder, *folder.parents) if p.is_dir())
+        free = f"{shutil.disk_usage(there).free / 1e6:,.0f} MB are free there"
         raise DataError(
-            f"{folder} could not be written to ({error}; {_free_megabytes(folder)} MB are free there). "
-            "Nothing was added.\n    Make room, or set ORTHOVIZ_DATA to another folder."
+            f"{folder} could not be written to ({error}; {free}). Nothing was added.\n"
+            "    Make room, or set ORTHOVIZ_DATA to another folder."
         ) from error
-    finally:
-        for empty in made:
-            if empty.is_dir() and not any(empty.iterdir()):
-                empty.rmdir()
-
-
-def _free_megabytes(folder: Path) -> str:
-    there = next(p for p in (folder, *folder.parents) if p.is_dir())
-    return f"{shutil.disk_usage(there).free / 1e6:,.0f}"
-
-
-def _put_in_place(partial: Path, target: Path, replace: bool) -> None:
-    """Rename in one step; without ``replace`` a name that was taken meanwhile stays as it is."""
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    if replace:
-        os.replace(partial, target)
-        return
-    try:
-        if sys.platform == "win32":
-            os.rename(partial, target)  # there it fails where the target exists
-        else:
-            os.link(partial, target)
-    except FileExistsError:
-        raise _taken(target.stem) from None
-    except OSError:  # a file system without hard links
-        if target.exists():
-            raise _taken(target.stem) from None
-        os.rename(partial, target)
