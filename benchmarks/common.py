@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pandas as pd
 import torch
 
 from orthoviz.training.records import provenance
+from orthoviz.training.stored import check_table
 
 __all__ = [
-    "DEVICE", "RESULTS", "compared", "interleaved", "markdown", "medians", "played", "provenance", "seconds",
-    "store",
+    "DEVICE", "RESULTS", "compared", "interleaved", "keep", "markdown", "medians", "played", "provenance",
+    "seconds", "store",
 ]  # fmt: skip
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -98,3 +100,13 @@ def store(folder: str, about: Mapping[str, str]) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     (path / "provenance.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def keep(table: pd.DataFrame, folder: Path, digits: str | None = None) -> None:
+    """Write the table of a result, and check afterwards: what took an hour to measure is not lost.
+
+    Raises:
+        ValueError: the ledger of claims cannot trust it, see ``orthoviz.training.stored.check_table``.
+    """
+    table.to_csv(folder / "table.csv", index=False, float_format=digits)
+    check_table(table)

@@ -11,8 +11,7 @@ import pandas as pd
 import torch
 
 import orthoviz as ov
-from benchmarks.common import provenance, store
-from orthoviz.training.stored import check_table
+from benchmarks.common import keep, provenance, store
 
 EPOCHS, BATCH_SIZE, SEEDS = 5, 1024, 3
 GRID = {
@@ -43,7 +42,7 @@ def main(copy: str) -> None:
         data=copy,
         command=f'python -m benchmarks.lr_sweep "{copy}"',
     )
-    check_table(table).to_csv(store("lr_sweep", about) / "table.csv", index=False, float_format="%.6g")
+    keep(table, store("lr_sweep", about), "%.6g")
 
 
 if __name__ == "__main__":

@@ -22,9 +22,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import orthoviz as ov
-from benchmarks.common import DEVICE, compared, markdown, provenance, seconds, store
+from benchmarks.common import DEVICE, compared, keep, markdown, provenance, seconds, store
 from orthoviz.matrices import as_matrix
-from orthoviz.training.stored import check_table
 
 ROUNDS = {"BasicCNN": 31, "resnet18": 7}  # a step of the small one takes milliseconds
 BATCHES = {"BasicCNN": (16, 64, 256, 1024), "resnet18": (16, 64, 128, 256)}
@@ -155,7 +154,7 @@ def main() -> None:
         command="python -m benchmarks.optim",
     )
     path = store("optim", about)
-    check_table(table).to_csv(path / "table.csv", index=False)
+    keep(table, path)
     beyond.to_csv(path / "overhead.csv", index=False)
     (path / "table.md").write_text(summary(table, beyond, about), encoding="utf-8")
     draw(table).savefig(path / "picture.png", dpi=100)

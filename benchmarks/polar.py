@@ -25,8 +25,17 @@ import torchvision
 from torch import Tensor
 
 import orthoviz as ov
-from benchmarks.common import DEVICE, RESULTS, interleaved, markdown, medians, provenance, seconds, store
-from orthoviz.training.stored import check_table
+from benchmarks.common import (
+    DEVICE,
+    RESULTS,
+    interleaved,
+    keep,
+    markdown,
+    medians,
+    provenance,
+    seconds,
+    store,
+)
 
 ROUNDS = 3
 QUICK = ("resnet18", "resnet50", "densenet121")
@@ -212,7 +221,7 @@ def write(table: pd.DataFrame, sgemm: float) -> None:
         command="python -m benchmarks.polar",
     )
     folder = store("polar", about)
-    check_table(table).to_csv(folder / "table.csv", index=False, float_format="%.4g")
+    keep(table, folder, "%.4g")
     text = [f"# Polar factors: time and error\n\n{about['what']}. {about['device']}, torch {about['torch']}, "
             f"{about['date']}. Made by `{about['command']}`."]  # fmt: skip
     text += [summary(part) for _, part in table.groupby("job", sort=False)]

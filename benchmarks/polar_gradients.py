@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import orthoviz as ov
-from benchmarks.common import provenance, store
-from orthoviz.training.stored import check_table
+from benchmarks.common import keep, provenance, store
 
 METHODS = ("svd", "exact", "fast", "newton_schulz", "polar_express")
 RUNS = {"BasicCNN": (ov.models.basic_cnn, 1024, 240), "resnet18": (torchvision.models.resnet18, 128, 60)}
@@ -56,7 +55,7 @@ def main(copy: str) -> None:
             command=f'python -m benchmarks.polar_gradients "{copy}"',
         ),
     )
-    check_table(table).to_csv(folder / "table.csv", index=False, float_format="%.3g")
+    keep(table, folder, "%.3g")
     print(table.groupby(["run", "stage", "method"]).error.describe()[["min", "50%", "max"]].to_string())
 
 

@@ -16,10 +16,9 @@ from torch.nn.functional import cross_entropy
 from torchvision.models.resnet import BasicBlock
 
 import orthoviz as ov
-from benchmarks.common import provenance, store
+from benchmarks.common import keep, provenance, store
 from orthoviz.matrices import as_matrix
 from orthoviz.polar import counts, default_tol
-from orthoviz.training.stored import check_table
 
 BATCH_SIZES = (2, 4, 16, 64, 256)
 BATCHES = 20
@@ -58,7 +57,7 @@ def main(copy: str) -> None:
     table = pd.DataFrame(rows, columns=["batch_size", "possible", "supported"])
     table = table.groupby("batch_size", as_index=False).mean().round(1)
     print(table.to_string(index=False))
-    check_table(table).to_csv(store("rank_budget", about) / "table.csv", index=False)
+    keep(table, store("rank_budget", about))
 
 
 def _directions(model: nn.Module) -> tuple[int, int]:

@@ -21,8 +21,7 @@ import pandas as pd
 import torch
 
 import orthoviz as ov
-from benchmarks.common import played, provenance, store
-from orthoviz.training.stored import check_table
+from benchmarks.common import keep, played, provenance, store
 
 SEEDS = 5
 Row = tuple[str, int, str, float]
@@ -89,7 +88,7 @@ def main() -> None:
         data="none: toy problems",
         command="python -m benchmarks.theories",
     )
-    check_table(table).to_csv(store("theories", about) / "table.csv", index=False, float_format="%.5g")
+    keep(table, store("theories", about), "%.5g")
     print(table.groupby(["theory", "case", "quantity"], sort=False)["value"].mean().round(3).to_string())
 
 

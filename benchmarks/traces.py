@@ -20,8 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 import orthoviz as ov
-from benchmarks.common import provenance, store
-from orthoviz.training.stored import check_table
+from benchmarks.common import keep, provenance, store
 
 EPOCHS, BATCH_SIZE, SEEDS, EVERY = 5, 1024, 3, 7
 RUNS = (
@@ -79,7 +78,7 @@ def film(data: ov.datasets.Dataset, about: dict[str, str]) -> None:
     table = table[table.quantity.isin(KEPT)]
     table["layer"] = table.layer.astype(str).map({**LAYERS, "": ""})
     columns = ["optimizer", "lr", "seed", "step", "epoch", "layer", "stage", "quantity", "value"]
-    check_table(table[columns]).to_csv(path / "table.csv", index=False, float_format="%.4g")
+    keep(table[columns], path, "%.4g")
     save_file(weights, path / "weights.safetensors")
     (path / "weights.safetensors").chmod(0o644)  # safetensors lets nobody else read it
 

@@ -331,9 +331,12 @@ def estimate(name: str, *, data: Any = None, **changes: Any) -> pd.DataFrame:
     chosen, data = _prepared(name, data, changes)
     images = len(data.train.labels)
     flop = flop_per_image(chosen.model, data.shape, chosen.twins)
+    made = optimizers(weight_decay=chosen.weight_decay)
+    makes = {name: made[name] for name in chosen.optimizers}
     rows = []
     for batch_size in chosen.batch_sizes:
-        ms = _milliseconds(chosen, data, batch_size)
+        make = partial(network, chosen, data)
+        ms = milliseconds(make, data, makes, batch_size, **step_options(chosen.options))
         for optimizer, grid in rates(ms, chosen.lrs).items():
             runs = chosen.seeds * len(grid)
             steps = chosen.epochs * -(-images // batch_size)
@@ -360,13 +363,6 @@ def time_steps(name: str, *, data: Any = None) -> dict[tuple[str, int], float]:
     table = estimate(name, data=data)
     kinds = zip(table["optimizer"], table["batch_size"], strict=True)
     return dict(zip(kinds, table["ms_per_step"], strict=True))
-
-
-def _milliseconds(chosen: Recipe, data: Any, batch_size: int) -> dict[str, float]:
-    made = optimizers(weight_decay=chosen.weight_decay)
-    makes = {name: made[name] for name in chosen.optimizers}
-    make = partial(network, chosen, data)
-    return milliseconds(make, data, makes, batch_size, **step_options(chosen.options))
 
 
 @cache
