@@ -78,8 +78,10 @@ def _run_once(
     """Train one network; what else is given goes to :func:`orthoviz.training.fit`."""
     if of_recipe := given.keys() & {"estimate", "seeds"}:
         raise ValueError(f"--{of_recipe.pop()} needs a RECIPE, one of orthoviz train --list")
-    data = _load(given) or ov.datasets.load("digits")
-    name = model or ("digits_cnn" if data.shape == (1, 8, 8) else "basic_cnn")
+    if "train" not in given:
+        given.setdefault("data", "digits")
+    data = _load(given)
+    name = model or {(1, 8, 8): "digits_cnn", (3, 32, 32): "basic_cnn"}.get(data.shape, "resnet18")
     network = ov.models.named(name, len(data.classes), seed=seed)
     made = ov.optim.optimizers(momentum=momentum, weight_decay=weight_decay)
     makes = {
@@ -99,12 +101,12 @@ def _run_once(
 def _load(given: dict[str, Any]) -> Any:
     """Take what names the data out of the arguments, and load it; None where nothing does."""
     data, train, val = (given.pop(key, None) for key in ("data", "train", "val"))
-    size = given.pop("size", 224)
+    size = given.pop("size", None)
     if bool(train) != bool(val):
         raise ValueError("--train and --val go together")
     if train:
-        return ov.datasets.folders(train, val, size=size)
-    return ov.datasets.load(data) if data else None
+        return ov.datasets.folders(train, val, size=size or 224)
+    return ov.datasets.load(data, size=size) if data else None
 
 
 def _list_recipes(**_: Any) -> str:
@@ -227,7 +229,7 @@ _COMMANDS: dict[str, Any] = {
               _arg("--data", "see 'orthoviz data list'; default: digits", metavar="NAME"),
               _arg("--train", "a folder of classes, read in place", metavar="DIR"),
               _arg("--val", "one to test on, with --train", metavar="DIR"),
-              _arg("--size", "of images from --train; default: 224", **_PIXELS),
+              _arg("--size", "of a folder's images; default: 224", **_PIXELS),
               _arg("--model", "default: the one for the images", metavar="NAME"),
               _arg("--optimizer", "default: orthogonal_sgd", metavar="NAME"),
               _arg("--epochs", "passes over the training images; default: 5", type=int),

@@ -138,10 +138,23 @@ ov.training.fit(model, optimizer, data, **options)
     assert "Stopped: terminated" in output
 
 
-def test_the_command_reads_them_in_place(place, capsys):
-    folders = ["--train", str(place / "train"), "--val", str(place / "val"), "--size", "32"]
-    assert main(["train", *folders, "--model", "basic_cnn", "--epochs", "1", "--batch-size", "8"]) == 0
-    assert "2 classes" in capsys.readouterr().out
+@pytest.mark.parametrize("by_name", [True, False])
+def test_the_command_reads_them_in_place(place, capsys, by_name):
+    given = ["--data", place] if by_name else ["--train", place / "train", "--val", place / "val"]
+    command = ["train", *map(str, given), "--size", "32", "--epochs", "1", "--batch-size", "8"]
+    assert main(command) == 0
+    assert "seen at 32 x 32, 2 classes" in capsys.readouterr().out
+
+
+def test_a_folder_is_shown_as_the_network_sees_it(place):
+    from torchvision.transforms import v2
+
+    data = ov.datasets.load(str(place), size=48)
+    sheet = np.asarray(ov.datasets.contact_sheet(data, per_class=1))
+    right = v2.CenterCrop(48)(v2.Resize(55)(Image.open(data.train.paths[0]).convert("RGB")))
+    np.testing.assert_array_equal(sheet[4:52, -52:-4], np.asarray(right))
+    with pytest.raises(DataError, match="digits's have their own"):
+        ov.datasets.load("digits", size=48)
 
 
 def test_what_cannot_be_read_is_named(place, tmp_path):

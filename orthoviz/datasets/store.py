@@ -57,19 +57,24 @@ def available() -> list[str]:
     return [*_BUILT_IN, *sorted(p.stem for p in location().glob(f"[!.]*{_SUFFIX}"))]
 
 
-def load(name: str) -> Dataset:
+def load(name: str, *, size: int | None = None) -> Dataset:
     """A data set by name: ``"digits"``, which is always there, or one that was fetched or added.
 
     The images are memory-mapped: only what is used is read. The path of a folder that holds ``train``, and
     ``test`` or ``val``, is read in place: see :func:`orthoviz.datasets.folders`.
 
+    Args:
+        size: of a folder's images, as the network sees them; default: 224.
+
     Raises:
-        DataError: there is no such data set, or its file is damaged.
+        DataError: there is no such data set, its file is damaged, or its images have a size of their own.
     """
+    if name not in _BUILT_IN and not (_is_name(name) and _path(name).is_file()) and Path(name).exists():
+        return folders(*find_splits(Path(name)), size=size or 224)
+    if size is not None:
+        raise DataError(f"size is for a folder of images, {name}'s have their own: give it when you add them")
     if name in _BUILT_IN:
         return _BUILT_IN[name]()
-    if not (_is_name(name) and _path(name).is_file()) and Path(name).exists():
-        return folders(*find_splits(Path(name)))
     return _read_file(name)[0]
 
 
