@@ -25,7 +25,7 @@ import orthoviz as ov
 from benchmarks.common import markdown, provenance, seconds, store
 from benchmarks.polar import model_shapes
 from orthoviz.optim.ranks import owners, shared
-from orthoviz.polar.methods import METHODS, chosen
+from orthoviz.polar.methods import METHODS, choose
 
 RATE = 150e12  # operations a second, float16 products
 BANDWIDTH = 50e9  # bytes a second into one GPU
@@ -61,7 +61,7 @@ def costs(shapes: list[tuple[int, ...]], device: str = "cpu") -> list[float]:
     found = []
     for *batch, m, n in shapes:
         matrix = torch.empty(*batch, m, n, device="meta")
-        solver = chosen(METHODS["fast"], matrix)[0]
+        solver = choose(METHODS["fast"], matrix)[0]
         found.append(matrix.shape[:-2].numel() * solver.operations(min(m, n), max(m, n)))
     return found
 

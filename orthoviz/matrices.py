@@ -131,7 +131,7 @@ def param_groups(
         for pattern, wish in overrides.items():
             if fnmatchcase(name, pattern) or fnmatchcase(prefix, pattern):
                 unused.discard(pattern)
-                layout, why = _overridden(pattern, wish, layout, name, parameter)
+                layout, why = _apply_override(pattern, wish, layout, name, parameter)
                 break
         decision = Decision(name, tuple(parameter.shape), layout, why)
         uses.setdefault(id(parameter), (parameter, []))[1].append(decision)
@@ -146,7 +146,7 @@ def param_groups(
     named = []
     decisions = []
     for position, (parameter, found) in enumerate(uses.values()):
-        decision = _merged(found)
+        decision = _merge(found)
         decisions.append(decision)
         named.append((decision.name, parameter))
         groups.setdefault(decision.layout, []).append(position)
@@ -255,7 +255,7 @@ def _why_not(layout: Layout, shape: tuple[int, ...]) -> str:
     return "" if math.prod(shape) > parts * rows else "a single column: nothing to make orthogonal"
 
 
-def _overridden(
+def _apply_override(
     pattern: str, wish: Any, layout: Layout | None, name: str, parameter: nn.Parameter
 ) -> tuple[Layout | None, str]:
     """What an override makes of a parameter."""
@@ -282,7 +282,7 @@ def _overridden(
     return wanted, why
 
 
-def _merged(uses: list[Decision]) -> Decision:
+def _merge(uses: list[Decision]) -> Decision:
     """One decision for a parameter that is used in several places."""
     first = uses[0]
     others = ", ".join(dict.fromkeys(d.name for d in uses[1:] if d.name != first.name))

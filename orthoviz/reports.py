@@ -31,7 +31,7 @@ def shown(name: str) -> str:
     about = json.loads(table.attrs["provenance"])
     lines = [f"{key}: {value}" for key, value in about.items()]
     if {"optimizer", "test_accuracy", "epoch", "seed"} <= set(table):
-        lines += ["", _rounded(finals(table)).to_string(index=False)]
+        lines += ["", _round(finals(table)).to_string(index=False)]
     else:
         lines += ["", table.head(20).to_string(index=False)]
     return "\n".join(lines)
@@ -101,5 +101,5 @@ def draw_all(folder: str | Path) -> list[Path]:
     return made
 
 
-def _rounded(table: pd.DataFrame) -> pd.DataFrame:
+def _round(table: pd.DataFrame) -> pd.DataFrame:
     return table.round({"test_accuracy": 4, "test_loss": 4, "error": 4})

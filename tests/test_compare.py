@@ -13,7 +13,7 @@ from orthoviz import reports
 from orthoviz.cli import main
 from orthoviz.training import recipes
 from orthoviz.training.comparison import run_name, summary
-from orthoviz.training.records import segment, watched
+from orthoviz.training.records import read_watched, segment
 from orthoviz.verdicts import decision
 
 DATA = ov.datasets.load("digits")
@@ -163,11 +163,11 @@ def test_a_comparison_in_a_folder_goes_on_where_it_was(tmp_path):
     assert (place / "provenance.json").stat().st_mtime_ns == stamp
     columns = ["optimizer", "seed", "epoch", "train_loss", "test_accuracy"]
     assert again.frame[columns].equals(first.frame[columns])
-    seen = watched(place)
+    seen = read_watched(place)
     assert sorted(seen.step.unique()) == list(range(7))
     further = compared(**options | {"epochs": 2})
     assert further.frame.epoch.max() == 2
-    seen = watched(place).query("quantity == 'stable_rank'")
+    seen = read_watched(place).query("quantity == 'stable_rank'")
     assert sorted(seen.step.unique()) == list(range(13))
     assert not seen.duplicated(["step", "layer"]).any()
     assert segment(place).name == f"{12:09d}"

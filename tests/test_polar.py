@@ -395,18 +395,18 @@ def test_the_limit_of_a_short_interval_is_newton_schulz():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "got"),
     [
-        (dict(lower=0.0, steps=3), "lower must be in"),
-        (dict(lower=1e-3, steps=0), "steps must be at least 1"),
-        (dict(lower=1e-3, steps=3, degree=4), "degree must be odd"),
-        (dict(lower=1e-3, steps=3, safety=0.9), "safety must be at least 1"),
-        (dict(lower=1e-3, steps=3, cushion=1.0), "cushion must be in"),
+        (dict(lower=0.0), "lower=0.0"),
+        (dict(steps=0), "steps=0"),
+        (dict(degree=4), "degree=4"),
+        (dict(safety=0.9), "safety=0.9"),
+        (dict(cushion=1.0), "cushion=1.0"),
     ],
 )
-def test_impossible_polynomials_are_refused(arguments, words):
-    with pytest.raises(ValueError, match=words):
-        ov.polar.coefficients(**arguments)
+def test_impossible_polynomials_are_refused(arguments, got):
+    with pytest.raises(ValueError, match=f"degree odd and at least 3.* got .*{got}"):
+        ov.polar.coefficients(**dict(lower=1e-3, steps=3) | arguments)
 
 
 @pytest.mark.parametrize("poles", [1, 2, 4, 6])

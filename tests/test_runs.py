@@ -94,7 +94,7 @@ def test_a_run_of_version_0_1_goes_on(tmp_path):
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     config["optimizer_options"] = with_old_names(config["optimizer_options"])
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
-    for path in checkpoints.found(tmp_path / "run"):
+    for path in checkpoints.find(tmp_path / "run"):
         state = torch.load(path, weights_only=True)
         state["optimizer"]["param_groups"] = list(map(with_old_names, state["optimizer"]["param_groups"]))
         torch.save(state, path)
@@ -126,7 +126,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, kills):
 @pytest.mark.parametrize("damage", ["cut short", "a bit", "empty"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, damage):
     whole = a_run.start(tmp_path / "run", 3)
-    newest, before = checkpoints.found(tmp_path / "run")
+    newest, before = checkpoints.find(tmp_path / "run")
     content = bytearray(newest.read_bytes())
     if damage == "a bit":
         place = content.index(whole.model[0].weight.detach().numpy().tobytes()[:16])
@@ -143,26 +143,26 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, damage
 
 def test_the_last_two_checkpoints_are_kept_and_load_as_data_only(tmp_path):
     a_run.start(tmp_path / "run", 4)
-    assert [path.name for path in checkpoints.found(tmp_path / "run")] == [
+    assert [path.name for path in checkpoints.find(tmp_path / "run")] == [
         "step-000000084.pt",
         "step-000000063.pt",
     ]
     assert not list(tmp_path.rglob(".*step*"))
-    for path in checkpoints.found(tmp_path / "run"):
+    for path in checkpoints.find(tmp_path / "run"):
         torch.load(path, weights_only=True)
 
 
 @pytest.mark.slow
 def test_a_full_disk_ends_the_run_with_a_sentence_and_spares_the_last_checkpoint(tmp_path):
     a_run.start(tmp_path / "run", 2)
-    (newest, *_) = checkpoints.found(tmp_path / "run")
+    (newest, *_) = checkpoints.find(tmp_path / "run")
     content = newest.read_bytes()
     run = process(tmp_path / "run", 4, "limit", str(len(content) // 2))  # of a file, as a full disk would be
     output = run.communicate(timeout=120)[0]
     assert run.returncode != 0
     assert "could not be written" in output
     assert newest.read_bytes() == content
-    assert checkpoints.found(tmp_path / "run")[0] == newest
+    assert checkpoints.find(tmp_path / "run")[0] == newest
     assert a_run.start(tmp_path / "run", 3).stopped is None
 
 
@@ -208,7 +208,7 @@ def test_a_run_that_diverges_names_the_step_and_keeps_the_last_good_checkpoint(t
 
     run = start(5)
     assert "the training loss became nan at step 11 (epoch 2)" in str(run.stopped)
-    assert [path.name for path in checkpoints.found(tmp_path / "run")] == ["step-000000006.pt"]
+    assert [path.name for path in checkpoints.find(tmp_path / "run")] == ["step-000000006.pt"]
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
 
 

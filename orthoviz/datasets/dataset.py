@@ -60,7 +60,7 @@ class Dataset:
                 return split
             if count < 1:
                 raise ValueError(f"a subset needs at least 1 image of each split, got {count}")
-            return split.some(_shuffled(len(split.labels), seed)[:count])
+            return split.some(_shuffle(len(split.labels), seed)[:count])
 
         return replace(self, train=some(self.train, train), test=some(self.test, test))
 
@@ -69,7 +69,7 @@ class Dataset:
         total = len(self.train.labels)
         if not 0 < count < total:
             raise ValueError(f"hold_out takes 1 to {total - 1:,} of {total:,} training images, got {count}")
-        order = _shuffled(total, seed)
+        order = _shuffle(total, seed)
         train, valid = (self.train.some(part.sort().values) for part in (order[count:], order[:count]))
         return replace(self, train=train, valid=valid)
 
@@ -175,5 +175,5 @@ def hash_images(data: Dataset, digest: Any) -> str:
     return str(digest.hexdigest())
 
 
-def _shuffled(count: int, seed: int) -> Tensor:
+def _shuffle(count: int, seed: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))

@@ -97,7 +97,7 @@ class MatrixOptimizer(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, checked like the first (torch's own method otherwise)."""
-        super().add_param_group(self._prepared(param_group))
+        super().add_param_group(self._prepare(param_group))
         group = self.param_groups[-1]
         try:
             if "method" in group:
@@ -174,7 +174,7 @@ class MatrixOptimizer(torch.optim.Optimizer):
     def _update(self, entries: list[Entry]) -> None:
         raise NotImplementedError
 
-    def _prepared(self, group: Group) -> Group:
+    def _prepare(self, group: Group) -> Group:
         """A copy of a new group; one of the rest gets the learning rate of the rest."""
         group = dict(group)
         rest_lr = group.get("rest_lr", self.defaults.get("rest_lr"))

@@ -84,17 +84,17 @@ def check_settings(group: Group) -> None:
 def per_tensor(G: Tensor) -> Tensor:
     r"""A control: the gradient with the polar factor's length but not its shape,
     :math:`\sqrt{\min(m, n)}\, G / \|G\|_F`; zero for zero."""
-    return normalised(G, (-2, -1)) * math.sqrt(min(G.shape[-2:]))
+    return normalise(G, (-2, -1)) * math.sqrt(min(G.shape[-2:]))
 
 
 def per_filter(G: Tensor) -> Tensor:
     r"""A control: every row of the same length :math:`\sqrt{\min(m, n) / m}`, so that the whole has the polar
     factor's; a zero row stays zero."""
     m, n = G.shape[-2:]
-    return normalised(G, (-1,)) * math.sqrt(min(m, n) / m)
+    return normalise(G, (-1,)) * math.sqrt(min(m, n) / m)
 
 
-def normalised(G: Tensor, dim: tuple[int, ...]) -> Tensor:
+def normalise(G: Tensor, dim: tuple[int, ...]) -> Tensor:
     """G with all its parts along ``dim`` of length 1, whatever their scale; zero for zero."""
     X = G.to(torch.promote_types(G.dtype, torch.float32))
     X = X * power_of_two(X.abs().amax(dim, keepdim=True))
@@ -103,12 +103,12 @@ def normalised(G: Tensor, dim: tuple[int, ...]) -> Tensor:
     return unit.to(G.dtype)
 
 
-def _matched(O: Tensor, G: Tensor) -> Tensor:
+def _match_length(O: Tensor, G: Tensor) -> Tensor:
     """O at G's length. Its own length is sqrt(rank) only for an exact factor, so it is measured."""
     X = G.to(torch.promote_types(G.dtype, torch.float32))
     power = power_of_two(X.abs().amax((-2, -1), keepdim=True))
     length = torch.linalg.matrix_norm(X * power, keepdim=True)
-    matched: Tensor = normalised(O, (-2, -1)).to(X.dtype) * length / power
+    matched: Tensor = normalise(O, (-2, -1)).to(X.dtype) * length / power
     return matched.to(G.dtype)
 
 
@@ -119,7 +119,7 @@ SCALES: dict[str | None, Callable[[Tensor, Tensor], Tensor]] = {
     "sqrt_max": lambda O, G: O * math.sqrt(max(1.0, G.shape[-2] / G.shape[-1])),
     "sqrt_ratio": lambda O, G: O * math.sqrt(G.shape[-2] / G.shape[-1]),
     "rms": lambda O, G: O * (0.2 * math.sqrt(max(G.shape[-2:]))),
-    "match": _matched,
+    "match": _match_length,
 }
 """The scaled direction of a factor O, by ``scale``; G is what O was made from."""
 

@@ -123,8 +123,8 @@ class OrthogonalSGD(MatrixOptimizer):
         self._betas = betas  # no default: with one, torch's OneCycleLR would cycle it and not momentum
         super().__init__(params, defaults, process_group)
 
-    def _prepared(self, group: Group) -> Group:
-        return {"betas": getattr(self, "_betas", (0.9, 0.999)), **super()._prepared(group)}
+    def _prepare(self, group: Group) -> Group:
+        return {"betas": getattr(self, "_betas", (0.9, 0.999)), **super()._prepare(group)}
 
     def _check(self, group: Group) -> None:
         super()._check(group)

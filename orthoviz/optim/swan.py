@@ -9,7 +9,7 @@ from torch import Tensor
 
 from orthoviz.matrices import as_matrix, from_matrix
 from orthoviz.optim.base import Entry, MatrixOptimizer, move
-from orthoviz.optim.directions import normalised
+from orthoviz.optim.directions import normalise
 from orthoviz.polar.methods import Method
 
 
@@ -67,15 +67,15 @@ class SWAN(MatrixOptimizer):
     def _update(self, entries: list[Entry]) -> None:
         self._adamw([entry for entry in entries if entry.layout is None])
         entries = [entry for entry in entries if entry.layout is not None]
-        move(entries, self._directions(entries, [_standardised(entry) for entry in entries]))
+        move(entries, self._directions(entries, [_standardise(entry) for entry in entries]))
 
 
-def _standardised(entry: Entry) -> Tensor:
+def _standardise(entry: Entry) -> Tensor:
     """The gradient with rows of mean 0 and variance 1; constant rows become zero."""
     assert entry.layout is not None
     G = as_matrix(entry.gradient, entry.layout)
     rest = G - G.mean(-1, keepdim=True)
     noise = 4 * torch.finfo(G.dtype).eps * G.abs().amax(-1, keepdim=True)  # the mean's rounding
     rest = torch.where(rest.abs().amax(-1, keepdim=True) <= noise, 0, rest)
-    rows = normalised(rest, (-1,)) * math.sqrt(G.shape[-1])
+    rows = normalise(rest, (-1,)) * math.sqrt(G.shape[-1])
     return from_matrix(rows, entry.layout, like=entry.gradient)

@@ -33,7 +33,7 @@ class Orthogonalised:
         self._raw: list[tuple[Tensor, Tensor]] = []
         self._active = True
         self._before = vars(optimizer).get("step")  # a scheduler's, or none
-        self._step = self._wrapped(optimizer.step)
+        self._step = self._wrap(optimizer.step)
         optimizer.step = self._step  # type: ignore[method-assign]
         optimizer.register_stage_hook = self._stages.register  # type: ignore[attr-defined]
 
@@ -55,7 +55,7 @@ class Orthogonalised:
     def __exit__(self, *_: object) -> None:
         self.remove()
 
-    def _wrapped(self, inner: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap(self, inner: Callable[..., Any]) -> Callable[..., Any]:
         """``step`` with polar factors in ``p.grad`` while it runs, however it ends.
 
         torch's hooks before and after a step would nearly do, but the one after is not called when a step
@@ -198,7 +198,10 @@ def orthogonalise(
         >>> handle = ov.orthogonalise(optimizer, model)
     """
     if not isinstance(optimizer, torch.optim.Optimizer):
-        raise TypeError(f"optimizer must be a torch.optim.Optimizer instance, got {type(optimizer).__name__}")
+        raise TypeError(
+            f"optimizer must be a torch.optim.Optimizer instance, got {type(optimizer).__name__}; "
+            "for a matrix there is ov.polar_factor(G)"
+        )
     if hasattr(optimizer, "register_stage_hook"):
         raise ValueError(f"this {type(optimizer).__name__} is orthogonal already")
     if isinstance(getattr(optimizer, "optimizer", None), torch.optim.Optimizer):

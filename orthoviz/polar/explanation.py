@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from orthoviz.polar.factor import check_matrix
-from orthoviz.polar.methods import Method, Solver, as_method, chosen
+from orthoviz.polar.methods import Method, Solver, as_method, choose
 
 
 class Explanation(NamedTuple):
@@ -49,7 +49,7 @@ def explain(
     found = as_method(method, tol, null)
     check_matrix(G)
     m, n = min(G.shape[-2:]), max(G.shape[-2:])
-    solver, why = chosen(found, G)
+    solver, why = choose(found, G)
     count = G.shape[:-2].numel()
     name = method if isinstance(method, str) else type(method).__name__
     shape = (G.shape[-2], G.shape[-1])

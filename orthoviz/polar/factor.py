@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from orthoviz.polar.crossovers import FILL_UP_TO, STACK_UP_TO
-from orthoviz.polar.methods import Method, as_method, chosen
+from orthoviz.polar.methods import Method, as_method, choose
 
 
 def polar_factor(
@@ -96,13 +96,13 @@ def polar_factors(
     factors: dict[int, Tensor] = {}
     for indices in stacks.values():
         alike = [matrices[i] for i in indices]
-        stack = alike[0] if len(alike) == 1 else _stacked(alike)
+        stack = alike[0] if len(alike) == 1 else _stack(alike)
         O = polar_factor(stack, method)
-        factors.update(zip(indices, [O] if len(alike) == 1 else _unstacked(O, alike), strict=True))
+        factors.update(zip(indices, [O] if len(alike) == 1 else _unstack(O, alike), strict=True))
     return [factors[i] for i in range(len(matrices))]
 
 
-def _stacked(matrices: list[Tensor]) -> Tensor:
+def _stack(matrices: list[Tensor]) -> Tensor:
     """One batch of them; where shapes differ, as wide ones and filled up with zeros."""
     if len({G.shape for G in matrices}) == 1:
         return torch.stack(matrices)
@@ -113,8 +113,8 @@ def _stacked(matrices: list[Tensor]) -> Tensor:
     return stack
 
 
-def _unstacked(stack: Tensor, matrices: list[Tensor]) -> list[Tensor]:
-    """The inverse of :func:`_stacked`."""
+def _unstack(stack: Tensor, matrices: list[Tensor]) -> list[Tensor]:
+    """The inverse of :func:`_stack`."""
     if stack.shape[1:] == matrices[0].shape and len({G.shape for G in matrices}) == 1:
         return list(stack)
     factors = []
@@ -138,7 +138,7 @@ def _factor(G: Tensor, method: Method) -> Tensor:
     X = X * power_of_two(X.detach().abs().amax((-2, -1), keepdim=True))
     tall = X.shape[-2] > X.shape[-1]
     O = method(X.mT).mT if tall else method(X)
-    return _laid_out(O.to(G.dtype), G)
+    return _lay_out(O.to(G.dtype), G)
 
 
 def power_of_two(largest: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ def power_of_two(largest: Tensor) -> Tensor:
     return torch.frexp(largest).mantissa / largest
 
 
-def _laid_out(O: Tensor, G: Tensor) -> Tensor:
+def _lay_out(O: Tensor, G: Tensor) -> Tensor:
     """O with G's strides, where G fills its memory."""
     return O if O.stride() == G.stride() else torch.empty_like(G).copy_(O)
 
@@ -159,7 +159,7 @@ def _pieces(G: Tensor, method: Method) -> int:
     """Into how many pieces a batch is cut, so that a call needs at most four times its memory."""
     m, n = min(G.shape[-2:]), max(G.shape[-2:])
     word = 8 if G.dtype == torch.float64 else 4
-    each = word * (chosen(method, G)[0].words(m, n) + m * n)  # and the scaled copy
+    each = word * (choose(method, G)[0].words(m, n) + m * n)  # and the scaled copy
     count = G.shape[:-2].numel()
     return min(count, math.ceil(count * each / (4 * G.numel() * G.element_size())))
 

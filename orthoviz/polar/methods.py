@@ -45,7 +45,7 @@ class Exact:
         return Eigh(self.tol, self.null), "the Gram matrix is small, and in float64 tells all above tol"
 
     def __call__(self, X: Tensor) -> Tensor:
-        return chosen(self, X)[0](X)
+        return choose(self, X)[0](X)
 
 
 _LARGE = Rational()
@@ -78,14 +78,14 @@ class Fast:
         return _SMALL, f"{m} rows or columns: 12 small products are cheapest"
 
     def __call__(self, X: Tensor) -> Tensor:
-        return chosen(self, X)[0](X)
+        return choose(self, X)[0](X)
 
 
 Solver = SVD | Eigh | NewtonSchulz | GramNewtonSchulz | Rational
 Method = Solver | Exact | Fast
 
 
-def chosen(method: Method, G: Tensor) -> tuple[Solver, str]:
+def choose(method: Method, G: Tensor) -> tuple[Solver, str]:
     """What a method comes down to for a tensor ``(..., m, n)`` like G, and why. Reads no values."""
     if not isinstance(method, (Exact, Fast)):
         return method, "it was asked for"

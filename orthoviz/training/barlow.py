@@ -36,13 +36,13 @@ def cross_correlation(first: Tensor, second: Tensor) -> Tensor:
 
     Source: Zbontar et al. 2021 (arXiv 2103.03230), equation 2.
     """
-    count = _summed(torch.tensor(float(len(first)), device=first.device))
+    count = _sum_over_processes(torch.tensor(float(len(first)), device=first.device))
     normal = []
     for z in (first, second):
-        mean = _summed(z.sum(0)) / count
-        variance = _summed((z - mean).square().sum(0)) / count
+        mean = _sum_over_processes(z.sum(0)) / count
+        variance = _sum_over_processes((z - mean).square().sum(0)) / count
         normal.append((z - mean) * (variance + 1e-5).rsqrt())
-    return _summed(normal[0].T @ normal[1]) / count
+    return _sum_over_processes(normal[0].T @ normal[1]) / count
 
 
 def barlow_loss(first: Tensor, second: Tensor, *, lam: float = LAMBDA) -> Tensor:
@@ -227,7 +227,7 @@ def linear(known: Tensor, answers: Tensor, asked: Tensor, right: Tensor) -> floa
     return float(line.score(asked, right))
 
 
-def _summed(tensor: Tensor) -> Tensor:
+def _sum_over_processes(tensor: Tensor) -> Tensor:
     """Over all processes, for gradients too."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return tensor

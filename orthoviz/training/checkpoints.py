@@ -29,10 +29,10 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> None:
     try:
         replace_file(path, lambda beside: _write(beside, buffer))
     except OSError as error:
-        left = found(folder)
+        left = find(folder)
         last = f"the last one is {left[0].name}" if left else "there is none yet"
         raise OSError(f"checkpoint {path} could not be written ({error.strerror}); {last}") from error
-    for old in found(folder)[_KEPT:]:
+    for old in find(folder)[_KEPT:]:
         old.unlink(missing_ok=True)
 
 
@@ -41,7 +41,7 @@ def _write(path: Path, buffer: io.BytesIO) -> None:
         file.write(buffer.getbuffer())
 
 
-def found(folder: Path) -> list[Path]:
+def find(folder: Path) -> list[Path]:
     """The checkpoints in a folder, newest first."""
     return sorted((path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name)), reverse=True)
 
@@ -61,7 +61,7 @@ def newest(folder: Path) -> dict[str, Any] | None:
     Raises:
         ValueError: all that there are are damaged.
     """
-    paths = found(folder)
+    paths = find(folder)
     for path in paths:
         try:
             with zipfile.ZipFile(path) as archive:

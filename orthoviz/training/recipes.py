@@ -277,7 +277,7 @@ def run(name: str, out: str | Path, *, data: Any = None, **changes: Any) -> pd.D
     Returns:
         The frames of its comparisons, one for each batch size; ``.attrs["verdicts"]`` has their sentences.
     """
-    chosen, data = _prepared(name, data, changes)
+    chosen, data = _prepare(name, data, changes)
     folder = Path(out) / name
     frames, verdicts = [], []
     for batch_size in chosen.batch_sizes:
@@ -292,7 +292,7 @@ def run(name: str, out: str | Path, *, data: Any = None, **changes: Any) -> pd.D
     return table
 
 
-def _prepared(name: str, data: Any, changes: Mapping[str, Any]) -> tuple[Recipe, Any]:
+def _prepare(name: str, data: Any, changes: Mapping[str, Any]) -> tuple[Recipe, Any]:
     """A recipe as it is to be run, and its data."""
     chosen = replace(recipe(name), **{key: value for key, value in changes.items() if value is not None})
     data = load(chosen.data) if data is None else data
@@ -328,7 +328,7 @@ def estimate(name: str, *, data: Any = None, **changes: Any) -> pd.DataFrame:
 
     ``pflop`` counts the network's forward and backward passes (multiply and add are two), not the optimiser.
     """
-    chosen, data = _prepared(name, data, changes)
+    chosen, data = _prepare(name, data, changes)
     images = len(data.train.labels)
     flop = flop_per_image(chosen.model, data.shape, chosen.twins)
     made = optimizers(weight_decay=chosen.weight_decay)

@@ -139,7 +139,7 @@ def finished_epochs(path: Path) -> int:
 
 def segment(path: Path) -> Path:
     """Where a monitor streams to from the newest checkpoint on; what came after it is measured anew."""
-    found = checkpoints.found(path)
+    found = checkpoints.find(path)
     start = checkpoints.step_of(found[0]) if found else 0
     for old in (path / "watched").glob("*"):
         if int(old.name) >= start:
@@ -147,7 +147,7 @@ def segment(path: Path) -> Path:
     return path / "watched" / f"{start:09d}"
 
 
-def watched(path: Path) -> pd.DataFrame:
+def read_watched(path: Path) -> pd.DataFrame:
     """What a monitor saw of a run, each step once, however often the run was resumed.
 
     Raises:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from orthoviz.files import replace_file
 from orthoviz.training.comparison import run_name
-from orthoviz.training.records import provenance, watched, write_text
+from orthoviz.training.records import provenance, read_watched, write_text
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _COLUMNS = (
@@ -145,7 +145,7 @@ def store(
 
 
 def _summary(run: Path, optimizer: str) -> pd.DataFrame:
-    frame = watched(run)
+    frame = read_watched(run)
     frame = frame[frame["layer"] != ""]  # every step's loss is much, and the history has its means
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
     keys = ["seed", "step", "layer", "stage", "quantity"]
