@@ -175,7 +175,7 @@ def test_an_error_in_drawing_is_shown_and_the_picture_that_is_shown_is_saved(tmp
         def show(x):
             if x == 2:
                 raise RuntimeError("the pencil broke")
-            canvas.now(*ax.plot([1, x]))
+            canvas.now(*ax.plot([1, x], color="black"))
             return "a title", "fine"
 
         return show
