@@ -65,9 +65,10 @@ def _run_recipe(
         print(table.to_string(index=False, float_format="{:.4g}".format))
         print(f"{table.pflop.sum():.3g} PFLOP, {table.hours.sum():.3g} hours on this machine, measured now")
         return 0
+    from orthoviz.training.processes import say
+
     table = ov.training.recipes.run(name, out, **given)
-    if os.environ.get("RANK", "0") == "0":
-        print("\n".join(table.attrs["verdicts"]))
+    say("\n".join(table.attrs["verdicts"]))
     return 0
 
 

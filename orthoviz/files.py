@@ -1,11 +1,17 @@
-"""Files that are whole or as they were."""
+"""Where the repository is, and files that are whole or as they were."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+def checkout() -> Path | None:
+    """The repository's folder, or None for a package that was installed without it."""
+    root = Path(__file__).resolve().parents[1]
+    return root if (root / "pyproject.toml").is_file() else None
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside, wait for the disk, then rename.
 
     Whoever looks, and whenever the power goes, finds the file whole or as it was.

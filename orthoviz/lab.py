@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
-from orthoviz.files import replace_file
+from orthoviz.files import checkout, replace_file
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -21,11 +21,6 @@ def check_installed(what: str, package: str) -> None:
     if find_spec(package) is None:
         install = "pip install ipywidgets jupyterlab"
         raise ImportError(f"{what} needs {package}, which is not installed: {install}", name=package)
-
-
-def checkout() -> Path | None:
-    """The repository's folder, or None for a package that was installed without it."""
-    return _PACKAGE.parent if (_PACKAGE.parent / "pyproject.toml").is_file() else None
 
 
 def notebooks() -> Path:
@@ -81,15 +76,11 @@ def copy_lessons(folder: Path, *, fresh: str = "") -> None:
             continue
         for path in (mine, original):  # in this order: if only the first is written, it is no change
             if _read(path) != new:
-                replace_file(path, partial(_write, new))
+                replace_file(path, partial(Path.write_bytes, data=new))
 
 
 def _read(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
-
-
-def _write(content: bytes, path: Path) -> None:
-    path.write_bytes(content)
 
 
 def _set_aside(mine: Path) -> Path:

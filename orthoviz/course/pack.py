@@ -18,6 +18,7 @@ from packaging.specifiers import SpecifierSet
 
 from orthoviz import datasets, lab
 from orthoviz.course.doctor import Finding, install
+from orthoviz.files import checkout
 
 _GLIBC = [*(f"manylinux_2_{minor}" for minor in range(28, 4, -1)), "manylinux2014"]
 # What --platform takes, each with uv's name for it and pip's names for the wheels that run there
@@ -45,7 +46,7 @@ def pack(folder: Path | str, platforms: Sequence[str] = (), pythons: Sequence[st
         ValueError: something is wrong with an argument, this environment or the room on the disk. Nothing
             was packed.
     """
-    root, folder = lab.checkout(), Path(folder).absolute()
+    root, folder = checkout(), Path(folder).absolute()
     if root is None:
         raise ValueError("orthoviz is installed without its repository here; pack from a clone of it")
     # find_spec("pip") would tell setuptools that pip is at work, and torch.compile then fails in this process

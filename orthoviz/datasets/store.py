@@ -24,7 +24,7 @@ from orthoviz.datasets import official, pixels
 from orthoviz.datasets.dataset import DataError, Dataset, Split, digits, hash_images
 from orthoviz.datasets.folders import Folders, find_splits, folders
 from orthoviz.datasets.images import Files, describe, read_image
-from orthoviz.files import replace_file
+from orthoviz.files import checkout, replace_file
 
 _SUFFIX = ".safetensors"
 _BUILT_IN = {"digits": digits}
@@ -40,9 +40,8 @@ def location() -> Path:
     """
     if chosen := os.environ.get("ORTHOVIZ_DATA"):
         return Path(chosen).expanduser()
-    checkout = Path(__file__).resolve().parents[2]
-    if (checkout / "pyproject.toml").is_file() and (checkout / "notebooks").is_dir():
-        return checkout / "data"
+    if here := checkout():
+        return here / "data"
     try:
         import platformdirs
     except ImportError:

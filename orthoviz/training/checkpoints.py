@@ -27,18 +27,13 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> None:
     torch.save(state, buffer)
     path = folder / f"step-{step:09d}.pt"
     try:
-        replace_file(path, lambda beside: _write(beside, buffer))
+        replace_file(path, lambda beside: beside.write_bytes(buffer.getbuffer()))
     except OSError as error:
         left = find(folder)
         last = f"the last one is {left[0].name}" if left else "there is none yet"
         raise OSError(f"checkpoint {path} could not be written ({error.strerror}); {last}") from error
     for old in find(folder)[_KEPT:]:
         old.unlink(missing_ok=True)
-
-
-def _write(path: Path, buffer: io.BytesIO) -> None:
-    with open(path, "wb") as file:
-        file.write(buffer.getbuffer())
 
 
 def find(folder: Path) -> list[Path]:

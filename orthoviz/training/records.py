@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from orthoviz import monitor
 from orthoviz.datasets import Dataset
-from orthoviz.files import replace_file
+from orthoviz.files import checkout, replace_file
 from orthoviz.optim.base import with_new_names
 from orthoviz.training import checkpoints
 from orthoviz.training.processes import rank_and_size
@@ -128,7 +128,7 @@ class Folder:
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
         if self.path is not None:
             text = json.dumps(content, indent=1) + "\n"
-            replace_file(self.path / name, lambda beside: write_text(beside, text))
+            replace_file(self.path / name, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
 def finished_epochs(path: Path) -> int:
@@ -162,11 +162,6 @@ def read_watched(path: Path) -> pd.DataFrame:
     return monitor.join(*kept)
 
 
-def write_text(path: Path, text: str) -> None:
-    """In UTF-8."""
-    path.write_text(text, encoding="utf-8")
-
-
 def _config(
     model: nn.Module, optimizer: Optimizer, data: Dataset, options: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -191,9 +186,8 @@ def _config(
 
 def provenance(**about: Any) -> dict[str, Any]:
     """What is stored beside numbers: who made them, where, when, with what."""
-    root = Path(__file__).resolve().parents[2]
-    commit = ""
-    if (root / "pyproject.toml").is_file() and shutil.which("git"):
+    root, commit = checkout(), ""
+    if root and shutil.which("git"):
         got = subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=root, check=False
         )

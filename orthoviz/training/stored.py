@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from orthoviz.files import replace_file
+from orthoviz.files import checkout, replace_file
 from orthoviz.training.comparison import run_name
-from orthoviz.training.records import provenance, read_watched, write_text
+from orthoviz.training.records import provenance, read_watched
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _COLUMNS = (
@@ -21,8 +21,8 @@ _COLUMNS = (
 
 def root() -> Path:
     """Where stored tables lie: in the repository, or in the installed package."""
-    place = _PACKAGE.parent / "results"
-    return place if (place.parent / "pyproject.toml").is_file() else _PACKAGE / "_results"
+    here = checkout()
+    return _PACKAGE / "_results" if here is None else here / "results"
 
 
 def names() -> list[str]:
@@ -138,9 +138,8 @@ def store(
         f"{optimizer}, batch {size}": round(value, 2) for (optimizer, size), value in milliseconds.items()
     }
     about["timed"] = provenance()["date"]
-    replace_file(
-        path / "provenance.json", lambda beside: write_text(beside, json.dumps(about, indent=1) + "\n")
-    )
+    text = json.dumps(about, indent=1) + "\n"
+    replace_file(path / "provenance.json", lambda beside: beside.write_text(text, encoding="utf-8"))
     return path
 
 
