@@ -5,20 +5,18 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 from PIL import Image
 
 from orthoviz.plots import new_figure
 from orthoviz.widgets.look import THEMES, themed
 
 _SHARP = 1.5  # pixels of a picture in a CSS pixel
-_CONTRAST = (255 * (np.arange(256) / 255) ** 1.7).round().astype(np.uint8)
+_CONTRAST = [round(255 * (i / 255) ** 1.7) for i in range(256)]
 """The lecture theme's: pale tones become darker, white stays white."""
 
 
@@ -120,9 +118,11 @@ class Canvas:
         for artist in (*layers.moving, *layers.passing):
             if artist.axes is None or artist.axes.get_visible():
                 self.figure.draw_artist(artist)
-        pixels: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3]
+        pixels = canvas.buffer_rgba()
+        image = Image.frombuffer("RGBA", pixels.shape[1::-1], pixels, "raw", "RGBA", 0, 1).convert("RGB")
+        if self._theme == "lecture":
+            image = image.point(3 * _CONTRAST)
         data = io.BytesIO()
-        image = Image.fromarray(_CONTRAST[pixels] if self._theme == "lecture" else pixels)
         image.save(data, "png", compress_level=1)
         return data.getvalue()
 
