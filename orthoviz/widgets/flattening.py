@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import Normalize, to_rgba_array
+from matplotlib.image import AxesImage
+from matplotlib.text import Text
 from torch import Tensor, nn
 
 from orthoviz.matrices import Layout, as_matrix, param_groups
@@ -86,6 +88,10 @@ def flattening(
     for ax, label in zip(maps, ("rows: $O\\,O^\\top$", "columns: $O^\\top O$"), strict=True):
         ax.set(xticks=(), yticks=(), xlim=(0, 1), ylim=(0, 1), aspect="equal", frame_on=False)
         ax.set_title(label, fontsize=11)
+    look: dict[str, Any] = dict(cmap="RdBu_r", vmin=-1, vmax=1, extent=(0, 1, 0, 1), interpolation="nearest")
+    images = [canvas.moves(ax.imshow(np.eye(2), **look)) for ax in maps]
+    below: dict[str, Any] = dict(ha="center", va="top", fontsize=10)
+    labels = [canvas.text(ax, 0.5, -0.04, transform=ax.transAxes, **below) for ax in maps]
     scale = canvas.figure.add_axes((0.945, 0.37, 0.013, 0.542))
     canvas.figure.colorbar(ScalarMappable(Normalize(-1, 1), "RdBu_r"), cax=scale, ticks=(-1, 0, 1))
     bricks = canvas.figure.add_axes((0.02, 0.01, 0.96, 0.202), xlim=(0, 100), ylim=(0, _TOP))
@@ -109,7 +115,10 @@ def flattening(
             if ax.get_visible() != seen:
                 ax.set_visible(seen)
                 canvas.anew()
-        off = [_draw_map(canvas, ax, side) for ax, side in zip(maps, (O, O.mT), strict=True)]
+        off = [
+            _draw_map(canvas, image, label, side)
+            for image, label, side in zip(images, labels, (O, O.mT), strict=True)
+        ]
         _draw_bricks(canvas, bricks, gradient, matrix)
         was, now = (some.abs().mean().item() for some in pairs)
         size = f"{m} row{'s' * (m > 1)} in {n} dimensions"
@@ -196,20 +205,19 @@ def _draw_steps(canvas: Canvas, ax: Axes, before: Tensor, after: Tensor) -> Any:
     return np.repeat(edges, 2), [0, *np.repeat(strong, 2), 0]
 
 
-def _draw_map(canvas: Canvas, ax: Axes, O: Tensor) -> float:
+def _draw_map(canvas: Canvas, image: AxesImage, label: Text, O: Tensor) -> float:
     """O O^T, of several matrices those that fit, along the diagonal; returns how far it is from I."""
     size, O = len(O) * O.shape[1], O[:, :_SHOWN]
     products = torch.block_diag(*(O @ O.mT)[: max(1, _SHOWN // O.shape[1])]).numpy()  # type: ignore[no-untyped-call]
-    count, place = len(products), (0.0, 1.0, 0.0, 1.0)
+    count = len(products)
     off = float(abs(products - np.eye(count)).max())
-    canvas.now(ax.imshow(products, cmap="RdBu_r", vmin=-1, vmax=1, extent=place, interpolation="nearest"))
+    image.set_data(products)
     cut = f"first {count} of {size}" if count < size else f"{count} x {count}"
-    label = f"{cut}, up to {off:.2f} from I"
-    canvas.now(ax.text(0.5, -0.04, label, transform=ax.transAxes, ha="center", va="top", fontsize=10))
+    label.set_text(f"{cut}, up to {off:.2f} from I")
     for (i, j), value in np.ndenumerate(products) if count <= _MOST_NUMBERS else ():
         colour = "white" if abs(value) > 0.6 else INK
         x, y = (j + 0.5) / count, 1 - (i + 0.5) / count
-        canvas.now(ax.text(x, y, f"{value:z.2f}", color=colour, **_CENTRED))
+        canvas.now(image.axes.text(x, y, f"{value:z.2f}", color=colour, **_CENTRED))
     return off
 
 
