@@ -19,19 +19,22 @@ READY := .venv/.ready$(if $(TORCH),-$(TORCH))
 lab: $(READY)
 	@$(BIN)/orthoviz lab
 
+# Two workers, with a thread each; the files of tests in turn, those of the browser first
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+	--nbmake --nbmake-timeout 900
+
 test: $(READY)
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 tests notebooks \
-		--ignore=notebooks/solutions --ignore=notebooks/views.ipynb
+	$(PYTEST) tests notebooks/00_*.ipynb notebooks/01_*.ipynb notebooks/04_*.ipynb
 
 test-views: $(READY)
 	$(BIN)/python -m pytest -m full -s tests/browser/test_views.py
 
 test-full: $(READY)
-	$(BIN)/python -m pytest -m full -s tests
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks/solutions notebooks/views.ipynb
+	$(PYTEST) -m full tests
+	$(PYTEST) notebooks/solutions notebooks/views.ipynb
 
 check: lint
-	$(BIN)/python -m pytest -m "not slow and not full" tests
+	$(PYTEST) -m "not slow and not full" tests
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -16,7 +16,7 @@ from orthoviz.training.records import provenance
 from orthoviz.training.stored import check_table
 
 __all__ = [
-    "DEVICE", "RESULTS", "compared", "interleaved", "keep", "markdown", "medians", "played", "provenance",
+    "DEVICE", "RESULTS", "compare", "interleave", "keep", "markdown", "medians", "play", "provenance",
     "seconds", "store",
 ]  # fmt: skip
 
@@ -24,7 +24,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def played(lesson: str, *names: str) -> dict[str, Any]:
+def play(lesson: str, *names: str) -> dict[str, Any]:
     """What a lesson's cells define in quick mode, run from the top until all of these names are there."""
     import jupytext  # not needed for anything else here
 
@@ -54,7 +54,7 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def interleaved(
+def interleave(
     contenders: Mapping[str, Callable[[], Any]], rounds: int, patience: float = 10.0
 ) -> dict[str, list[float]]:
     """Seconds of each contender, all of them in turn, round after round, after one round that is not counted.
@@ -74,7 +74,7 @@ def medians(times: Mapping[str, list[float]]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def compared(
+def compare(
     works: Mapping[str, Callable[[], Any]], against: Mapping[str, str], rounds: int
 ) -> dict[str, tuple[float, list[float]]]:
     """Of each its median seconds, and its ratios to another one in the same round, in order; all take turns

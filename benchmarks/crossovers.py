@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import orthoviz as ov
-from benchmarks.common import RESULTS, interleaved, medians, provenance
+from benchmarks.common import RESULTS, interleave, medians, provenance
 from orthoviz.polar.iterations import gram_newton_schulz
 from orthoviz.polar.products import symmetric_product
 
@@ -53,7 +53,7 @@ def last_loss(name: str, pair: Callable[[Any], Pair]) -> float:
 
 def ratio(name: str, size: float, first: Callable[[], Any], second: Callable[[], Any]) -> float:
     """How many times faster the second way is."""
-    times = medians(interleaved({"first": first, "second": second}, ROUNDS))
+    times = medians(interleave({"first": first, "second": second}, ROUNDS))
     value = times["first"] / times["second"]
     print(f"{name}, {size:g}: {value:.2f}", flush=True)
     return value

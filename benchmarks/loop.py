@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import orthoviz as ov
-from benchmarks.common import DEVICE, compared, seconds
+from benchmarks.common import DEVICE, compare, seconds
 
 ROUNDS, BATCH_SIZE = 5, 1024
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -71,7 +71,7 @@ def main() -> None:
     data = random_data()
     for name in OPTIMIZERS:
         works = epochs(name, data)
-        found = compared(works, dict.fromkeys(works, "bare"), ROUNDS)
+        found = compare(works, dict.fromkeys(works, "bare"), ROUNDS)
         base = found.pop("bare")[0]
         steps = -(-len(data.train.labels) // BATCH_SIZE)
         print(f"{name}: bare epoch {base:.2f} s ({1000 * base / steps:.0f} ms a step)")

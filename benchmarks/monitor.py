@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import orthoviz as ov
-from benchmarks.common import DEVICE, compared, markdown, provenance, seconds, store
+from benchmarks.common import DEVICE, compare, markdown, provenance, seconds, store
 from orthoviz.monitor.frames import Labels, Record, frame_of
 
 Setting = tuple[Callable[[], nn.Module], int, int, int]
@@ -131,7 +131,7 @@ def costs(name: str, setting: Setting) -> list[dict[str, object]]:
             "milliseconds_a_step": round(1000 * took / steps, 2),
             "to_unwatched": round(statistics.median(ratios), 4),
         }
-        for key, (took, ratios) in compared(*contenders(name, setting), rounds).items()
+        for key, (took, ratios) in compare(*contenders(name, setting), rounds).items()
     ]
 
 

@@ -17,12 +17,11 @@ from collections.abc import Callable
 import pandas as pd
 import torch
 import torchvision
-from matplotlib.figure import Figure
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 import orthoviz as ov
-from benchmarks.common import DEVICE, compared, keep, markdown, provenance, seconds, store
+from benchmarks.common import DEVICE, compare, keep, markdown, provenance, seconds, store
 from orthoviz.matrices import as_matrix
 
 ROUNDS = {"BasicCNN": 31, "resnet18": 7}  # a step of the small one takes milliseconds
@@ -114,7 +113,7 @@ def whole_steps(name: str, batch_size: int) -> list[dict[str, object]]:
             "milliseconds": round(1000 * took, 2),
             "to_sgd": round(statistics.median(ratios), 3),
         }
-        for label, (took, ratios) in compared(steps, dict.fromkeys(steps, "SGD"), ROUNDS[name]).items()
+        for label, (took, ratios) in compare(steps, dict.fromkeys(steps, "SGD"), ROUNDS[name]).items()
     ]
 
 
@@ -157,7 +156,6 @@ def main() -> None:
     keep(table, path)
     beyond.to_csv(path / "overhead.csv", index=False)
     (path / "table.md").write_text(summary(table, beyond, about), encoding="utf-8")
-    draw(table).savefig(path / "picture.png", dpi=100)
     print(summary(table, beyond, about))
 
 
@@ -177,22 +175,6 @@ def summary(table: pd.DataFrame, beyond: pd.DataFrame, about: dict[str, str]) ->
         for row in beyond.itertuples()
     ]
     return "\n\n".join([*parts, "## Beyond the polar work", "\n".join(lines)]) + "\n"
-
-
-def draw(table: pd.DataFrame) -> Figure:
-    figure, axes = ov.plots.new_figure(10, 4, columns=(1, 1))
-    marks = dict(zip(table.optimizer.unique(), "osD^vPX", strict=False))
-    for ax, (name, part) in zip(axes, table.groupby("model", sort=False), strict=True):
-        for label, rows in part.groupby("optimizer", sort=False):
-            colour = ov.plots.ORTHOGONAL if "rthogonal" in label else ov.plots.RANDOM
-            colour = ov.plots.SGD if label == "SGD" else colour
-            ax.plot(rows.batch, rows.to_sgd, marker=marks[label], color=colour, label=label, lw=1)
-        ax.set(xscale="log", yscale="log", xlabel="batch size", title=name)
-        ax.set_xticks(part.batch.unique(), part.batch.unique())
-        ax.minorticks_off()
-    axes[0].set_ylabel("whole step, times SGD's")
-    axes[0].legend(frameon=False, fontsize=8, loc="upper right")
-    return figure
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cache
 
-import matplotlib
 import pandas as pd
 import torch
 import torchvision
@@ -28,7 +27,7 @@ import orthoviz as ov
 from benchmarks.common import (
     DEVICE,
     RESULTS,
-    interleaved,
+    interleave,
     keep,
     markdown,
     medians,
@@ -63,15 +62,15 @@ def main() -> None:
     print(f"float32 products of 2048 x 2048: {sgemm:.0f} GFLOP/s")
     shapes = {" x ".join(map(str, shape)): [shape] for shape in SHAPES + STACKS}
     jobs = QUICK if arguments.quick else arguments.job or [*PAPER, "vit_b_16", "gpt2", *shapes]
-    tables = [stored(jobs)] if arguments.job else []
+    tables = [stored_rows(jobs)] if arguments.job else []
     for job in jobs:
-        tables.append(pd.DataFrame(measured(job, shapes.get(job) or model_shapes(job), sgemm)))
+        tables.append(pd.DataFrame(measure(job, shapes.get(job) or model_shapes(job), sgemm)))
         print(summary(tables[-1]), flush=True)
         if not arguments.quick:  # after every job, so that a run that is cut short keeps what it has
             write(pd.concat(tables), sgemm)
 
 
-def stored(but: list[str]) -> pd.DataFrame:
+def stored_rows(but: list[str]) -> pd.DataFrame:
     """The table as it is, without some jobs."""
     table = pd.read_csv(RESULTS / "polar" / "table.csv")
     return table[~table.job.isin(but)]
@@ -147,11 +146,11 @@ def model_shapes(name: str) -> list[tuple[int, ...]]:
     ]
 
 
-def measured(job: str, shapes: list[tuple[int, ...]], sgemm: float) -> list[dict[str, object]]:
+def measure(job: str, shapes: list[tuple[int, ...]], sgemm: float) -> list[dict[str, object]]:
     """A row a contender."""
     matrices = gaussian(shapes)
     made = contenders()
-    times = interleaved({name: lambda work=work: work(matrices) for name, work in made.items()}, ROUNDS)
+    times = interleave({name: lambda work=work: work(matrices) for name, work in made.items()}, ROUNDS)
     took = medians(times)
     operations = sum(4.0 * math.prod(s[:-2]) * min(s[-2:]) ** 2 * max(s[-2:]) for s in shapes)
     return [
@@ -226,34 +225,6 @@ def write(table: pd.DataFrame, sgemm: float) -> None:
             f"{about['date']}. Made by `{about['command']}`."]  # fmt: skip
     text += [summary(part) for _, part in table.groupby("job", sort=False)]
     (folder / "table.md").write_text("\n".join(text) + "\n", encoding="utf-8")
-    picture(table, str(folder / "picture.png"))
-
-
-def picture(table: pd.DataFrame, path: str) -> None:
-    """How many times the floor each contender takes, by model."""
-    models = [job for job in table.job.unique() if " x " not in job]  # shapes are no models
-    look = {
-        "svd one by one": (ov.plots.INK, "o", "SVD, one by one"),
-        "quintic float32": (ov.plots.SGD, "^", "Muon's quintic, float32"),
-        "orthoviz exact": (ov.plots.ORTHOGONAL, "s", "exact"),
-        "orthoviz fast": ("#009E73", "D", "fast"),
-    }
-    with matplotlib.rc_context({"font.size": 11}):
-        figure, (ax,) = ov.plots.new_figure(9, 4.6)
-        for name, (colour, marker, label) in look.items():
-            part = table[table.contender == name].set_index("job").loc[models]
-            ax.plot(range(len(models)), part.to_floor, marker, ls="none", ms=7, color=colour, label=label)
-        ax.axhline(1, color=ov.plots.RANDOM, lw=1, ls=":")
-        ax.set_yscale("log")
-        ax.set_yticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
-        ax.minorticks_off()
-        ax.set_xticks(range(len(models)), models, rotation=30, ha="right")
-        ax.set(
-            ylabel="time, in floors (two products)",
-            title="On large layers exact beats the SVD, and fast comes near two products",
-        )
-        ax.legend(frameon=False, ncols=2)
-        figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":

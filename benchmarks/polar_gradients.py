@@ -38,10 +38,10 @@ def main(copy: str) -> None:
             optimizer.zero_grad()
             cross_entropy(model(images), labels).backward()
             for layer, G in matrices(optimizer):
-                rows += measured(G, run=name, stage=stage, layer=layer)
+                rows += measure(G, run=name, stage=stage, layer=layer)
                 generator = torch.Generator().manual_seed(0)
                 if stage == "early":
-                    rows += measured(
+                    rows += measure(
                         torch.randn(G.shape, generator=generator), run=name, stage="Gaussian", layer=layer
                     )
             print(f"{name}, {stage}", flush=True)
@@ -82,7 +82,7 @@ def matrices(optimizer: torch.optim.Optimizer) -> list[tuple[str, Tensor]]:
     ]
 
 
-def measured(G: Tensor, **labels: str) -> list[dict[str, object]]:
+def measure(G: Tensor, **labels: str) -> list[dict[str, object]]:
     """A row a method for one gradient."""
     U, s, Vh = torch.linalg.svd(G.double(), full_matrices=False)
     kept = ov.polar.counts(s, ov.polar.default_tol(G.dtype))

@@ -16,14 +16,14 @@ import pandas as pd
 import torch
 
 import orthoviz as ov
-from benchmarks.common import played, provenance, store
+from benchmarks.common import play, provenance, store
 
 RATES = (0.003, 0.01, 0.03, 0.1)
 
 
 def race() -> dict[str, pd.DataFrame]:
     """Lesson 00's `train` at every rate that the view offers for both."""
-    train = played("00_start_here", "train")["train"]
+    train = play("00_start_here", "train")["train"]
     makes = {"SGD": torch.optim.SGD, "orthogonal SGD": ov.OrthogonalSGD}
     runs = [train(make, lr).assign(optimizer=name, lr=lr) for name, make in makes.items() for lr in RATES]
     return {"race": pd.concat(runs)[["optimizer", "lr", "epoch", "step", "test_accuracy"]]}
@@ -31,7 +31,7 @@ def race() -> dict[str, pd.DataFrame]:
 
 def toys() -> dict[str, pd.DataFrame]:
     """Lesson 02's runs."""
-    lesson = played("02_toy_problems", "descent", "orthogonal", "table")
+    lesson = play("02_toy_problems", "descent", "orthogonal", "table")
     walks = {"gradient descent": lesson["descent"], "orthogonal": lesson["orthogonal"]}
     modes = pd.concat([walk.assign(method=name) for name, walk in walks.items()])
     learnt = lesson["table"].rename_axis("method").reset_index()
@@ -41,12 +41,12 @@ def toys() -> dict[str, pd.DataFrame]:
 def protocols() -> dict[str, pd.DataFrame]:
     """Lesson 06's three comparisons."""
     columns = ["optimizer", "lr", "batch_size", "seed", "epoch", "step", "test_accuracy", "chosen"]
-    return {name: one.frame[columns] for name, one in played("06_cifar10", "found")["found"].items()}
+    return {name: one.frame[columns] for name, one in play("06_cifar10", "found")["found"].items()}
 
 
 def rank_one() -> dict[str, pd.DataFrame]:
     """Lesson 10's race."""
-    errors = played("10_why_it_works", "errors")["errors"]
+    errors = play("10_why_it_works", "errors")["errors"]
     rows = [(batch, name, error) for (batch, name), error in errors.items()]
     return {"rank_one": pd.DataFrame(rows, columns=["batch", "optimizer", "error"])}
 

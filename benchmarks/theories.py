@@ -21,14 +21,14 @@ import pandas as pd
 import torch
 
 import orthoviz as ov
-from benchmarks.common import keep, played, provenance, store
+from benchmarks.common import keep, play, provenance, store
 
 SEEDS = 5
 Row = tuple[str, int, str, float]
 
 
 def momentum_first() -> Iterator[Row]:
-    steps_of = played("05_gradient_spectra", "steps_of")["steps_of"]
+    steps_of = play("05_gradient_spectra", "steps_of")["steps_of"]
     orders = {"before": "factor first", "after": "average first"}
     for signal in (0.3, 1.0, 4.0):
         for seed in range(SEEDS):

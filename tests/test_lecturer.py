@@ -207,7 +207,7 @@ def test_recorded_tables_have_what_the_class_needs():
 
 def test_recorded_modes_are_what_the_lesson_finds_now():
     """Lesson 02's first run, and the orthogonal one, in float64."""
-    lesson = recorded.played("02_toy_problems", "descent", "orthogonal")
+    lesson = recorded.play("02_toy_problems", "descent", "orthogonal")
     stored = ov.training.results("recorded-modes")
     for method, run in (("gradient descent", lesson["descent"]), ("orthogonal", lesson["orthogonal"])):
         kept = stored[stored.method == method].set_index("step").drop(columns="method")
@@ -223,7 +223,7 @@ def test_recorded_modes_are_what_the_lesson_finds_now():
 @pytest.mark.slow
 def test_a_recorded_race_is_what_the_lesson_finds_now(monkeypatch, tmp_path):
     monkeypatch.setenv("ORTHOVIZ_DATA", str(tmp_path))
-    train = recorded.played("00_start_here", "train")["train"]
+    train = recorded.play("00_start_here", "train")["train"]
     stored = ov.training.results("recorded-race").query("optimizer == 'SGD' and lr == 0.1")
     assert list(stored.step) == list(train(torch.optim.SGD, 0.1).step)
     now = train(torch.optim.SGD, 0.1).test_accuracy

@@ -19,8 +19,9 @@ def random(*shape):
 
 
 def drawn(view, kind):
-    """The artists of a kind that are part of this picture alone."""
-    return [a for a in view._canvas._layers[view._canvas.figure].passing if type(a) is kind]
+    """The artists of a kind that are drawn over the background."""
+    layers = view._canvas._layers[view._canvas.figure]
+    return [a for a in (*layers.moving, *layers.passing) if type(a) is kind]
 
 
 def products(view):

@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from orthoviz.course.picture import picture
-from orthoviz.course.tally import counted, record, tally_file, typed
+from orthoviz.course.tally import count_guesses, read_counts, record, tally_file
 from orthoviz.plots import INK, ORTHOGONAL, RANDOM, new_figure
-from orthoviz.widgets.look import themed
+from orthoviz.widgets.look import current_theme
 
 _PLACES = 60
 """So many places for the class's guesses stand side by side."""
@@ -76,7 +76,7 @@ class Prediction(w.VBox):  # type: ignore[misc]
         rows = [w.HTML(f"<b>{html.escape(question)}</b>"), self.slider, w.HBox([commit, skip, self._status])]
         self._recorded: tuple[Path | None, float | None] = (None, None)  # where, and which guess
         self._typed = Counter[float]()
-        if tally_file() or themed()[0] == "lecture":
+        if tally_file() or current_theme()[0] == "lecture":
             rows.append(self._class_field())
         super().__init__(rows)
 
@@ -111,7 +111,7 @@ class Prediction(w.VBox):  # type: ignore[misc]
         Raises:
             ValueError: a guess is no number on the axis, or a count no whole number; nothing changes.
         """
-        self._typed = typed(counts, self._low, self._high)
+        self._typed = read_counts(counts, self._low, self._high)
 
     def commit(self, guess: float | None) -> None:
         """Hold on to a guess; None skips."""
@@ -132,9 +132,9 @@ class Prediction(w.VBox):  # type: ignore[misc]
 
     def reveal(self, answer: float) -> None:
         """Show the answer, and the guess and the class's guesses if there are any, on one axis."""
-        display(self.revealed(answer))  # type: ignore[no-untyped-call]
+        display(self.answer(answer))  # type: ignore[no-untyped-call]
 
-    def revealed(self, answer: float) -> HTML:
+    def answer(self, answer: float) -> HTML:
         """The picture that :meth:`reveal` shows."""
         of_class = self._of_class()
         figure, (ax,) = new_figure(9, 2.6 if of_class else 1.5)
@@ -166,7 +166,7 @@ class Prediction(w.VBox):  # type: ignore[misc]
     def _of_class(self) -> Counter[float]:
         """Guesses that were typed in, and those in the file that lie on the axis."""
         try:
-            found = counted(self._question)
+            found = count_guesses(self._question)
         except OSError as error:
             print(f"The class's guesses in {tally_file()} could not be read ({error}).")
             return self._typed

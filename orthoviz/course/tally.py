@@ -70,7 +70,7 @@ def record(question: str, guess: float | None, instead_of: float | None = None) 
         lines.write(line)
 
 
-def counted(question: str) -> Counter[float]:
+def count_guesses(question: str) -> Counter[float]:
     """How often each guess stands in the file, for one question. A damaged line is passed over."""
     file, counts = tally_file(), Counter[float]()
     if file is None or not file.exists():
@@ -86,7 +86,7 @@ def counted(question: str) -> Counter[float]:
     return +counts
 
 
-def typed(counts: str | Mapping[float | str, int], low: float, high: float) -> Counter[float]:
+def read_counts(counts: str | Mapping[float | str, int], low: float, high: float) -> Counter[float]:
     """How often each guess was made, from what a lecturer typed.
 
     Args:

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from orthoviz.plots import new_figure
-from orthoviz.widgets.look import THEMES, themed
+from orthoviz.widgets.look import THEMES, current_theme
 
 _SHARP = 1.5  # pixels of a picture in a CSS pixel
 _CONTRAST = [round(255 * (i / 255) ** 1.7) for i in range(256)]
@@ -35,7 +35,7 @@ class Canvas:
     """A view's figures. One of them is shown: the last that was made, until :meth:`front` says otherwise."""
 
     def __init__(self) -> None:
-        self._theme, _ = themed()
+        self._theme, _ = current_theme()
         self._layers: dict[Figure, _Layers] = {}
         self.figure: Figure
 

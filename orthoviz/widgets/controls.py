@@ -7,7 +7,7 @@ import ipywidgets as w
 import torch
 from torch import Tensor
 
-from orthoviz.widgets.look import themed
+from orthoviz.widgets.look import current_theme
 
 State = dict[str, Any]
 """The controls' values, by the names of the view's arguments."""
@@ -26,7 +26,7 @@ class Control(NamedTuple):
     play: bool = False
     """Whether a button plays the options one after the other."""
 
-    def checked(self, name: str, value: Any) -> Any:
+    def check(self, name: str, value: Any) -> Any:
         """The option that the value is.
 
         Raises:
@@ -45,7 +45,7 @@ class Control(NamedTuple):
         label = self.label(state)
         if self.kind is w.Checkbox:
             return w.Checkbox(value, description=label, indent=False, layout=w.Layout(width="auto"))
-        wide = "26em" if themed()[0] == "notebook" else "39em"
+        wide = "26em" if current_theme()[0] == "notebook" else "39em"
         layout = w.Layout(width=wide if self.kind is w.SelectionSlider else "auto", max_width="100%")
         style = {"description_width": "initial"}
         if self.kind is w.ToggleButtons:

@@ -43,7 +43,7 @@ def theme(name: str = "notebook") -> None:
     _theme = name
 
 
-def themed() -> tuple[str, int]:
+def current_theme() -> tuple[str, int]:
     """The theme of views that are made now, and their width."""
     return _theme, THEMES[_theme][0]
 
@@ -59,7 +59,7 @@ def img(data: bytes, text: str, *, photo: bool = False) -> str:
     )
 
 
-def captioned(data: bytes, text: str, *, title: str = "", photo: bool = False) -> str:
+def caption_picture(data: bytes, text: str, *, title: str = "", photo: bool = False) -> str:
     """A picture with the same line as its alternative text and below it, and its title above."""
     above = f"<strong>{html.escape(title)}</strong><br>" if title else ""
     caption = f"<figcaption>{html.escape(text)}</figcaption>"

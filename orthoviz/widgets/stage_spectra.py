@@ -88,7 +88,7 @@ def stage_spectra(
     if data is not None:
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be from 0 to 1, 1 not included, got {momentum!r}")
-        own, shape = _own(data, _FACTOR.checked("order", order))
+        own, shape = _own(data, _FACTOR.check("order", order))
         values = pd.concat(own.values()).filter(["raw", "momentum"])
         count, top = values.index.max(), 1.06 * max(1 / (1 - momentum), values.max().max())
     steps = tuple(own) or _STEPS

@@ -31,7 +31,7 @@ from IPython.core.getipython import get_ipython
 
 from orthoviz.widgets.canvas import Canvas
 from orthoviz.widgets.controls import Control, State, buttons, checkbox, options, own_tensor, short, slider
-from orthoviz.widgets.look import captioned, img, themed
+from orthoviz.widgets.look import caption_picture, current_theme, img
 from orthoviz.widgets.worker import Worker
 
 __all__ = [
@@ -84,7 +84,7 @@ class View(w.VBox):  # type: ignore[misc]
         parts += [w.Accordion([more], titles=("more",), selected_index=None)] if rows[1] else []
         for one in self._inputs.values():
             one.observe(lambda _: None if self._holding else self.redraw(), "value")
-        theme, width = themed()
+        theme, width = current_theme()
         super().__init__(parts, layout=w.Layout(max_width=f"{width + 8}px"))
         for kind in ("view", theme, name):
             self.add_class(f"orthoviz-{kind}")
@@ -106,7 +106,7 @@ class View(w.VBox):  # type: ignore[misc]
         """
         if unknown := state.keys() - self._inputs.keys():
             raise ValueError(f"the view has no {', '.join(unknown)}; it has {', '.join(self._inputs)}")
-        state = {key: self._controls[key].checked(key, value) for key, value in state.items()}
+        state = {key: self._controls[key].check(key, value) for key, value in state.items()}
         self._holding = True
         try:
             for key, value in state.items():
@@ -215,7 +215,7 @@ class View(w.VBox):  # type: ignore[misc]
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """The widget, and for a page without a kernel its picture and caption."""
-        still = captioned(self.image, self.text, title=self.title, photo=self._photo)
+        still = caption_picture(self.image, self.text, title=self.title, photo=self._photo)
         return super()._repr_mimebundle_(**kwargs) | {"text/html": still}
 
 
@@ -232,7 +232,7 @@ def view(
             left out; with ``**state`` it takes all.
     """
 
-    def made(build: Callable[..., Show | Scene]) -> Callable[..., View]:
+    def decorate(build: Callable[..., Show | Scene]) -> Callable[..., View]:
         own = inspect.signature(build)
         public = own.replace(parameters=[*own.parameters.values()][1:])
 
@@ -250,7 +250,7 @@ def view(
                 some[name] = controls[name]._replace(options=allowed)
                 if usual[name] is None:
                     usual[name] = scene.first.get(name, next(iter(allowed)))
-                first[name] = some[name].checked(name, usual[name] if given[name] is None else given[name])
+                first[name] = some[name].check(name, usual[name] if given[name] is None else given[name])
 
             def call(state: State) -> str:
                 """What differs from the usual arguments: plain values, and the caller's data by name."""
@@ -271,7 +271,7 @@ def view(
         make.__signature__ = public.replace(return_annotation=View)  # type: ignore[attr-defined]
         return make
 
-    return made
+    return decorate
 
 
 _of_cell: dict[str, tuple[str, list[w.Widget]]] = {}

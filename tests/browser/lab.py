@@ -12,7 +12,7 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 import orthoviz as ov
 
@@ -21,6 +21,9 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backg
 
 
 ROOT = Path(__file__).resolve().parents[2]
+HANG = 120_000
+"""Milliseconds after which something hangs: no test depends on how fast the machine is."""
+expect.set_options(timeout=HANG)
 
 
 @contextmanager
@@ -67,7 +70,7 @@ def server(folder, *, dark=False, notebook7=False, root=ROOT, start=None):
             start_new_session=True,
         )
     try:
-        yield wait(lambda: re.search(r"http://127\.0\.0\.1:\S+", log.read_text()), 60, log.read_text).group()
+        yield wait(lambda: re.search(r"http://127\.0\.0\.1:\S+", log.read_text()), log.read_text).group()
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(20)
@@ -86,6 +89,7 @@ def browser(width=1280, height=1000):
         _running[:] = playwright, playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
     context = _running[1].new_context(viewport={"width": width, "height": height})
     page = context.new_page()
+    page.set_default_timeout(HANG)
     page.errors = []
     page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: page.errors.append(str(error)))
@@ -109,11 +113,10 @@ def open_notebook(page, address, name):
     address = re.sub(r"/lab[^?]*", f"/lab/tree/{name}.ipynb", address)
     address = re.sub(r"/tree\?", f"/notebooks/{name}.ipynb?", address)
     page.goto(f"{address}&reset")  # without the tabs of an earlier test
-    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
     page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel")
     page.wait_for_function(
-        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'",
-        timeout=60_000,
+        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
     )
 
 
@@ -129,7 +132,7 @@ def write_cells(page, *sources):
     )
 
 
-def run_all(page, timeout=120_000):
+def run_all(page, timeout=HANG):
     """Run all cells, to the end or to the first that fails."""
     page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')", None)
     page.wait_for_function(
@@ -190,9 +193,9 @@ def ask_kernel(page, code):
     )
 
 
-def wait(condition, seconds, explain=lambda: ""):
+def wait(condition, explain=lambda: ""):
     """The condition's first true value."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + HANG / 1000
     while not (value := condition()):
         assert time.monotonic() < end, explain()
         time.sleep(0.05)

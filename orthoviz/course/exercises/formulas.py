@@ -122,7 +122,7 @@ def last_crossing(accuracies: list[float], target: float) -> int:
     return 1 + max(i for i, accuracy in enumerate(accuracies) if accuracy < target)
 
 
-def interpolated(accuracies: list[float], target: float) -> float:
+def interpolate(accuracies: list[float], target: float) -> float:
     i, (a, b) = next((i, ab) for i, ab in enumerate(pairwise(accuracies)) if ab[1] >= target)
     return i + (target - a) / (b - a)
 
