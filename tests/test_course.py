@@ -172,7 +172,7 @@ def lines(file):
 
 
 def caption(guess):
-    return re.search("<figcaption>(.*)</figcaption>", guess.answer(90).data)[1]
+    return re.search("<figcaption>(.*)</figcaption>", guess.draw(90).data)[1]
 
 
 def class_field(guess):
@@ -312,7 +312,7 @@ def test_a_slip_in_the_counts_is_named_and_loses_nothing(tally_file, text, words
 def test_each_guess_of_a_class_is_a_dot(tally_file):
     guess = asked()
     guess.tally("30: 5, 90: 12, 120: 1")
-    data = base64.b64decode(re.search('base64,([^"]+)', guess.answer(150).data)[1])
+    data = base64.b64decode(re.search('base64,([^"]+)', guess.draw(150).data)[1])
     pixels = np.asarray(Image.open(io.BytesIO(data)).convert("L"))
     high, wide = pixels.shape
     above_the_axis = pixels[: int(0.66 * high), int(0.18 * wide) :]

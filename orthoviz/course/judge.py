@@ -1,4 +1,4 @@
-"""Exercises as data: what is right, on which cases, and which slips are known by what they give."""
+"""Exercises as data: the right answer, the cases to try it on, and the slips that are known."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ Judge = Callable[[Function], None]
 
 
 class Slip(Exception):  # noqa: N818
-    """A wrong answer; the message says what is wrong, with its cause where that is known."""
+    """A wrong answer; the message says what is wrong, and why if that is known."""
 
 
 class Exercise(NamedTuple):
@@ -21,27 +21,27 @@ class Exercise(NamedTuple):
 
     minutes: int
     right: tuple[Function, ...]
-    """The right answer, and others that are right too."""
+    """The right answer first, then others that are right too."""
     cases: tuple[tuple[Any, ...], ...]
     """The arguments on which an answer is tried; their tensors are float64."""
     slips: tuple[tuple[Function, str], ...]
-    """A wrong answer each, with what is said of it; a part of it where there is a judge."""
+    """Pairs of a wrong answer and what is said of it; with a judge of its own, a part of what is said."""
     says: str
     """What a right answer shows."""
     hints: tuple[str, str, str]
     """From a nudge to nearly the answer."""
     near: str = ""
-    """What is said of an answer within a tenth of the right one."""
+    """What is said of an answer that is within a tenth of the right one."""
     tolerance: float = 1e-5
     judge: Judge | None = None
-    """Raises :class:`Slip` for a wrong answer; None compares with what is right and with the slips."""
+    """Raises :class:`Slip` for a wrong answer. Default: compare it with ``right`` and ``slips``."""
 
 
 def judge(exercise: Exercise, answer: Function) -> str:
     """Try an answer on float64, and on float32 if it mixes that with float64.
 
     Args:
-        exercise: what is asked for.
+        exercise: the exercise.
         answer: the learner's function.
 
     Returns:

@@ -32,7 +32,7 @@ _WHEELS_GB, _CUDA_GB = 0.5, 2.9
 
 
 def pack(folder: Path | str, platforms: Sequence[str] = (), pythons: Sequence[str] = ()) -> Iterator[Finding]:
-    """Pack a new folder for a class. It gets its name only when it is finished.
+    """Pack a new folder for a class. The folder gets its name only when all is in it.
 
     Args:
         folder: a path that does not exist, or an empty folder.
@@ -40,11 +40,11 @@ def pack(folder: Path | str, platforms: Sequence[str] = (), pythons: Sequence[st
         pythons: the class's versions of Python, such as ``"3.12"``; default: this one's.
 
     Returns:
-        What was packed and what could not be had, one finding at a time, while it packs.
+        One finding after the other, while it packs: what was packed, and what could not be had.
 
     Raises:
-        ValueError: something is wrong with an argument, this environment or the room on the disk. Nothing
-            was packed.
+        ValueError: an argument is wrong, the environment lacks a tool, or the disk has too little room.
+            Nothing was packed.
     """
     root, folder = checkout(), Path(folder).absolute()
     if root is None:

@@ -19,9 +19,9 @@ from orthoviz.plots import INK, ORTHOGONAL, RANDOM, new_figure
 from orthoviz.widgets.look import current_theme
 
 _PLACES = 60
-"""So many places for the class's guesses stand side by side."""
+"""Columns of dots for the class's guesses."""
 _DOTS = 12
-"""So many dots stand one on another; where there would be more, bars do."""
+"""Most dots in a column; where there would be more, bars replace all dots."""
 
 _BLANK = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 
@@ -36,9 +36,9 @@ def predict(question: str, *, low: float, high: float, unit: str = "", scale: st
         scale: ``"linear"`` or ``"log"``.
 
     Returns:
-        A widget. After the answer has been computed, ``guess.reveal(answer)`` shows both on one axis, with
-        the guesses of the class where there are any. Where guesses are counted (see :func:`tally`), and in
-        the lecture theme, the widget has a field in which a lecturer types the class's counts.
+        A widget. ``guess.reveal(answer)`` then shows guess and answer on one axis, with the class's guesses
+        if there are any. If guesses are counted (see :func:`tally`), and in the lecture theme, the widget
+        has a field in which a lecturer types the class's counts.
 
     Raises:
         ValueError: the axis is empty, or logarithmic and not positive.
@@ -51,7 +51,7 @@ def predict(question: str, *, low: float, high: float, unit: str = "", scale: st
 
 
 class Prediction(w.VBox):  # type: ignore[misc]
-    """The widget of :func:`predict`. ``guess`` is the number that was committed to, or None."""
+    """The widget of :func:`predict`. ``guess`` is the learner's number, or None."""
 
     def __init__(self, question: str, low: float, high: float, unit: str, scale: str) -> None:
         self.guess: float | None = None
@@ -132,9 +132,9 @@ class Prediction(w.VBox):  # type: ignore[misc]
 
     def reveal(self, answer: float) -> None:
         """Show the answer, and the guess and the class's guesses if there are any, on one axis."""
-        display(self.answer(answer))  # type: ignore[no-untyped-call]
+        display(self.draw(answer))  # type: ignore[no-untyped-call]
 
-    def answer(self, answer: float) -> HTML:
+    def draw(self, answer: float) -> HTML:
         """The picture that :meth:`reveal` shows."""
         of_class = self._of_class()
         figure, (ax,) = new_figure(9, 2.6 if of_class else 1.5)

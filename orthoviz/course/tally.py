@@ -66,12 +66,12 @@ def record(question: str, guess: float | None, instead_of: float | None = None) 
             with suppress(OSError):  # not every file system has such rights
                 file.chmod(_EVERYONE)
         elif lines.seek(-1, os.SEEK_END) and lines.read(1) != b"\n":
-            line = b"\n" + line  # half a line, of a machine that went off: it must not spoil this one
+            line = b"\n" + line  # a machine went off and left half a line, which must not spoil this one
         lines.write(line)
 
 
 def count_guesses(question: str) -> Counter[float]:
-    """How often each guess stands in the file, for one question. A damaged line is passed over."""
+    """Count a question's guesses in the file. A damaged line is skipped."""
     file, counts = tally_file(), Counter[float]()
     if file is None or not file.exists():
         return counts
@@ -87,14 +87,14 @@ def count_guesses(question: str) -> Counter[float]:
 
 
 def read_counts(counts: str | Mapping[float | str, int], low: float, high: float) -> Counter[float]:
-    """How often each guess was made, from what a lecturer typed.
+    """Read the counts of guesses that a lecturer typed.
 
     Args:
         counts: ``"30: 5, 90: 12"``, or the same as a mapping.
         low, high: ends of the question's axis.
 
     Raises:
-        ValueError: it is written in another way, a guess is no number on the axis, or a count is no whole
+        ValueError: the text has another form, a guess is no number on the axis, or a count is no whole
             number from 0 to 9999.
     """
     if isinstance(counts, str):

@@ -58,7 +58,7 @@ def cosine_film(
             own data.
         layer: "conv 1", "conv 2" (the default), "conv 3" or "head", which has filters only; with your own
             data one of its layers, default the first.
-        what: "filters" (the default, where there are any) or "feature maps".
+        what: "filters" (the default, if the frame has them) or "feature maps".
         guess: "SGD" or "orthogonal SGD", whose filters you think are more alike in the end; "skip" for no
             guess. Without effect on your own data.
 

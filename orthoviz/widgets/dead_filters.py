@@ -45,25 +45,25 @@ def dead_filters(
 ) -> Show:  # fmt: skip
     """*What happens to a filter whose gradient fades?*
 
-    A gradient of 16 filters with 60 weights each (Gaussian), of which filter 3's is made smaller and
-    smaller. Shows the length of each filter's step: the norm of its row in what the gradient is replaced by.
+    A Gaussian gradient of 16 filters with 60 weights each. Filter 3's part becomes smaller and smaller. The
+    bars are the lengths of the filters' steps: the norm of each row of the matrix that replaces the gradient.
 
-    ``"drop"``, the default of ``ov.polar_factor``, is the exact factor, whose directions up to 1.2e-6 of the
-    largest count as noise (float32) and get no step; ``"keep"`` (the plain SVD's U V^T, as in the paper's
-    code) gives a full step to a direction that it has to make up. ``"Jordan"`` is Newton-Schulz with Jordan's
-    five steps and ``"fast"`` the package's own; both let a faint filter fade.
+    ``"drop"``, the default of ``ov.polar_factor``, is the exact factor. It takes directions up to 1.2e-6 of
+    the largest for noise (float32) and gives them no step. ``"keep"`` (the plain SVD's U V^T, as in the
+    paper's code) makes up a direction and gives it a full step. ``"Jordan"`` is Newton-Schulz with Jordan's
+    five steps, ``"fast"`` the package's own; both let a faint filter fade.
 
-    The second picture counts what a mini-batch leaves: of all directions that the gradients of a network
-    could have, those that the batch supports and those that "keep" makes up. Stored counts, of a ResNet-18
-    an eighth as wide, at its start, on CIFAR-10 (``results/rank_budget``).
+    The second picture counts the directions that the gradients of a network could have: those that a
+    mini-batch supports, and those that "keep" makes up. The counts are stored (``results/rank_budget``):
+    CIFAR-10, a ResNet-18 an eighth as wide, before its first step.
 
     Args:
-        gradient: your own, ``(m, n)`` with 4 to 64 rows, in place of the built-in one. Row 3 is first made
-            as long as the others are on average.
+        gradient: your own, ``(m, n)`` with 4 to 64 rows. The view first makes row 3 as long as the others
+            are on average.
         size: length of filter 3's gradient relative to the others': 1, 1e-1, ... 1e-8, or exactly 0.
-        method: "drop", "keep", "Jordan" or "fast": whose steps the bars show.
+        method: "drop", "keep", "Jordan" or "fast": the steps that the bars show.
         show: "one filter" or "a mini-batch".
-        batch_size: of the second picture, 2, 4, 16, 64 or 256 images.
+        batch_size: images in the second picture's batch: 2, 4, 16, 64 or 256.
 
     Raises:
         ValueError: an argument has a value that the view has no place for; the gradient has another shape,

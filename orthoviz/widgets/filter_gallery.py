@@ -49,17 +49,17 @@ def filter_gallery(
     """*Alike, or just random?*
 
     Shows a layer's filters as small pictures, sorted so that alike ones are neighbours, their cosine matrix,
-    and one pair large: the k-th most alike, by the absolute cosine. Of many pairs some are alike by chance
-    alone, so below stands in grey where the k-th most alike pair of random filters lies, in many draws of
-    Gaussian filters of the same shape. Three input channels are drawn in colour, each filter stretched to
-    its own range; more as their mean, blue to red.
+    and one large pair: the k-th most alike, by the absolute cosine. Among many pairs some are alike by
+    chance. The grey band below shows where the k-th most alike pair of random filters lies: many draws of
+    Gaussian filters of the same shape. Filters of three input channels are drawn in colour, each stretched
+    to its own range; filters of more channels as their mean, blue to red.
 
     The stored weights are BasicCNN's after five epochs on CIFAR-10.
 
     Args:
-        weight: your own filters, ``(m, n)`` or ``(m, channels, height, width)``; of more than 64 the first
-            64. Rows of n weights are folded to a rectangle.
-        k: 1, 2, 3, 5, 10, 20, 50, 100 or 200, where there are so many pairs.
+        weight: your own filters, ``(m, n)`` or ``(m, channels, height, width)``; the view takes the first
+            64. It folds rows of n weights to a rectangle.
+        k: 1, 2, 3, 5, 10, 20, 50, 100 or 200, at most the number of pairs.
         filters: "trained" or "random twin", Gaussian filters of the same shape.
         layer: "conv 1", "conv 2", "conv 3" or "head". Without effect on your own filters.
         run: the optimiser and its learning rate: "SGD 0.01", "SGD 0.1", "orthogonal SGD 0.01" or "orthogonal

@@ -61,9 +61,9 @@ def flattening(
     The built-in gradients are Gaussian numbers, in the toy layer after two rows of the course's G.
 
     Args:
-        weight: your own gradient or weight, whose first dimension is the filters; or a module with a
-            ``weight``, of which the gradient is taken if there is one, and the matrix that
-            ``ov.param_groups`` finds (only so are groups and transposed convolutions known).
+        weight: your own gradient or weight; its first dimension is the filters. Or a module with a
+            ``weight``: the view takes its gradient, if there is one, as the matrix that
+            ``ov.param_groups`` finds (only a module tells of groups and transposed convolutions).
         rows: number of filters in the toy layer, 1 to 8.
         layer: "toy", "BasicCNN's first", "1 x 1 expansion" (16 -> 64 channels), "grouped" (eight groups) or
             "transposed". Default: your own weight, or else "toy".
@@ -97,7 +97,7 @@ def flattening(
     bricks = canvas.figure.add_axes((0.02, 0.01, 0.96, 0.202), xlim=(0, 100), ylim=(0, _TOP))
     bricks.axis("off")
     bricks.text(0, _TOP, "one filter's weights become one row of the matrix:", va="top")
-    # Lines of which only the ghosts are seen
+    # Only the ghosts of these lines are seen
     rays = canvas.line(arrows, ls="", color=ORTHOGONAL, ghost={"ls": "-", "lw": 1.2, "alpha": 0.25})
     steps = canvas.line(cosines, ls="", color=ORTHOGONAL, ghost={"ls": "-", "lw": 1, "alpha": 0.3})
 
@@ -147,7 +147,7 @@ def flattening(
 
 def _example(layer: str, rows: int) -> tuple[Tensor, Layout | None]:
     """Gaussian numbers for a built-in layer's gradient, and its layout."""
-    # Chosen: eight rows that can be told apart, of which three gain and eight do not
+    # This seed gives eight distinct rows: three of them gain from the step, all eight do not
     generator = torch.Generator().manual_seed(1267)
     module: Any = _LAYERS[layer](rows)
     shape = (_MOST_ROWS - 2, 2) if layer == "toy" else module.weight.shape
@@ -158,7 +158,7 @@ def _example(layer: str, rows: int) -> tuple[Tensor, Layout | None]:
 
 
 def _own(weight: Any) -> tuple[Tensor, Layout | None]:
-    """The caller's weight, or of a module the weight's gradient, if there is one; and its layout."""
+    """The caller's weight and its layout. A module's gradient goes before its weight."""
     layout: Layout | None = ("rows", 1)
     if isinstance(weight, nn.Module):
         layout, weight = _layout(weight), weight.weight

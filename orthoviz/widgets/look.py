@@ -4,7 +4,7 @@ import base64
 import html
 
 THEMES = {"notebook": (900, 1.0), "lecture": (1100, 1.12)}
-"""CSS pixels of a picture, which shrinks where there is less room, and how much larger its type is."""
+"""A theme's width of a picture in CSS pixels (it shrinks where there is less room), and its type's scale."""
 _theme = "notebook"
 
 _CSS = """<style>
@@ -32,7 +32,7 @@ _KEEP_ARROWS = (
 
 
 def theme(name: str = "notebook") -> None:
-    """How the views look that are made from now on.
+    """Choose how views look from now on; those that are open stay as they are.
 
     Args:
         name: "notebook", or "lecture" for a projector: large type, thick lines, high contrast.
@@ -44,7 +44,7 @@ def theme(name: str = "notebook") -> None:
 
 
 def current_theme() -> tuple[str, int]:
-    """The theme of views that are made now, and their width."""
+    """Name of the theme that new views take, and their width in CSS pixels."""
     return _theme, THEMES[_theme][0]
 
 

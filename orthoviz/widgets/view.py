@@ -156,7 +156,7 @@ class View(w.VBox):  # type: ignore[misc]
 
     def close(self) -> None:
         """Take the view and all its parts away, and end its work."""
-        if worker := getattr(self, "worker", None):  # ipywidgets closes those too whose making raised
+        if worker := getattr(self, "worker", None):  # ipywidgets closes a view too whose __init__ raised
             worker.close()
         for widget in _parts(self):
             widget.unobserve_all()

@@ -1,4 +1,4 @@
-"""Work that a view shows while it goes on, in a thread of its own: between start and stop, or by steps."""
+"""Work in a thread of its own, which a view shows while it goes on: from start to stop, or by steps."""
 
 import queue
 import threading
@@ -10,15 +10,15 @@ _CLOSED = -1  # the last order
 
 
 class Worker:
-    """Does a little at a time, looks in between, and can be stopped.
+    """Work in small pieces that can be stopped between them.
 
-    There is one thread for the worker's life: each new one can bring megabytes of an allocator's that stay.
+    One thread serves for the worker's life: each new thread can cost megabytes that the allocator keeps.
 
     Args:
-        begin: makes the work, a generator that yields after each piece. Stopped work is closed, so that it
-            can tell by GeneratorExit that it did not come to its end.
-        look: is called after pieces of work, twelve times a second.
-        say: is told what the work raised.
+        begin: makes the work, a generator that yields after each piece. When it is stopped it is closed, so
+            GeneratorExit tells it that it did not come to its end.
+        look: draws; called between pieces, twelve times a second.
+        say: shows an error that the work raised.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Worker:
 
     @property
     def working(self) -> bool:
-        """Whether the work is on."""
+        """Whether work goes on now."""
         return not self._idle.is_set()
 
     def start(self, pieces: int | None = None) -> None:

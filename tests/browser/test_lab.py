@@ -54,8 +54,15 @@ def clean(page):
     assert "Error displaying widget" not in text
 
 
-def fits(page):
-    """Nothing sticks out of the notebook: no horizontal scroll, no picture pager than its place."""
+def fits(page, *widths):
+    """Nothing sticks out of the notebook: no horizontal scroll, no picture wider than its place.
+
+    ``widths``: of the window, one after the other, where not the width that it has.
+    """
+    for width in widths:
+        page.set_viewport_size({"width": width, "height": 1000})
+        page.wait_for_timeout(300)
+        fits(page)
     assert page.evaluate(
         """() => {
             const notebook = document.querySelector('.jp-WindowedPanel-outer') ||
