@@ -5,7 +5,13 @@ import pytest
 from tests.browser import lab
 
 
+@pytest.fixture(scope="package", autouse=True)
+def chromium():
+    with lab.browser():  # pages that are opened while it is open share its Chromium
+        yield
+
+
 @pytest.fixture(scope="package")
-def address(tmp_path_factory):
-    with lab.server(tmp_path_factory.mktemp("lab")) as address, lab.browser():
+def address(chromium, tmp_path_factory):
+    with lab.server(tmp_path_factory.mktemp("lab")) as address:
         yield address

@@ -74,9 +74,40 @@ def fits(page, *widths):
     )
 
 
-def test_lesson_00_runs_from_top_to_bottom_and_takes_a_guess_by_keyboard(address, page):
-    lab.open_notebook(page, address, "00_start_here")
-    lab.run_all(page)
+def git(folder, *command):
+    """What git says in a folder."""
+    identity = ["-c", "user.name=a test", "-c", "user.email=test@example.org"]
+    done = subprocess.run(
+        ["git", *identity, *command], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def lesson(tmp_path_factory):
+    """Lesson 00 after its last cell, in a checkout of its own: the page, the checkout, and the copies.
+
+    A file random.py lies in the folder in which the server starts, and by the lesson.
+    """
+    folder = tmp_path_factory.mktemp("a newcomer")
+    checkout, copies = folder / "checkout", folder / "checkout" / "desk" / "orthoviz-course"
+    for name in git(lab.ROOT, "ls-files").splitlines():
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(lab.ROOT / name, checkout / name)
+    git(checkout, "init", "--quiet")
+    git(checkout, "add", "--all")
+    git(checkout, "commit", "--quiet", "--message=all")
+    copies.mkdir(parents=True)
+    for place in (copies.parent, copies):
+        (place / "random.py").write_text("raise SystemExit('this is not random')")
+    with lab.server(folder, root=checkout, start=copies.parent) as address, lab.browser() as page:
+        lab.open_notebook(page, address, "00_start_here")
+        lab.run_all(page)
+        yield page, checkout, copies
+
+
+def test_lesson_00_runs_from_top_to_bottom_and_takes_a_guess_by_keyboard(lesson):
+    page, _, _ = lesson
     page.wait_for_timeout(500)
     clean(page)
     fits(page, 800, 1280)
@@ -89,6 +120,25 @@ def test_lesson_00_runs_from_top_to_bottom_and_takes_a_guess_by_keyboard(address
     page.keyboard.press("Enter")
     guess.get_by_text("Your guess: 21 points").wait_for()
     clean(page)
+
+
+def test_the_listing_shows_lessons_and_not_their_sources(lesson):
+    page, _, _ = lesson
+    page.locator(".jp-DirListing-item").first.wait_for()
+    names = page.locator(".jp-DirListing-itemText").all_inner_texts()
+    assert any(re.fullmatch(r"00_start_here\.ipynb", name) for name in names)
+    assert not any(name.endswith(".py") and name != "random.py" for name in names)
+
+
+def test_a_lesson_that_was_run_and_saved_leaves_the_checkout_as_it_was(lesson):
+    page, checkout, copies = lesson
+    lab.save(page)
+    cells = nbformat.read(copies / "00_start_here.ipynb", as_version=4).cells
+    assert all(cell.execution_count for cell in cells if cell.cell_type == "code")
+    assert git(checkout, "status", "--porcelain", "--untracked-files=all") == "?? desk/random.py\n"
+    assert sorted(path.name for path in copies.glob("[0-9]*")) == sorted(
+        path.name for path in (checkout / "notebooks").glob("[0-9]*.ipynb")
+    )
 
 
 def test_polar_labs_slider_moves_its_picture(address, page):
@@ -178,46 +228,3 @@ def test_races_start_move_stop_and_end_with_their_cell(address, page):
     output_of(page, "Press start").wait_for()
     assert lab.ask_kernel(page, count).strip() == "0"
     clean(page)
-
-
-def test_the_listing_shows_lessons_and_not_their_sources(address, page):
-    lab.open_notebook(page, address, "00_start_here")
-    page.locator(".jp-DirListing-item").first.wait_for()
-    names = page.locator(".jp-DirListing-itemText").all_inner_texts()
-    assert any(re.fullmatch(r"00_start_here\.ipynb", name) for name in names)
-    assert not any(name.endswith(".py") for name in names)
-
-
-def git(folder, *command):
-    """What git says in a folder."""
-    identity = ["-c", "user.name=a test", "-c", "user.email=test@example.org"]
-    done = subprocess.run(
-        ["git", *identity, *command], cwd=folder, capture_output=True, text=True, check=True
-    )
-    return done.stdout
-
-
-def test_a_lesson_that_was_run_and_saved_leaves_the_checkout_as_it_was(tmp_path, page):
-    """In a checkout of its own. A file random.py lies in the current folder and by the lesson."""
-    checkout = tmp_path / "checkout"
-    for name in git(lab.ROOT, "ls-files").splitlines():
-        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(lab.ROOT / name, checkout / name)
-    git(checkout, "init", "--quiet")
-    git(checkout, "add", "--all")
-    git(checkout, "commit", "--quiet", "--message=all")
-    copies = checkout / "desk" / "orthoviz-course"
-    copies.mkdir(parents=True)
-    for place in (copies.parent, copies):
-        (place / "random.py").write_text("raise SystemExit('this is not random')")
-    with lab.server(tmp_path, root=checkout, start=copies.parent) as address:
-        lab.open_notebook(page, address, "00_start_here")
-        lab.run_all(page)
-        clean(page)
-        lab.save(page)
-    cells = nbformat.read(copies / "00_start_here.ipynb", as_version=4).cells
-    assert all(cell.execution_count for cell in cells if cell.cell_type == "code")
-    assert git(checkout, "status", "--porcelain", "--untracked-files=all") == "?? desk/random.py\n"
-    assert sorted(path.name for path in copies.glob("[0-9]*")) == sorted(
-        path.name for path in (checkout / "notebooks").glob("[0-9]*.ipynb")
-    )
