@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from orthoviz.measures.spectra import checked
+from orthoviz.polar.factor import check_matrix
 
 
 class Chance(NamedTuple):
@@ -39,7 +39,7 @@ def cosine_matrix(matrix: Tensor) -> Tensor:
 
     Source: Tuddenham, Prügel-Bennett & Hare 2022 (arXiv 2202.07052), section 3.1.
     """
-    cosine, present = _cosines(checked(matrix))
+    cosine, present = _cosines(check_matrix(matrix, "matrix"))
     return cosine.where(present.unsqueeze(-1) & present.unsqueeze(-2), torch.nan).to(matrix.dtype)
 
 
@@ -161,7 +161,7 @@ def feature_cosine(maps: Tensor, *, centred: bool = False) -> Tensor:
 
     Source: Tuddenham, Prügel-Bennett & Hare 2022 (arXiv 2202.07052), section 3.2 (not centred).
     """
-    if checked(maps, "maps").ndim < 3:
+    if check_matrix(maps, "maps").ndim < 3:
         raise ValueError(f"maps must be (inputs, channels, pixels...), got shape {tuple(maps.shape)}")
     flat = maps.flatten(2)
     if centred:
@@ -263,7 +263,7 @@ def _hollow(gram: Tensor) -> Tensor:
 
 
 def _same_samples(X: Tensor, Y: Tensor) -> None:
-    if checked(X, "X").shape[:-1] != checked(Y, "Y").shape[:-1]:
+    if check_matrix(X, "X").shape[:-1] != check_matrix(Y, "Y").shape[:-1]:
         raise ValueError(
             f"X and Y must hold the same samples, got shapes {tuple(X.shape)} and {tuple(Y.shape)}"
         )
@@ -271,7 +271,7 @@ def _same_samples(X: Tensor, Y: Tensor) -> None:
 
 def _over_pairs(matrix: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:
     """Mean of a measure of the cosines over pairs of different rows that count; a measure of 0 is 0."""
-    cosine, present = _cosines(checked(matrix))
+    cosine, present = _cosines(check_matrix(matrix, "matrix"))
     itself = torch.eye(cosine.shape[-1], dtype=torch.bool, device=cosine.device)
     count = present.sum(-1)
     mean: Tensor = measure(cosine.masked_fill(itself, 0.0)).sum((-2, -1)) / (count * (count - 1))
