@@ -112,12 +112,8 @@ def participation_ratio(matrix: Tensor, *, centred: bool = False) -> Tensor:
     Source: Gao et al. 2017.
     """
     if centred:
-        matrix = (
-            check_matrix(matrix, "matrix")
-            .double()
-            .sub(matrix.double().mean(-2, keepdim=True))
-            .to(matrix.dtype)
-        )
+        rows = check_matrix(matrix, "matrix").double()
+        matrix = (rows - rows.mean(-2, keepdim=True)).to(matrix.dtype)
     return _measured("participation_ratio", matrix)
 
 
