@@ -371,25 +371,44 @@ def test_a_fused_optimiser_under_a_grad_scaler_is_never_divided(fused):
     np.testing.assert_allclose((before - model.weight).detach(), polar(model.weight.grad), atol=1e-5)
 
 
-def test_the_stages_are_those_of_the_step():
+ORDERS = {
+    "before_momentum": ["raw", "input", "orthogonal", "momentum", "applied"],
+    "after_momentum": ["raw", "momentum", "input", "orthogonal", "applied"],
+    "both": ["raw", "input", "orthogonal", "momentum", "input", "orthogonal", "applied"],
+}
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        *((partial(own, order=order), names) for order, names in ORDERS.items()),
+        (wrapped, ["raw", "orthogonal", "momentum", "applied"]),
+    ],
+)
+def test_the_stages_are_what_they_are_called(make, names):
     model = network()
-    optimizer = torch.optim.SGD(model.parameters(), **HYPER)
-    ov.orthogonalise(optimizer, model, scale="match")
-    seen = []
-    before = model[0].weight.detach().clone()
+    optimizer = make(model, lr=0.1, momentum=0.9)
+    seen = {}
     handle = optimizer.register_stage_hook(
-        lambda p, stage, matrix: seen.append((stage, matrix.clone())) if p is model[0].weight else None
+        lambda p, stage, matrix: seen.setdefault(p, []).append((stage, matrix.clone()))
     )
-    closure_of(model, optimizer)()
-    optimizer.step()
-    stages = dict(seen)
-    assert [stage for stage, _ in seen] == ["raw", "orthogonal", "momentum", "applied"]
-    torch.testing.assert_close(stages["raw"], model[0].weight.grad.flatten(1))
-    torch.testing.assert_close(stages["orthogonal"].norm(), stages["raw"].norm())
-    torch.testing.assert_close(stages["applied"], (model[0].weight.detach() - before).flatten(1))
+    train(model, optimizer, 1)
+    before = {p: p.detach().clone() for p in model.parameters()}
+    seen.clear()
+    train(model, optimizer, 1)
+    assert set(seen) == {model[0].weight, model[4].weight}
+    for p, stages in seen.items():
+        assert [stage for stage, _ in stages] == names
+        found = dict(reversed(stages))  # the first of each
+        np.testing.assert_allclose(found["raw"], p.grad.flatten(1))
+        np.testing.assert_allclose(found["momentum"], optimizer.state[p]["momentum_buffer"].flatten(1))
+        into = found["momentum"] if names[1] == "momentum" else found["raw"]
+        np.testing.assert_allclose(found.get("input", into), into)
+        np.testing.assert_allclose(found["orthogonal"], polar(into, tol=1e-12), atol=1e-10)
+        torch.testing.assert_close(found["applied"], (p.detach() - before[p]).flatten(1))
     handle.remove()
     seen.clear()
-    optimizer.step()
+    train(model, optimizer, 1)
     assert not seen
 
 

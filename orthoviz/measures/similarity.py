@@ -197,11 +197,9 @@ def linear_cka(X: Tensor, Y: Tensor) -> Tensor:
     grams = []
     for Z in (X.double(), Y.double()):
         Z = Z - Z.mean(-2, keepdim=True)
-        gram = Z @ Z.mT  # samples x samples, so the features may be as many as they like
-        grams.append(
-            gram
-            / torch.where(gram.abs().amax((-2, -1)) > 0, gram.norm(dim=(-2, -1)), torch.nan)[..., None, None]
-        )
+        gram = Z @ Z.mT  # samples x samples, however many features there are
+        length = torch.where(gram.abs().amax((-2, -1)) > 0, gram.norm(dim=(-2, -1)), torch.nan)
+        grams.append(gram / length[..., None, None])
     return (grams[0] * grams[1]).sum((-2, -1)).to(X.dtype)
 
 
@@ -229,17 +227,16 @@ def minibatch_cka(batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
 
     Source: Song et al. 2012; Nguyen, Raghu & Kornblith 2021.
     """
-    sums: list[Tensor] = []
+    found: list[Tensor] = []
     for X, Y in batches:
         _same_samples(X, Y)
         if X.ndim != 2 or len(X) < 4:
             raise ValueError(f"a batch must be (n, features) with n >= 4 samples, got shape {tuple(X.shape)}")
         K, L = (_hollow(Z.double() @ Z.double().mT) for Z in (X, Y))
-        found = [_hsic(A, B) for A, B in ((K, L), (K, K), (L, L))]
-        sums = [total + one for total, one in zip(sums, found, strict=True)] if sums else found
-    if not sums:
+        found.append(torch.stack([_hsic(K, L), _hsic(K, K), _hsic(L, L)]))
+    if not found:
         raise ValueError("there is no batch")
-    shared, own, other = sums
+    shared, own, other = torch.stack(found).sum(0).unbind()
     if not (own > 0 and other > 0):
         warnings.warn(
             f"minibatch_cka: the samples do not vary enough for an estimate (HSIC {own:.3g} and {other:.3g} "

@@ -51,7 +51,7 @@ def take_directions(entries: Iterable[Entry], process_group: ProcessGroup | None
         entries: they have matrices. Their steps are gradients or momentum buffers, which are not changed; a
             sharded one (DTensor) is gathered first.
         process_group: ranks that hold the same steps and share the work. Ranks of sharded tensors share it
-            without being told.
+            in any case.
     """
     work: dict[Any, list[Entry]] = {}
     for entry in entries:

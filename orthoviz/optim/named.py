@@ -22,8 +22,8 @@ def optimizers(
     """The optimisers and controls of the course, name to ``make(ov.param_groups(model), lr)``.
 
     Args:
-        momentum, weight_decay: where there are such; the defaults are those of the paper's Table 1. LARS has
-            a trust coefficient of 0.1, so that its learning rates are of the others' order.
+        momentum, weight_decay: of the optimisers that have them; the defaults are the paper's (Table 1). LARS
+            has a trust coefficient of 0.1, so that its learning rates are of the others' order.
         process_group: ranks that share the work of the polar factors.
     """
     papers: dict[str, Any] = dict(momentum=momentum, weight_decay=weight_decay)

@@ -118,7 +118,7 @@ class OrthogonalSGD(MatrixOptimizer):
         super()._check(group)
         for name, known in (("order", ORDERS), ("rest", RESTS)):
             if group[name] not in known:
-                words = ", ".join(map(repr, known[:-1])) + f" or {known[-1]!r}"
+                words = " or ".join(map(repr, known))
                 raise ValueError(f"{name} must be {words}, got {group[name]!r}")
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError(

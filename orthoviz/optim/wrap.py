@@ -41,7 +41,7 @@ class Orthogonalised:
         """Undo it. Removing twice does nothing."""
         if not self._active:
             return
-        self._active = False  # for whoever has wrapped our step in the meantime
+        self._active = False  # a wrapper around our step may still call it
         if vars(self._optimizer).get("step") is self._step:
             if self._before is None:
                 del self._optimizer.step

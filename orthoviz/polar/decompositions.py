@@ -5,8 +5,8 @@ precision times the condition number.
 
 **Gram matrix.** :math:`K = X X^\top = U S^2 U^\top` is small and symmetric, and
 :math:`O = K^{-1/2} X = U S^{-1} U^\top X`. Squaring squares the condition number, so K is formed and
-decomposed in float64, where a float32 X has digits to spare: directions down to 1e-7 of the largest
-are still told apart.
+decomposed in float64, where a float32 X has digits to spare: it still tells apart directions
+down to 1e-7 of the largest.
 
 The derivative. With :math:`O = U V^\top` over the kept directions and :math:`A = U^\top dX\, V`,
 

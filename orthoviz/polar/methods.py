@@ -4,7 +4,7 @@ A method is a small frozen object. :class:`Exact` and :class:`Fast` choose one o
 Those are solvers: settings, a call that turns a matrix into its polar factor, and ``cost(m, n)``, what that
 takes (:class:`~orthoviz.polar.products.Cost`). A solver sees ``X`` as ``(..., m, n)`` with m <= n, real,
 float32 or float64, its largest entry in [1/2, 1) (or zero, or a matrix of NaN):
-:func:`~orthoviz.polar.polar_factor` sees to that.
+:func:`~orthoviz.polar.polar_factor` prepares it.
 """
 
 from dataclasses import dataclass, fields, replace
