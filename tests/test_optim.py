@@ -354,7 +354,7 @@ def test_a_model_may_move_after_construction():
 
 
 @pytest.mark.parametrize("bare", [True, False])
-def test_a_checkpoint_of_plain_sgd_loads(bare):
+def test_a_checkpoint_of_plain_sgd_loads_and_leaves_the_rest_its_own_rate(bare):
     old, new = network(), network()
     sgd = torch.optim.SGD(old.parameters(), lr=0.02, momentum=0.9)
     train(old, sgd, 3)
@@ -364,12 +364,12 @@ def test_a_checkpoint_of_plain_sgd_loads(bare):
         with pytest.warns(UserWarning, match="param_groups"):
             optimizer = ov.OrthogonalSGD(new.parameters(), **options)
     else:
-        optimizer = ov.OrthogonalSGD(ov.param_groups(new), **options)
+        optimizer = ov.OrthogonalSGD(ov.param_groups(new), **options, rest="adamw", rest_lr=1e-3)
     optimizer.load_state_dict(sgd.state_dict())
     for a, b in zip(old.parameters(), new.parameters(), strict=True):
         assert torch.equal(sgd.state[a]["momentum_buffer"], optimizer.state[b]["momentum_buffer"])
     for group in optimizer.param_groups:
-        assert (group["lr"], group["momentum"]) == (0.02, 0.9)
+        assert (group["lr"], group["momentum"]) == (1e-3 if group["layout"] is None else 0.02, 0.9)
         assert (group["order"], group["method"]) == ("after_momentum", "fast")
     train(new, optimizer, 1)
 
@@ -476,17 +476,6 @@ def test_a_state_of_other_parameters_is_refused_before_anything_is_loaded():
     with pytest.raises(ValueError, match="order must be"):
         one.load_state_dict(state)
     assert one.param_groups[0]["order"] == "before_momentum"
-
-
-def test_a_checkpoint_of_sgd_leaves_the_rest_its_own_rate():
-    model = network()
-    sgd = torch.optim.SGD(model.parameters(), lr=0.5)
-    optimizer = ov.OrthogonalSGD(ov.param_groups(model), lr=0.1, rest="adamw", rest_lr=1e-3)
-    optimizer.load_state_dict(sgd.state_dict())
-    assert {group["layout"]: group["lr"] for group in optimizer.param_groups} == {
-        ("rows", 1): 0.5,
-        None: 1e-3,
-    }
 
 
 def test_an_empty_parameter_is_left_out():

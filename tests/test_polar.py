@@ -42,10 +42,7 @@ def with_condition(m, n, condition, seed=0):
     """m x n in float64 with singular values evenly spaced on a log scale from 1 to 1/condition."""
     k = min(m, n)
     values = torch.logspace(0, -math.log10(condition), k, dtype=torch.float64)
-    left, right = (
-        gaussian(m, k, seed=seed, dtype=torch.float64),
-        gaussian(n, k, seed=seed + 1, dtype=torch.float64),
-    )
+    left, right = (gaussian(size, k, seed=seed + i, dtype=torch.float64) for i, size in enumerate((m, n)))
     return (torch.linalg.qr(left).Q * values) @ torch.linalg.qr(right).Q.T
 
 
@@ -150,22 +147,23 @@ def test_a_dead_filter_and_a_dead_weight_get_no_step(method):
     assert ov.polar_factor(G.T.contiguous(), method)[:, 3].abs().max() < 1e-6
 
 
-def test_rank_one_gives_one_direction_and_keep_gives_all():
-    G = torch.outer(gaussian(6), gaussian(9, seed=1))
-    assert ov.polar_factor(G).norm().item() == pytest.approx(1, abs=1e-6)
-    assert ov.polar_factor(G, null="keep").norm().item() == pytest.approx(math.sqrt(6), abs=1e-5)
+RANK_ONE = torch.outer(gaussian(6), gaussian(9, seed=1))
+WEAK = torch.diag(torch.tensor([1.0, 1e-10], dtype=torch.float64))
 
 
-@pytest.mark.parametrize(("ratio", "rank"), [(2e-6, 2), (0.9e-6, 1)])
-def test_directions_are_cut_below_ten_float32_epsilons(ratio, rank):
-    G = torch.diag(torch.tensor([1.0, ratio], dtype=torch.float64)).float()
-    assert ov.polar_factor(G).norm().square().item() == pytest.approx(rank, abs=1e-5)
-
-
-def test_float64_keeps_what_float32_would_cut_and_tol_moves_the_cut():
-    G = torch.diag(torch.tensor([1.0, 1e-10], dtype=torch.float64))
-    assert ov.polar_factor(G).norm().square().item() == pytest.approx(2)
-    assert ov.polar_factor(G, tol=1e-6).norm().square().item() == pytest.approx(1)
+@pytest.mark.parametrize(
+    ("G", "options", "rank"),
+    [
+        (RANK_ONE, {}, 1),
+        (RANK_ONE, dict(null="keep"), 6),
+        (torch.diag(torch.tensor([1.0, 2e-6])), {}, 2),  # the cut is at ten epsilons of float32
+        (torch.diag(torch.tensor([1.0, 0.9e-6])), {}, 1),
+        (WEAK, {}, 2),
+        (WEAK, dict(tol=1e-6), 1),
+    ],
+)
+def test_the_rank_rule_says_which_directions_are_kept(G, options, rank):
+    assert ov.polar_factor(G, **options).norm().square().item() == pytest.approx(rank, rel=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)

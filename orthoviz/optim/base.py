@@ -113,13 +113,11 @@ class MatrixOptimizer(torch.optim.Optimizer):
                 if own["layout"] is None and own.get("rest_lr") is not None:
                     del theirs["lr"]  # SGD's, not AdamW's
         kept = ("layout", "positions", "param_names")
-        merged = [
-            {**own, **theirs, **{key: own[key] for key in kept if key in own}}
-            for own, theirs in zip(groups, saved, strict=False)
-        ]
-        for own, theirs, group in zip(groups, saved, merged, strict=False):
+        merged = []
+        for own, theirs in zip(groups, saved, strict=False):
             _check_same_parameters(own, theirs, state_dict["state"])
-            self._check({**group, "params": own["params"]})
+            merged.append({**own, **theirs, **{key: own[key] for key in kept if key in own}})
+            self._check({**merged[-1], "params": own["params"]})
         super().load_state_dict({**state_dict, "param_groups": merged + list(saved[len(merged) :])})
 
     @torch.no_grad()
@@ -153,12 +151,12 @@ class MatrixOptimizer(torch.optim.Optimizer):
         raise NotImplementedError
 
     def _prepare(self, group: Group) -> Group:
-        """A new group as it is added; one of the rest gets the learning rate of the rest."""
+        """A copy of a new group; one of the rest gets the learning rate of the rest."""
         rest_lr = group.get("rest_lr", self.defaults.get("rest_lr"))
         layout = group.get("layout", UNKNOWN)
         if rest_lr is not None and layout == UNKNOWN:
             raise ValueError("rest_lr needs groups that tell the rest apart: pass ov.param_groups(model)")
-        return {"lr": rest_lr, **group} if rest_lr is not None and layout is None else group
+        return ({"lr": rest_lr} if rest_lr is not None and layout is None else {}) | group
 
     def _check(self, group: Group) -> None:
         """Raise ValueError for a group that cannot be."""
