@@ -14,7 +14,6 @@ import torch
 
 import orthoviz as ov
 from benchmarks.common import RESULTS, interleave, medians, provenance
-from orthoviz.polar.iterations import gram_newton_schulz
 from orthoviz.polar.products import symmetric_product
 
 SIZES = (64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -67,7 +66,7 @@ def blocks(m: int) -> Pair:
 
 def rational(m: int) -> Pair:
     X = torch.rand(m, 2 * m) - 0.5
-    return lambda: gram_newton_schulz(X, ov.polar.DEGREE_NINE), lambda: ov.polar.Rational()(X)
+    return lambda: ov.polar.GramNewtonSchulz(ov.polar.DEGREE_NINE)(X), lambda: ov.polar.Rational()(X)
 
 
 def stacked(m: int) -> Pair:

@@ -62,7 +62,7 @@ def costs(shapes: list[tuple[int, ...]], device: str = "cpu") -> list[float]:
     for *batch, m, n in shapes:
         matrix = torch.empty(*batch, m, n, device="meta")
         solver = choose(METHODS["fast"], matrix)[0]
-        found.append(matrix.shape[:-2].numel() * solver.operations(min(m, n), max(m, n)))
+        found.append(matrix.shape[:-2].numel() * solver.cost(min(m, n), max(m, n)).operations)
     return found
 
 

@@ -1,7 +1,7 @@
 """From a parameter to its matrix and back: whose rows are to be made orthogonal.
 
-A parameter's matrix is described by a pair ``(kind, parts)`` of a string and a number, which can
-stand in an optimiser's parameter group and in a checkpoint:
+A parameter's matrix is described by a pair ``(kind, parts)`` of a string and a number, which an optimiser's
+parameter group and a checkpoint can hold:
 
 =================  ==========================================  =================================
 kind               parameter                                   matrix
@@ -26,17 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-__all__ = [
-    "Decision",
-    "Layout",
-    "ParamGroups",
-    "Table",
-    "as_matrix",
-    "check_layout",
-    "from_matrix",
-    "layout_of_shape",
-    "param_groups",
-]
+__all__ = ["Decision", "Layout", "ParamGroups", "Table", "as_matrix", "from_matrix", "param_groups"]
 
 Layout = tuple[str, int]
 
@@ -142,29 +132,22 @@ def param_groups(
             f"the override {pattern!r} fits no parameter; there is, for example, {', '.join(near)}"
         )
 
-    groups: dict[Layout | None, list[int]] = {}
-    named = []
-    decisions = []
-    for position, (parameter, found) in enumerate(uses.values()):
-        decision = _merge(found)
-        decisions.append(decision)
-        named.append((decision.name, parameter))
-        groups.setdefault(decision.layout, []).append(position)
-    result = ParamGroups(
-        {"params": [named[i] for i in positions], "layout": layout, "positions": tuple(positions)}
-        for layout, positions in groups.items()
-    )
-    result.decisions = tuple(decisions)
+    result = ParamGroups()
+    result.decisions = tuple(_merge(found) for _, found in uses.values())
+    named = [(d.name, parameter) for d, (parameter, _) in zip(result.decisions, uses.values(), strict=True)]
+    for layout in dict.fromkeys(d.layout for d in result.decisions):
+        positions = tuple(i for i, d in enumerate(result.decisions) if d.layout == layout)
+        result.append({"params": [named[i] for i in positions], "layout": layout, "positions": positions})
     return result
 
 
 def layout_of_shape(shape: tuple[int, ...]) -> Layout | None:
-    """The layout of a parameter of which only the shape is known: ``flatten(1)``, as in the paper."""
+    """The layout where only the parameter's shape is known: ``flatten(1)``, as in the paper."""
     return None if _why_not(("rows", 1), shape) else ("rows", 1)
 
 
 def check_layout(layout: Layout | None, shape: tuple[int, ...]) -> None:
-    """Raise ValueError for a layout that is none, or that a parameter of this shape cannot have."""
+    """Raise ValueError for what is no layout, or one that a parameter of this shape cannot have."""
     if layout is None:
         return
     kind, parts = layout

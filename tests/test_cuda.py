@@ -88,24 +88,31 @@ def test_weak_directions_come_out_and_lost_ones_stay_out(device, method):
     assert error(ov.polar_factor(G.to(device), method), G) < 1e-4
 
 
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("method", ov.polar.METHODS)
-def test_zero_stays_zero_and_nan_stays_with_its_matrix(device, method):
-    G = gaussian(3, 8, 20, dtype=torch.float32)
-    G[0], G[1, 2, 3] = 0, torch.nan
-    O = ov.polar_factor(G.to(device), method)
-    assert not O[0].any()
-    assert O[1].isnan().all()
-    assert error(O[2], G[2]) <= BOUNDS[method] + 1e-6
+def test_zero_stays_zero_and_what_is_not_finite_stays_with_its_matrix(device, method, bad):
+    for dtype in ROUNDING:
+        G = gaussian(4, 8, 20, dtype=dtype).to(device)
+        G[0] = 0
+        whole = ov.polar_factor(G, method)
+        G[1, 2, 3] = bad
+        O = ov.polar_factor(G, method)
+        assert not O[0].any()
+        assert O[1].isnan().all()
+        assert error(O[2:], G[2:]) <= BOUNDS[method] + ROUNDING[dtype]
+        assert device == "cuda" or torch.equal(O[2:], whole[2:])
 
 
 @pytest.mark.parametrize("method", ["exact", "fast"])
 def test_a_models_matrices_come_back_in_their_order(device, method):
     shapes = [(4, 9), (200, 90), (4, 9), (2, 3, 8), (40, 9), (200, 90), (16, 144)]
     matrices = [gaussian(*shape, seed=i, dtype=torch.float32) for i, shape in enumerate(shapes)]
+    matrices.append(gaussian(4, 9))
     factors = ov.polar.polar_factors([G.to(device) for G in matrices], method)
     for G, O in zip(matrices, factors, strict=True):
-        assert O.device.type == device
+        assert (O.dtype, O.device.type) == (G.dtype, device)
         assert error(O, G) <= 2 * BOUNDS[method] + 1e-6
+    assert ov.polar.polar_factors([]) == []
 
 
 @pytest.mark.parametrize("memory", ["transposed", "strided"])
@@ -119,7 +126,7 @@ def test_a_factor_has_the_memory_layout_of_its_matrix(device, memory):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("method", ["exact", "fast"])
+@pytest.mark.parametrize("method", ov.polar.METHODS)
 def test_autocast_changes_no_factor(device, method, dtype):
     G = gaussian(30, 90, dtype=torch.float32).to(device)
     with torch.autocast(device, dtype):

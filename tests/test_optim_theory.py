@@ -104,12 +104,3 @@ def test_swan_learns():
     optimizer = ov.SWAN(ov.param_groups(model), lr=5e-4)
     run = ov.training.fit(model, optimizer, ov.datasets.load("digits"), epochs=3, seed=0, progress=False)
     assert run.history.test_accuracy.iloc[-1] > 0.8
-
-
-def test_lars_refuses_a_sparse_gradient_before_anything_moves():
-    table, weight = nn.Embedding(5, 3, sparse=True), nn.Parameter(torch.ones(2, 2))
-    table(torch.tensor([1])).sum().backward()
-    weight.grad = torch.ones(2, 2)
-    with pytest.raises(TypeError, match="sparse"):
-        ov.LARS([{"params": [weight]}, {"params": table.parameters()}], lr=1.0).step()
-    assert torch.equal(weight, torch.ones(2, 2))

@@ -5,6 +5,7 @@ import importlib
 import io
 import math
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,18 +14,39 @@ from torch import nn
 
 import orthoviz as ov
 from tests.reference import polar
-from tests.test_optim import HYPER, network, train
+from tests.test_optim import HYPER, network, same, train
 
-TORCHS = {
-    "SGD": dict(lr=0.02, momentum=0.9),
-    "Adam": dict(lr=1e-3),
-    "AdamW": dict(lr=1e-3),
-    "NAdam": dict(lr=1e-3),
-    "RMSprop": dict(lr=1e-3),
-    "Adagrad": dict(lr=1e-2),
-    "Adadelta": dict(lr=1.0),
-    "Rprop": dict(lr=1e-3),
+OPTIMISERS = {
+    ("torch.optim", "SGD"): dict(lr=0.02, momentum=0.9),
+    ("torch.optim", "Adam"): dict(lr=1e-3),
+    ("torch.optim", "AdamW"): dict(lr=1e-3),
+    ("torch.optim", "NAdam"): dict(lr=1e-3),
+    ("torch.optim", "RMSprop"): dict(lr=1e-3),
+    ("torch.optim", "Adagrad"): dict(lr=1e-2),
+    ("torch.optim", "Adadelta"): dict(lr=1.0),
+    ("torch.optim", "Rprop"): dict(lr=1e-3),
+    ("timm.optim", "Lamb"): dict(lr=1e-3),
+    ("timm.optim", "NAdamW"): dict(lr=1e-3),
+    ("pytorch_optimizer", "Lion"): dict(lr=1e-3),
+    ("pytorch_optimizer", "AdaBelief"): dict(lr=1e-3),
 }
+
+
+def own(model, **options):
+    return ov.OrthogonalSGD(ov.param_groups(model), **options)
+
+
+def wrapped(model, kind=torch.optim.SGD, **options):
+    optimizer = kind(ov.param_groups(model), **options)
+    ov.orthogonalise(optimizer)
+    return optimizer
+
+
+def lars(model, **options):
+    return ov.LARS(ov.param_groups(model), **options)
+
+
+either_way = pytest.mark.parametrize("make", [own, wrapped])
 
 
 def by_hand(model):
@@ -34,36 +56,19 @@ def by_hand(model):
             p.grad = ov.polar_factor(p.grad.flatten(1)).view_as(p)
 
 
-@pytest.mark.parametrize("name", TORCHS)
-def test_each_of_torchs_optimisers_sees_polar_factors(name):
+@pytest.mark.parametrize(("module", "name"), OPTIMISERS)
+def test_torchs_optimisers_and_others_see_polar_factors(module, name):
     """Patching classes made AdamW(orth=True) a no-op, because AdamW subclasses Adam."""
-    ours, theirs = network(), network()
-    optimizers = [getattr(torch.optim, name)(m.parameters(), **TORCHS[name]) for m in (ours, theirs)]
+    kind = getattr(pytest.importorskip(module), name)
+    torchs = module == "torch.optim"
+    bounds = dict(rtol=1e-9, atol=1e-12) if torchs else dict(rtol=1e-4, atol=1e-6)
+    ours, theirs = (network(torch.float64 if torchs else torch.float32) for _ in range(2))
+    optimizers = [kind(m.parameters(), **OPTIMISERS[module, name]) for m in (ours, theirs)]
     ov.orthogonalise(optimizers[0], ours)
     train(ours, optimizers[0], 4)
     train(theirs, optimizers[1], 4, watch=lambda: by_hand(theirs))
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("module", "name"),
-    [
-        ("timm.optim", "Lamb"),
-        ("timm.optim", "NAdamW"),
-        ("pytorch_optimizer", "Lion"),
-        ("pytorch_optimizer", "AdaBelief"),
-    ],
-)
-def test_optimisers_of_other_packages_see_polar_factors(module, name):
-    kind = getattr(pytest.importorskip(module), name)
-    ours, theirs = network(torch.float32), network(torch.float32)
-    optimizers = [kind(m.parameters(), lr=1e-3) for m in (ours, theirs)]
-    ov.orthogonalise(optimizers[0], ours)
-    train(ours, optimizers[0], 3)
-    train(theirs, optimizers[1], 3, watch=lambda: by_hand(theirs))
-    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(a, b, **bounds)
 
 
 @pytest.mark.parametrize("options", [{}, {"nesterov": True}, {"dampening": 0.2, "maximize": True}])
@@ -74,8 +79,7 @@ def test_orthogonal_sgd_is_sgd_made_orthogonal_bit_for_bit(options):
     ov.orthogonalise(theirs, b)
     train(a, ours, 6)
     train(b, theirs, 6)
-    for p, q in zip(a.parameters(), b.parameters(), strict=True):
-        assert torch.equal(p, q)
+    assert same(a, b)
 
 
 def closure_of(model, optimizer, seen=None):
@@ -94,11 +98,11 @@ def closure_of(model, optimizer, seen=None):
     return closure
 
 
-def test_a_closures_fresh_gradients_are_orthogonal_and_its_loss_comes_back():
+@either_way
+def test_a_closures_fresh_gradients_are_orthogonal_and_its_loss_comes_back(make):
     """The paper's code drops the loss, and never orthogonalises what a closure computes."""
     model, twin = network(), network()
-    optimizer, plain = (torch.optim.SGD(m.parameters(), lr=0.1) for m in (model, twin))
-    ov.orthogonalise(optimizer, model)
+    optimizer, plain = make(model, lr=0.1), torch.optim.SGD(twin.parameters(), lr=0.1)
     loss = optimizer.step(closure_of(model, optimizer))
     right = closure_of(twin, plain)()
     assert loss.item() == pytest.approx(right.item())
@@ -124,11 +128,11 @@ def test_lbfgs_sees_factors_at_each_evaluation_and_its_closure_its_own_gradients
         assert (torch.linalg.svdvals(gradient) - 1).abs().max() > 1e-2
 
 
-def test_the_gradient_is_raw_again_after_the_step():
+@either_way
+def test_the_gradient_is_raw_again_after_the_step(make):
     """The paper's code leaves O in p.grad, for whoever logs it."""
     model = network()
-    optimizer = torch.optim.AdamW(model.parameters())
-    ov.orthogonalise(optimizer, model)
+    optimizer = make(model, **HYPER)
     closure_of(model, optimizer)()
     before = {p: (p.grad, p.grad.clone()) for p in model.parameters()}
     optimizer.step()
@@ -155,11 +159,11 @@ def test_the_gradient_is_raw_again_when_a_step_or_a_closure_raises():
             assert all(p.grad is g for p, g in zip(model.parameters(), before, strict=True))
 
 
-def test_one_bad_gradient_leaves_no_other_raw():
+@either_way
+def test_one_bad_gradient_leaves_no_other_raw(make):
     """In the paper's code one failed SVD returns, and every later tensor stays raw."""
     model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    ov.orthogonalise(optimizer, model)
+    optimizer = make(model, lr=1.0)
     closure_of(model, optimizer)()
     model[0].weight.grad[0, 0, 0, 0] = math.nan
     head = model[4].weight
@@ -169,17 +173,17 @@ def test_one_bad_gradient_leaves_no_other_raw():
     assert model[0].weight.isnan().all()
 
 
-def test_a_gradient_that_cannot_be_used_is_named_before_anything_moves():
+@pytest.mark.parametrize("make", [own, wrapped, lars])
+def test_a_gradient_that_cannot_be_used_is_named_before_anything_moves(make):
     model = network()
-    optimizer = torch.optim.SGD(ov.param_groups(model), lr=1.0)
-    ov.orthogonalise(optimizer)
+    optimizer = make(model, lr=1.0)
     closure_of(model, optimizer)()
     model[4].weight.grad = model[4].weight.grad.to_sparse()
-    before = copy.deepcopy(model.state_dict())
+    before = copy.deepcopy(model)
     gradient = model[0].weight.grad
     with pytest.raises(TypeError, match=r"4\.weight is sparse"):
         optimizer.step()
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert same(model, before)
     assert model[0].weight.grad is gradient
 
 
@@ -192,16 +196,6 @@ def test_half_precision_is_orthogonalised_and_not_left_raw(dtype):
     p.grad = torch.randn(4, 9).to(dtype)
     optimizer.step()
     np.testing.assert_allclose(-p.detach().float(), polar(p.grad.double()), atol=0.01)
-
-
-def test_rank_deficient_gradients_get_no_new_directions():
-    """The paper's fallback has rank 1; its SVD steps at full size along arbitrary directions."""
-    p = nn.Parameter(torch.zeros(8, 6))
-    optimizer = torch.optim.SGD([{"params": [p], "layout": ("rows", 1)}], lr=1.0)
-    ov.orthogonalise(optimizer)
-    p.grad = torch.randn(8, 2) @ torch.randn(2, 6)
-    optimizer.step()
-    assert p.norm().item() == pytest.approx(2**0.5, rel=1e-5)
 
 
 def test_the_module_says_what_the_rows_are():
@@ -253,11 +247,11 @@ def test_strides_come_as_the_gradients_were():
     assert all(p.grad.stride() == stride for p, stride in seen.items())
 
 
-def test_none_stays_none():
+@either_way
+def test_none_stays_none(make):
     """One optimiser elsewhere turns None into zeros, and then waits for other ranks for ever."""
     model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
-    ov.orthogonalise(optimizer, model)
+    optimizer = make(model, lr=0.1, momentum=0.9, weight_decay=0.1)
     before = model[4].weight.detach().clone()
     model[0](torch.randn(2, 2, 5, 5, dtype=torch.float64)).sum().backward()
     optimizer.step()
@@ -285,8 +279,7 @@ def test_removing_gives_the_optimiser_back_and_it_can_be_made_orthogonal_again()
     assert "step" not in vars(optimizers[0])
     for model, optimizer in zip((ours, theirs), optimizers, strict=True):
         train(model, optimizer, 3)
-    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
-        assert torch.equal(a, b)
+    assert same(ours, theirs)
     with ov.orthogonalise(optimizers[0], ours):
         assert hasattr(optimizers[0], "register_stage_hook")
     assert not hasattr(optimizers[0], "register_stage_hook")
@@ -324,23 +317,28 @@ def test_a_copy_or_an_unpickled_one_is_plain_and_its_state_is_the_optimisers_own
         assert "step" not in vars(copied)
 
 
-def test_it_resumes_bit_for_bit():
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (own, dict(HYPER, order="both")),
+        (own, dict(HYPER, order="both", rest="adamw")),
+        (partial(wrapped, kind=torch.optim.AdamW), dict(lr=1e-3)),
+    ],
+)
+def test_it_resumes_bit_for_bit(make, options):
     straight, resumed = network(torch.float32), network(torch.float32)
-    optimizer = torch.optim.AdamW(straight.parameters(), lr=1e-3)
-    ov.orthogonalise(optimizer, straight)
+    optimizer = make(straight, **options)
     train(straight, optimizer, 3, seed=1)
     file = io.BytesIO()
     torch.save([straight.state_dict(), optimizer.state_dict()], file)
     train(straight, optimizer, 3, seed=2)
     file.seek(0)
     weights, state = torch.load(file, weights_only=True)
-    again = torch.optim.AdamW(resumed.parameters(), lr=1.0)
-    ov.orthogonalise(again, resumed)
+    again = make(resumed, lr=99.0)
     resumed.load_state_dict(weights)
     again.load_state_dict(state)
     train(resumed, again, 3, seed=2)
-    for a, b in zip(straight.parameters(), resumed.parameters(), strict=True):
-        assert torch.equal(a, b)
+    assert same(straight, resumed)
 
 
 def test_groups_that_are_added_later_are_orthogonal_too():
@@ -373,25 +371,44 @@ def test_a_fused_optimiser_under_a_grad_scaler_is_never_divided(fused):
     np.testing.assert_allclose((before - model.weight).detach(), polar(model.weight.grad), atol=1e-5)
 
 
-def test_the_stages_are_those_of_the_step():
+ORDERS = {
+    "before_momentum": ["raw", "input", "orthogonal", "momentum", "applied"],
+    "after_momentum": ["raw", "momentum", "input", "orthogonal", "applied"],
+    "both": ["raw", "input", "orthogonal", "momentum", "input", "orthogonal", "applied"],
+}
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        *((partial(own, order=order), names) for order, names in ORDERS.items()),
+        (wrapped, ["raw", "orthogonal", "momentum", "applied"]),
+    ],
+)
+def test_the_stages_are_what_they_are_called(make, names):
     model = network()
-    optimizer = torch.optim.SGD(model.parameters(), **HYPER)
-    ov.orthogonalise(optimizer, model, scale="match")
-    seen = []
-    before = model[0].weight.detach().clone()
+    optimizer = make(model, lr=0.1, momentum=0.9)
+    seen = {}
     handle = optimizer.register_stage_hook(
-        lambda p, stage, matrix: seen.append((stage, matrix.clone())) if p is model[0].weight else None
+        lambda p, stage, matrix: seen.setdefault(p, []).append((stage, matrix.clone()))
     )
-    closure_of(model, optimizer)()
-    optimizer.step()
-    stages = dict(seen)
-    assert [stage for stage, _ in seen] == ["raw", "orthogonal", "momentum", "applied"]
-    torch.testing.assert_close(stages["raw"], model[0].weight.grad.flatten(1))
-    torch.testing.assert_close(stages["orthogonal"].norm(), stages["raw"].norm())
-    torch.testing.assert_close(stages["applied"], (model[0].weight.detach() - before).flatten(1))
+    train(model, optimizer, 1)
+    before = {p: p.detach().clone() for p in model.parameters()}
+    seen.clear()
+    train(model, optimizer, 1)
+    assert set(seen) == {model[0].weight, model[4].weight}
+    for p, stages in seen.items():
+        assert [stage for stage, _ in stages] == names
+        found = dict(reversed(stages))  # the first of each
+        np.testing.assert_allclose(found["raw"], p.grad.flatten(1))
+        np.testing.assert_allclose(found["momentum"], optimizer.state[p]["momentum_buffer"].flatten(1))
+        into = found["momentum"] if names[1] == "momentum" else found["raw"]
+        np.testing.assert_allclose(found.get("input", into), into)
+        np.testing.assert_allclose(found["orthogonal"], polar(into, tol=1e-12), atol=1e-10)
+        torch.testing.assert_close(found["applied"], (p.detach() - before[p]).flatten(1))
     handle.remove()
     seen.clear()
-    optimizer.step()
+    train(model, optimizer, 1)
     assert not seen
 
 
@@ -423,15 +440,6 @@ def test_what_cannot_be_is_refused():
     assert "step" not in vars(optimizer)
     with pytest.warns(UserWarning, match="param_groups"):
         ov.orthogonalise(optimizer)
-
-
-def test_a_sparse_gradient_is_refused_before_anything_moves():
-    table = nn.Embedding(5, 3, sparse=True)
-    optimizer = torch.optim.SGD(table.parameters(), lr=0.1)
-    ov.orthogonalise(optimizer, table)
-    table(torch.tensor([1])).sum().backward()
-    with pytest.raises(TypeError, match="sparse"):
-        optimizer.step()
 
 
 def test_a_wrapper_of_an_optimiser_is_refused():

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from orthoviz.measures.spectra import checked, same_shape, values64
+from orthoviz.measures.spectra import check_pair, values64
 from orthoviz.polar import counts, default_tol
+from orthoviz.polar.factor import check_matrix
 
 
 def direction_gain(factor: Tensor, matrix: Tensor, *, tol: float | None = None) -> Tensor:
@@ -78,7 +79,7 @@ def orthogonality_residual(factor: Tensor, *, tol: float | None = None) -> Tenso
     Raises:
         TypeError, ValueError: the factor is no real matrix.
     """
-    s, finite = values64(checked(factor, "factor"))
+    s, finite = values64(check_matrix(factor, "factor"))
     counted = counts(s, default_tol(factor.dtype) if tol is None else tol)
     squares = torch.where(counted, (s.square() - 1).square(), 0.0)
     residual = (squares.sum(-1) / counted.sum(-1)).sqrt()
@@ -87,6 +88,6 @@ def orthogonality_residual(factor: Tensor, *, tol: float | None = None) -> Tenso
 
 def _pair(factor: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Both in float64, a matrix that is not finite as zero."""
-    same_shape(factor, matrix, "factor", "matrix")
+    check_pair(factor, matrix, "factor", "matrix")
     finite = matrix.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
     return factor.double(), torch.where(finite, matrix, 0.0).double()

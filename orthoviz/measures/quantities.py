@@ -1,7 +1,7 @@
 """Every quantity that a monitor can measure, once: its label, its stages, its function, what chance gives.
 
-The monitor measures what stands in :data:`QUANTITIES`, the probe reads there what of the activations a
-quantity takes, and the plots read labels and grey lines. A new quantity is one row.
+The monitor measures the rows of :data:`QUANTITIES`, the probe reads there which activations a quantity takes,
+and the plots read labels and grey lines. A new quantity is one row.
 """
 
 import difflib
@@ -161,7 +161,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
 
 
 def stages_of(quantities: str | Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Each quantity that was asked for, and at which stages.
+    """Each quantity of a selection, and at which stages.
 
     Args:
         quantities: a name of :data:`PRESETS`, or quantities: ``"stable_rank"``, ``"weight.stable_rank"``.

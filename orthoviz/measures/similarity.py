@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from orthoviz.measures.spectra import checked
+from orthoviz.polar.factor import check_matrix
 
 
 class Chance(NamedTuple):
@@ -39,7 +39,7 @@ def cosine_matrix(matrix: Tensor) -> Tensor:
 
     Source: Tuddenham, Prügel-Bennett & Hare 2022 (arXiv 2202.07052), section 3.1.
     """
-    cosine, present = _cosines(checked(matrix))
+    cosine, present = _cosines(check_matrix(matrix, "matrix"))
     return cosine.where(present.unsqueeze(-1) & present.unsqueeze(-2), torch.nan).to(matrix.dtype)
 
 
@@ -161,7 +161,7 @@ def feature_cosine(maps: Tensor, *, centred: bool = False) -> Tensor:
 
     Source: Tuddenham, Prügel-Bennett & Hare 2022 (arXiv 2202.07052), section 3.2 (not centred).
     """
-    if checked(maps, "maps").ndim < 3:
+    if check_matrix(maps, "maps").ndim < 3:
         raise ValueError(f"maps must be (inputs, channels, pixels...), got shape {tuple(maps.shape)}")
     flat = maps.flatten(2)
     if centred:
@@ -197,11 +197,9 @@ def linear_cka(X: Tensor, Y: Tensor) -> Tensor:
     grams = []
     for Z in (X.double(), Y.double()):
         Z = Z - Z.mean(-2, keepdim=True)
-        gram = Z @ Z.mT  # samples x samples, so the features may be as many as they like
-        grams.append(
-            gram
-            / torch.where(gram.abs().amax((-2, -1)) > 0, gram.norm(dim=(-2, -1)), torch.nan)[..., None, None]
-        )
+        gram = Z @ Z.mT  # samples x samples, however many features there are
+        length = torch.where(gram.abs().amax((-2, -1)) > 0, gram.norm(dim=(-2, -1)), torch.nan)
+        grams.append(gram / length[..., None, None])
     return (grams[0] * grams[1]).sum((-2, -1)).to(X.dtype)
 
 
@@ -229,17 +227,16 @@ def minibatch_cka(batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
 
     Source: Song et al. 2012; Nguyen, Raghu & Kornblith 2021.
     """
-    sums: list[Tensor] = []
+    found: list[Tensor] = []
     for X, Y in batches:
         _same_samples(X, Y)
         if X.ndim != 2 or len(X) < 4:
             raise ValueError(f"a batch must be (n, features) with n >= 4 samples, got shape {tuple(X.shape)}")
         K, L = (_hollow(Z.double() @ Z.double().mT) for Z in (X, Y))
-        found = [_hsic(A, B) for A, B in ((K, L), (K, K), (L, L))]
-        sums = [total + one for total, one in zip(sums, found, strict=True)] if sums else found
-    if not sums:
+        found.append(torch.stack([_hsic(K, L), _hsic(K, K), _hsic(L, L)]))
+    if not found:
         raise ValueError("there is no batch")
-    shared, own, other = sums
+    shared, own, other = torch.stack(found).sum(0).unbind()
     if not (own > 0 and other > 0):
         warnings.warn(
             f"minibatch_cka: the samples do not vary enough for an estimate (HSIC {own:.3g} and {other:.3g} "
@@ -263,7 +260,7 @@ def _hollow(gram: Tensor) -> Tensor:
 
 
 def _same_samples(X: Tensor, Y: Tensor) -> None:
-    if checked(X, "X").shape[:-1] != checked(Y, "Y").shape[:-1]:
+    if check_matrix(X, "X").shape[:-1] != check_matrix(Y, "Y").shape[:-1]:
         raise ValueError(
             f"X and Y must hold the same samples, got shapes {tuple(X.shape)} and {tuple(Y.shape)}"
         )
@@ -271,7 +268,7 @@ def _same_samples(X: Tensor, Y: Tensor) -> None:
 
 def _over_pairs(matrix: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:
     """Mean of a measure of the cosines over pairs of different rows that count; a measure of 0 is 0."""
-    cosine, present = _cosines(checked(matrix))
+    cosine, present = _cosines(check_matrix(matrix, "matrix"))
     itself = torch.eye(cosine.shape[-1], dtype=torch.bool, device=cosine.device)
     count = present.sum(-1)
     mean: Tensor = measure(cosine.masked_fill(itself, 0.0)).sum((-2, -1)) / (count * (count - 1))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from orthoviz.polar import counts, default_tol
+from orthoviz.polar.factor import check_matrix
 
 
 def singular_values(matrix: Tensor) -> Tensor:
@@ -111,7 +112,8 @@ def participation_ratio(matrix: Tensor, *, centred: bool = False) -> Tensor:
     Source: Gao et al. 2017.
     """
     if centred:
-        matrix = checked(matrix).double().sub(matrix.double().mean(-2, keepdim=True)).to(matrix.dtype)
+        rows = check_matrix(matrix, "matrix").double()
+        matrix = (rows - rows.mean(-2, keepdim=True)).to(matrix.dtype)
     return _measured("participation_ratio", matrix)
 
 
@@ -155,7 +157,7 @@ def rank_me(embeddings: Tensor) -> Tensor:
 
     Source: Garrido et al. 2023 (arXiv 2210.02885), equation 1.
     """
-    s, finite = values64(checked(embeddings, "embeddings"))
+    s, finite = values64(check_matrix(embeddings, "embeddings"))
     p = s / s.sum(-1, keepdim=True) + 1e-7
     rank: Tensor = torch.special.entr(p).sum(-1).exp().clamp(max=min(embeddings.shape[-2:]))
     return rank.where(finite, torch.nan).to(embeddings.dtype)
@@ -196,8 +198,7 @@ def _measured(name: str, matrix: Tensor, tol: float | None = None) -> Tensor:
 
 def values64(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Singular values in float64, and which matrices are finite."""
-    matrix = checked(matrix)
-    finite = matrix.isfinite().all(-1).all(-1)
+    finite = check_matrix(matrix, "matrix").isfinite().all(-1).all(-1)
     G = torch.where(finite[..., None, None], matrix, 0.0).double()
     if matrix.dtype == torch.float64 or matrix.requires_grad:
         return torch.linalg.svdvals(G), finite
@@ -206,18 +207,9 @@ def values64(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return torch.linalg.eigvalsh(gram).flip(-1).clamp(min=0).sqrt(), finite
 
 
-def checked(matrix: Tensor, name: str = "matrix") -> Tensor:
-    """The matrix, where it is one that can be measured."""
-    if not matrix.dtype.is_floating_point:
-        raise TypeError(f"{name} must be real floating point, got {matrix.dtype}")
-    if matrix.ndim < 2:
-        raise ValueError(f"{name} must be (..., m, n), got shape {tuple(matrix.shape)}")
-    return matrix
-
-
-def same_shape(one: Tensor, other: Tensor, *names: str) -> None:
-    """Raise ValueError where two matrices differ in their shapes."""
-    if checked(one, names[0]).shape != checked(other, names[1]).shape:
+def check_pair(one: Tensor, other: Tensor, *names: str) -> None:
+    """Raise TypeError or ValueError where one of them is no real matrix, or their shapes differ."""
+    if check_matrix(one, names[0]).shape != check_matrix(other, names[1]).shape:
         raise ValueError(
             f"{names[0]} and {names[1]} must be (..., m, n) of one shape, "
             f"got {tuple(one.shape)} and {tuple(other.shape)}"

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from orthoviz.measures.spectra import same_shape
+from orthoviz.measures.spectra import check_pair
 
 
 def step_inflation(factor: Tensor, matrix: Tensor) -> Tensor:
@@ -60,14 +60,14 @@ def step_cosine(change: Tensor, previous: Tensor) -> Tensor:
     Raises:
         TypeError, ValueError: one of them is no real matrix, or the shapes differ.
     """
-    same_shape(change, previous, "change", "previous")
+    check_pair(change, previous, "change", "previous")
     lengths = _length(change) * _length(previous)
     cosine = (change.double() * previous.double()).sum((-2, -1)) / lengths
     return cosine.where(lengths > 0, torch.nan).clamp(-1, 1).to(change.dtype)
 
 
 def _ratio(above: Tensor, below: Tensor, *names: str) -> Tensor:
-    same_shape(above, below, *names)
+    check_pair(above, below, *names)
     length = _length(below)
     ratio = _length(above) / length
     return ratio.where(length > 0, torch.nan).to(above.dtype)

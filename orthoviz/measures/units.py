@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from orthoviz.measures.spectra import checked
+from orthoviz.polar.factor import check_matrix
 
 
 class Dead(NamedTuple):
@@ -82,11 +82,11 @@ def dead_parameters(gradient: Tensor, *, threshold: float = 1e-4) -> Dead:
 
     Source: Tuddenham, Prügel-Bennett & Hare 2022 (arXiv 2202.07052), section 3.3, and its published code.
     """
-    small = checked(gradient, "gradient").abs() <= threshold
+    small = check_matrix(gradient, "gradient").abs() <= threshold
     share = small.double().mean((-2, -1)).to(gradient.dtype)
     return Dead(share, (gradient == 0).all(-1).sum(-1))
 
 
 def _by_unit(activations: Tensor) -> Tensor:
     """``(units, everything else)``."""
-    return checked(activations, "activations").transpose(0, 1).flatten(1)
+    return check_matrix(activations, "activations").transpose(0, 1).flatten(1)

@@ -5,21 +5,11 @@
 :mod:`~orthoviz.optim.directions` (gradients to directions), then :mod:`~orthoviz.optim.sgd`.
 """
 
-from orthoviz.optim.directions import CONTROLS, SCALES
+from orthoviz.optim.directions import CONTROLS
 from orthoviz.optim.lars import LARS
 from orthoviz.optim.named import OPTIMIZERS, optimizers
 from orthoviz.optim.sgd import OrthogonalSGD
 from orthoviz.optim.swan import SWAN
-from orthoviz.optim.wrap import Orthogonalised, orthogonalise
+from orthoviz.optim.wrap import orthogonalise
 
-__all__ = [
-    "CONTROLS",
-    "LARS",
-    "OPTIMIZERS",
-    "SCALES",
-    "SWAN",
-    "OrthogonalSGD",
-    "Orthogonalised",
-    "optimizers",
-    "orthogonalise",
-]
+__all__ = ["CONTROLS", "LARS", "OPTIMIZERS", "SWAN", "OrthogonalSGD", "optimizers", "orthogonalise"]

@@ -3,15 +3,16 @@
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 from torch.utils.hooks import RemovableHandle
 
-from orthoviz.matrices import Layout, as_matrix, check_layout, layout_of_shape
-from orthoviz.optim.directions import Group, check_settings, directions
+from orthoviz.matrices import as_matrix, check_layout, layout_of_shape
+from orthoviz.optim.directions import Entry, Group, check_settings, set_steps, take_directions
 from orthoviz.optim.ranks import ProcessGroup, check_agreement
 from orthoviz.polar.methods import to_plain
 
@@ -19,15 +20,6 @@ UNKNOWN = "not told"
 """The ``layout`` of a group that did not come from ``param_groups``."""
 
 StageHook = Callable[[Tensor, str, Tensor], None]
-
-
-class Entry(NamedTuple):
-    """A parameter that has a gradient, with its group and its matrix (None: it is no matrix)."""
-
-    parameter: Tensor
-    gradient: Tensor
-    group: Group
-    layout: Layout | None
 
 
 class Stages:
@@ -42,13 +34,12 @@ class Stages:
         self.hooks[handle.id] = hook
         return handle
 
-    def announce(self, stage: str, entries: Iterable[Entry], tensors: Iterable[Tensor]) -> None:
-        """Show every hook each matrix of ``tensors``, which have the parameters' shapes."""
-        if self.hooks:
-            for entry, tensor in zip(entries, tensors, strict=True):
-                if entry.layout is not None:
-                    for hook in list(self.hooks.values()):
-                        hook(entry.parameter, stage, as_matrix(tensor.detach(), entry.layout))
+    def announce(self, stage: str, entries: Iterable[Entry]) -> None:
+        """Show every hook the matrix of each entry's step."""
+        for entry in entries if self.hooks else ():
+            if entry.layout is not None:
+                for hook in list(self.hooks.values()):
+                    hook(entry.parameter, stage, as_matrix(entry.step.detach(), entry.layout))
 
 
 class MatrixOptimizer(torch.optim.Optimizer):
@@ -68,13 +59,8 @@ class MatrixOptimizer(torch.optim.Optimizer):
         if process_group is not None:
             shapes = [tuple(p.shape) for group in self.param_groups for p in group["params"]]
             check_agreement(shapes, process_group)
-        if any(
-            layout_of_shape(p.shape)
-            for group in self.param_groups
-            if group["layout"] == UNKNOWN
-            for p in group["params"]
-        ):
-            warn_of_shapes(type(self).__name__)
+        bare = [p for group in self.param_groups if group["layout"] == UNKNOWN for p in group["params"]]
+        warn_of_shapes(type(self).__name__, bare)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -127,13 +113,11 @@ class MatrixOptimizer(torch.optim.Optimizer):
                 if own["layout"] is None and own.get("rest_lr") is not None:
                     del theirs["lr"]  # SGD's, not AdamW's
         kept = ("layout", "positions", "param_names")
-        merged = [
-            {**own, **theirs, **{key: own[key] for key in kept if key in own}}
-            for own, theirs in zip(groups, saved, strict=False)
-        ]
-        for own, theirs, group in zip(groups, saved, merged, strict=False):
+        merged = []
+        for own, theirs in zip(groups, saved, strict=False):
             _check_same_parameters(own, theirs, state_dict["state"])
-            self._check({**group, "params": own["params"]})
+            merged.append({**own, **theirs, **{key: own[key] for key in kept if key in own}})
+            self._check({**merged[-1], "params": own["params"]})
         super().load_state_dict({**state_dict, "param_groups": merged + list(saved[len(merged) :])})
 
     @torch.no_grad()
@@ -154,21 +138,13 @@ class MatrixOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            check_gradients(group)
-        entries = [
-            Entry(p, p.grad, group, layout_of(p, group))
-            for group in self.param_groups
-            for p in group["params"]
-            if p.grad is not None and p.numel()
-        ]
+        entries = entries_of(self)
         before = [entry.parameter.clone() for entry in entries] if self._stages.hooks else []
-        self._stages.announce("raw", entries, [entry.gradient for entry in entries])
-        if entries:
-            self._update(entries)
+        self._stages.announce("raw", entries)
+        self._update(entries)
         if before:
-            changes = torch._foreach_sub([entry.parameter for entry in entries], before)
-            self._stages.announce("applied", entries, changes)
+            set_steps(entries, torch._foreach_sub([entry.parameter for entry in entries], before))
+            self._stages.announce("applied", entries)
         return loss
 
     def _update(self, entries: list[Entry]) -> None:
@@ -176,14 +152,11 @@ class MatrixOptimizer(torch.optim.Optimizer):
 
     def _prepare(self, group: Group) -> Group:
         """A copy of a new group; one of the rest gets the learning rate of the rest."""
-        group = dict(group)
         rest_lr = group.get("rest_lr", self.defaults.get("rest_lr"))
         layout = group.get("layout", UNKNOWN)
-        if rest_lr is not None and layout is None:
-            group.setdefault("lr", rest_lr)
-        elif rest_lr is not None and layout == UNKNOWN:
+        if rest_lr is not None and layout == UNKNOWN:
             raise ValueError("rest_lr needs groups that tell the rest apart: pass ov.param_groups(model)")
-        return group
+        return ({"lr": rest_lr} if rest_lr is not None and layout is None else {}) | group
 
     def _check(self, group: Group) -> None:
         """Raise ValueError for a group that cannot be."""
@@ -197,29 +170,17 @@ class MatrixOptimizer(torch.optim.Optimizer):
             for p in group["params"]:
                 check_layout(group["layout"], p.shape)
 
-    def _directions(
-        self, entries: list[Entry], tensors: list[Tensor], where: Callable[[Group], bool] = lambda group: True
-    ) -> list[Tensor]:
-        """The tensors, those of matrices in groups where it is asked for as directions, announced."""
-        indices = [i for i, e in enumerate(entries) if e.layout is not None and where(e.group)]
-        chosen = [entries[i] for i in indices]
-        self._stages.announce("input", chosen, [tensors[i] for i in indices])
-        results = list(tensors)
-        found = directions(
-            [tensors[i] for i in indices],
-            [entries[i].layout for i in indices],  # type: ignore[misc]
-            [entries[i].group for i in indices],
-            self._process_group,
-        )
-        for i, direction in zip(indices, found, strict=True):
-            results[i] = direction
-        self._stages.announce("orthogonal", chosen, found)
-        return results
+    def _take_directions(self, entries: Iterable[Entry]) -> None:
+        """Replace the steps of matrices by their directions, and announce both."""
+        matrices = [entry for entry in entries if entry.layout is not None]
+        self._stages.announce("input", matrices)
+        take_directions(matrices, self._process_group)
+        self._stages.announce("orthogonal", matrices)
 
     def _adamw(self, entries: list[Entry]) -> None:
-        """torch's AdamW for some parameters."""
-        for group, members in by_group(entries):
-            states = [self.state[entry.parameter] for entry in members]
+        """Move some parameters by torch's AdamW."""
+        for members in by_group(entries):
+            group, states = members[0].group, [self.state[entry.parameter] for entry in members]
             for entry, state in zip(members, states, strict=True):
                 if "exp_avg" not in state:
                     state["step"] = torch.zeros((), dtype=torch.float32)
@@ -228,7 +189,7 @@ class MatrixOptimizer(torch.optim.Optimizer):
             beta1, beta2 = group["betas"]
             adamw(
                 [entry.parameter for entry in members],
-                [entry.gradient for entry in members],
+                [entry.step for entry in members],
                 [state["exp_avg"] for state in states],
                 [state["exp_avg_sq"] for state in states],
                 [],
@@ -244,26 +205,43 @@ class MatrixOptimizer(torch.optim.Optimizer):
             )
 
 
-def move(entries: list[Entry], steps: list[Tensor]) -> None:
+def entries_of(optimizer: torch.optim.Optimizer) -> list[Entry]:
+    """Every parameter that has a gradient, group by group.
+
+    Raises:
+        TypeError: a gradient is sparse or complex; so it is refused before any parameter has moved.
+    """
+    entries = []
+    for group in optimizer.param_groups:
+        for i, p in enumerate(group["params"]):
+            if p.grad is None or not p.numel():
+                continue
+            name = group["param_names"][i] if "param_names" in group else f"of shape {tuple(p.shape)}"
+            if p.grad.is_sparse:
+                raise TypeError(f"the gradient of parameter {name} is sparse: use a dense gradient")
+            if p.grad.is_complex():
+                raise TypeError(f"the gradient of parameter {name} is complex: only real ones are supported")
+            layout = group.get("layout", UNKNOWN)
+            entries.append(Entry(p, p.grad, group, layout_of_shape(p.shape) if layout == UNKNOWN else layout))
+    return entries
+
+
+def by_group(entries: list[Entry]) -> list[list[Entry]]:
+    """The entries of each group; they stand group by group."""
+    return [list(members) for _, members in groupby(entries, key=lambda entry: id(entry.group))]
+
+
+def move(entries: list[Entry]) -> None:
     """Move each parameter by ``-lr`` times its step, with decoupled weight decay unless its group says no."""
-    place = {entry.parameter: step for entry, step in zip(entries, steps, strict=True)}
-    for group, members in by_group(entries):
-        lr, parameters = group["lr"], [entry.parameter for entry in members]
-        along = [place[p] for p in parameters]
+    for members in by_group(entries):
+        group, parameters = members[0].group, [entry.parameter for entry in members]
+        lr, steps = group["lr"], [entry.step for entry in members]
         if group["weight_decay"] and group.get("decoupled", True):
             torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
         if isinstance(lr, Tensor):
-            torch._foreach_add_(parameters, torch._foreach_mul(along, -lr))
+            torch._foreach_add_(parameters, torch._foreach_mul(steps, -lr))
         else:
-            torch._foreach_add_(parameters, along, alpha=-lr)
-
-
-def by_group(entries: list[Entry]) -> list[tuple[Group, list[Entry]]]:
-    """The entries of each group."""
-    found: dict[int, tuple[Group, list[Entry]]] = {}
-    for entry in entries:
-        found.setdefault(id(entry.group), (entry.group, []))[1].append(entry)
-    return list(found.values())
+            torch._foreach_add_(parameters, steps, alpha=-lr)
 
 
 def with_new_names(group: Group) -> Group:
@@ -273,24 +251,6 @@ def with_new_names(group: Group) -> Group:
     gone = ("foreach", "error_if_nonfinite") if "method" in group else ()  # torch's own has a foreach too
     group = {names.get(key, key): value for key, value in group.items() if key not in gone}
     return group | {"scale": "match"} if group.get("scale") == "match_norm" else group
-
-
-def layout_of(parameter: Tensor, group: Group) -> Layout | None:
-    """A parameter's matrix, as its group says or else by its shape."""
-    layout: Layout | str | None = group.get("layout", UNKNOWN)
-    return layout_of_shape(tuple(parameter.shape)) if layout == UNKNOWN else layout  # type: ignore[return-value]
-
-
-def check_gradients(group: Group) -> None:
-    """Refuse what cannot be stepped along before any parameter has moved."""
-    for i, p in enumerate(group["params"]):
-        if p.grad is None:
-            continue
-        name = group["param_names"][i] if "param_names" in group else f"of shape {tuple(p.shape)}"
-        if p.grad.is_sparse:
-            raise TypeError(f"the gradient of parameter {name} is sparse: use a dense gradient")
-        if p.grad.is_complex():
-            raise TypeError(f"the gradient of parameter {name} is complex: only real ones are supported")
 
 
 def _check_same_parameters(own: Group, saved: Group, state: dict[Any, Any]) -> None:
@@ -312,10 +272,11 @@ def _check_same_parameters(own: Group, saved: Group, state: dict[Any, Any]) -> N
                 )
 
 
-def warn_of_shapes(name: str) -> None:
-    """Say once that matrices were guessed from shapes."""
-    warnings.warn(
-        f"{name} was given parameters without their modules, so grouped and transposed convolutions "
-        "cannot be told apart from plain ones: pass ov.param_groups(model).",
-        stacklevel=4,
-    )
+def warn_of_shapes(name: str, parameters: Iterable[Tensor]) -> None:
+    """Say once that matrices are guessed from shapes, if any are."""
+    if any(layout_of_shape(p.shape) for p in parameters):
+        warnings.warn(
+            f"{name} was given parameters without their modules, so grouped and transposed convolutions "
+            "cannot be told apart from plain ones: pass ov.param_groups(model).",
+            stacklevel=4,
+        )

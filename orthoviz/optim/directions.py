@@ -1,11 +1,13 @@
 """From gradients to directions: every weight's matrix replaced by its polar factor, or by a control.
 
-One function, :func:`directions`, is what all optimisers here call. Its settings stand in a parameter group
-as strings and numbers: ``method``, ``tol``, ``null``, ``scale``.
+All optimisers here call one function, :func:`take_directions`. Its settings are strings and numbers in a
+parameter group: ``method``, ``tol``, ``null``, ``scale``.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,47 +22,57 @@ from orthoviz.polar.methods import as_method
 Group = dict[str, Any]
 
 
-def directions(
-    tensors: Sequence[Tensor],
-    layouts: Sequence[Layout],
-    groups: Sequence[Group],
-    process_group: ProcessGroup | None = None,
-) -> list[Tensor]:
-    """What each weight is moved along: its matrix's polar factor (or control), scaled, in its own shape.
+@dataclass
+class Entry:
+    """A parameter that has a gradient, on its way through a step.
+
+    Attributes:
+        step: what becomes of the gradient: at first itself, at last what the parameter is moved along.
+        group: its settings.
+        layout: of its matrix, see :mod:`orthoviz.matrices`. None: it is no matrix.
+    """
+
+    parameter: Tensor
+    step: Tensor
+    group: Group
+    layout: Layout | None
+
+
+def set_steps(entries: Iterable[Entry], steps: Iterable[Tensor]) -> None:
+    """Give each entry its step."""
+    for entry, step in zip(entries, steps, strict=True):
+        entry.step = step
+
+
+def take_directions(entries: Iterable[Entry], process_group: ProcessGroup | None = None) -> None:
+    """Replace each step by its direction: its matrix's polar factor (or control), scaled, in its own shape.
 
     Args:
-        tensors: gradients or momentum buffers; a sharded one (DTensor) is gathered first.
-        layouts: how each becomes a matrix, see :mod:`orthoviz.matrices`.
-        groups: the settings of each.
-        process_group: ranks that hold the same tensors and share the work. Ranks of sharded tensors do
-            without being told.
-
-    Returns:
-        New tensors of the same shapes, dtypes and memory formats.
+        entries: they have matrices. Their steps are gradients or momentum buffers, which are not changed; a
+            sharded one (DTensor) is gathered first.
+        process_group: ranks that hold the same steps and share the work. Ranks of sharded tensors share it
+            in any case.
     """
-    work: dict[Any, list[int]] = {}
-    for i, (tensor, group) in enumerate(zip(tensors, groups, strict=True)):
-        settings = (group["method"], group["tol"], group["null"], group["scale"])
-        work.setdefault((mesh_group(tensor) or process_group, settings), []).append(i)
-    full = [gathered(tensor) for tensor in tensors]
-    # A channels-last convolution as (out, k, k, in) is a matrix without a copy. That permutes its columns,
-    # and with them its factor's: O(G P) = O(G) P. Not between ranks, which must agree on the order.
-    last = [
-        process_group is None and layout[0] == "rows" and _is_channels_last(tensor)
-        for tensor, layout in zip(full, layouts, strict=True)
-    ]
-    full = [tensor.permute(0, 2, 3, 1) if here else tensor for tensor, here in zip(full, last, strict=True)]
-    found: dict[int, Tensor] = {}
-    for (ranks, settings), indices in work.items():
-        matrices = [as_matrix(full[i], layouts[i]) for i in indices]
+    work: dict[Any, list[Entry]] = {}
+    for entry in entries:
+        settings = tuple(entry.group[name] for name in ("method", "tol", "null", "scale"))
+        work.setdefault((mesh_group(entry.step) or process_group, settings), []).append(entry)
+    for (ranks, settings), members in work.items():
+        layouts: list[Layout] = [entry.layout for entry in members]  # type: ignore[misc]
+        tensors = [gathered(entry.step) for entry in members]
+        # A channels-last convolution as (out, k, k, in) is a matrix without a copy. That permutes its
+        # columns and its factor's alike: O(G P) = O(G) P. Not between ranks, which must agree on the order.
+        last = [
+            process_group is None and layout[0] == "rows" and _is_channels_last(tensor)
+            for tensor, layout in zip(tensors, layouts, strict=True)
+        ]
+        tensors = [t.permute(0, 2, 3, 1) if here else t for t, here in zip(tensors, last, strict=True)]
+        matrices = [as_matrix(*pair) for pair in zip(tensors, layouts, strict=True)]
         costs = [G.numel() * min(G.shape[-2:]) for G in matrices]
-        results = shared(_work(*settings), matrices, costs, ranks)
-        found.update(zip(indices, results, strict=True))
-    found_tensors = [from_matrix(found[i], layouts[i], like=full[i]) for i in range(len(tensors))]
-    return [
-        spread_like(result.permute(0, 3, 1, 2) if here else result, like=tensor)
-        for result, here, tensor in zip(found_tensors, last, tensors, strict=True)
-    ]
+        factors = shared(partial(_scaled_factors, *settings), matrices, costs, ranks)
+        for entry, O, layout, tensor, here in zip(members, factors, layouts, tensors, last, strict=True):
+            direction = from_matrix(O, layout, like=tensor)
+            entry.step = spread_like(direction.permute(0, 3, 1, 2) if here else direction, like=entry.step)
 
 
 def _is_channels_last(tensor: Tensor) -> bool:
@@ -71,14 +83,13 @@ def check_settings(group: Group) -> None:
     """Raise ValueError for a method, tol, null or scale that does not exist."""
     if group["scale"] not in SCALES:
         raise ValueError(f"scale must be one of {', '.join(map(repr, SCALES))}, got {group['scale']!r}")
-    if group["method"] not in CONTROLS:
-        if isinstance(group["method"], str) and group["method"] not in METHODS:
-            raise ValueError(
-                f"method must be one of {', '.join([*METHODS, *CONTROLS])}, got {group['method']!r}"
-            )
-        as_method(group["method"], group["tol"], group["null"])
-    elif group["tol"] is not None or group["null"] != "drop":
-        raise ValueError(f"{group['method']} is no polar factor: leave out tol and null")
+    method, tol, null = group["method"], group["tol"], group["null"]
+    if isinstance(method, str) and method not in [*METHODS, *CONTROLS]:
+        raise ValueError(f"method must be one of {', '.join([*METHODS, *CONTROLS])}, got {method!r}")
+    if method not in CONTROLS:
+        as_method(method, tol, null)
+    elif tol is not None or null != "drop":
+        raise ValueError(f"{method} is no polar factor: leave out tol and null")
 
 
 def per_tensor(G: Tensor) -> Tensor:
@@ -124,16 +135,12 @@ SCALES: dict[str | None, Callable[[Tensor, Tensor], Tensor]] = {
 """The scaled direction of a factor O, by ``scale``; G is what O was made from."""
 
 
-def _work(
-    method: str | tuple[Any, ...], tol: float | None, null: str, scale: str | None
-) -> Callable[[list[Tensor]], list[Tensor]]:
-    """The function from matrices to scaled factors that the settings ask for."""
-
-    def work(matrices: list[Tensor]) -> list[Tensor]:
-        if method in CONTROLS:
-            factors = [CONTROLS[method](G) for G in matrices]  # type: ignore[index]
-        else:
-            factors = polar_factors(matrices, as_method(method, tol, null))
-        return [SCALES[scale](O, G) for O, G in zip(factors, matrices, strict=True)]
-
-    return work
+def _scaled_factors(
+    method: str | tuple[Any, ...], tol: float | None, null: str, scale: str | None, matrices: list[Tensor]
+) -> list[Tensor]:
+    """The polar factors or controls of the matrices, scaled."""
+    if method in CONTROLS:
+        factors = [CONTROLS[method](G) for G in matrices]  # type: ignore[index]
+    else:
+        factors = polar_factors(matrices, as_method(method, tol, null))
+    return [SCALES[scale](O, G) for O, G in zip(factors, matrices, strict=True)]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orthoviz.optim.base import check_gradients
+from orthoviz.optim.base import entries_of
 
 
 class LARS(torch.optim.Optimizer):
@@ -61,21 +61,15 @@ class LARS(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            check_gradients(group)
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                x = p.grad
-                if p.ndim > 1:
-                    x = x + group["weight_decay"] * p
-                    x = x * _ratio(p, x, group["trust_coefficient"])
-                state = self.state[p]
-                if "momentum_buffer" not in state:
-                    state["momentum_buffer"] = torch.zeros_like(p)
-                buffer = state["momentum_buffer"].mul_(group["momentum"]).add_(x)
-                p.add_(buffer, alpha=-group["lr"])
+        for entry in entries_of(self):
+            p, x, group, state = entry.parameter, entry.step, entry.group, self.state[entry.parameter]
+            if p.ndim > 1:
+                x = x + group["weight_decay"] * p
+                x = x * _ratio(p, x, group["trust_coefficient"])
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(p)
+            buffer = state["momentum_buffer"].mul_(group["momentum"]).add_(x)
+            p.add_(buffer, alpha=-group["lr"])
         return loss
 
 

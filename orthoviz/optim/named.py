@@ -1,6 +1,7 @@
 """The optimisers and controls of the course by name: what a race, a comparison or a command offers."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,50 +16,43 @@ from orthoviz.optim.wrap import orthogonalise
 Make = Callable[[ParamGroups, float], torch.optim.Optimizer]
 
 
-def _maker(
-    kind: Callable[..., torch.optim.Optimizer], *, wrapped: dict[str, Any] | None = None, **options: Any
-) -> Make:
-    def make(groups: ParamGroups, lr: float) -> torch.optim.Optimizer:
-        optimizer = kind(groups, lr=lr, **options)
-        if wrapped is not None:
-            orthogonalise(optimizer, **wrapped)
-        return optimizer
-
-    return make
-
-
 def optimizers(
     *, momentum: float = 0.9, weight_decay: float = 5e-4, process_group: ProcessGroup | None = None
 ) -> dict[str, Make]:
     """The optimisers and controls of the course, name to ``make(ov.param_groups(model), lr)``.
 
     Args:
-        momentum, weight_decay: where there are such; the defaults are those of the paper's Table 1. LARS has
-            a trust coefficient of 0.1, so that its learning rates are of the others' order.
+        momentum, weight_decay: of the optimisers that have them; the defaults are the paper's (Table 1). LARS
+            has a trust coefficient of 0.1, so that its learning rates are of the others' order.
         process_group: ranks that share the work of the polar factors.
     """
     papers: dict[str, Any] = dict(momentum=momentum, weight_decay=weight_decay)
-    shared: dict[str, Any] = {"process_group": process_group}
-    ours = papers | shared
+    ours = papers | {"process_group": process_group}
+    muons = ours | {"order": "after_momentum"}
+
+    def orthogonal(kind: Make, groups: ParamGroups, lr: float) -> torch.optim.Optimizer:
+        optimizer = kind(groups, lr)
+        orthogonalise(optimizer, process_group=process_group)
+        return optimizer
+
+    lars = partial(LARS, **papers, trust_coefficient=0.1)
     return {
-        "SGD": _maker(torch.optim.SGD, **papers),
-        "orthogonal SGD": _maker(OrthogonalSGD, **ours),
-        "orthogonal SGD, null kept": _maker(OrthogonalSGD, **ours, null="keep"),
-        "Muon's order": _maker(OrthogonalSGD, **ours, order="after_momentum"),
-        "Muon's order, null kept": _maker(OrthogonalSGD, **ours, order="after_momentum", null="keep"),
-        "norm-matched": _maker(OrthogonalSGD, **ours, scale="match"),
-        "per tensor": _maker(OrthogonalSGD, **ours, method="per_tensor"),
-        "per filter": _maker(OrthogonalSGD, **ours, method="per_filter"),
-        "AdamW": _maker(torch.optim.AdamW),
-        "orthogonal AdamW": _maker(torch.optim.AdamW, wrapped=shared),
-        "LARS": _maker(LARS, **papers, trust_coefficient=0.1),
-        "orthogonal LARS": _maker(LARS, wrapped=shared, **papers, trust_coefficient=0.1),
+        "SGD": partial(torch.optim.SGD, **papers),
+        "orthogonal SGD": partial(OrthogonalSGD, **ours),
+        "orthogonal SGD, null kept": partial(OrthogonalSGD, **ours, null="keep"),
+        "Muon's order": partial(OrthogonalSGD, **muons),
+        "Muon's order, null kept": partial(OrthogonalSGD, **muons, null="keep"),
+        "norm-matched": partial(OrthogonalSGD, **ours, scale="match"),
+        "per tensor": partial(OrthogonalSGD, **ours, method="per_tensor"),
+        "per filter": partial(OrthogonalSGD, **ours, method="per_filter"),
+        "AdamW": torch.optim.AdamW,
+        "orthogonal AdamW": partial(orthogonal, torch.optim.AdamW),
+        "LARS": lars,
+        "orthogonal LARS": partial(orthogonal, lars),
         # The stochastic non-Euclidean trust region of Kovalev 2025 (arXiv 2503.12645), whose buffer is a mean
-        "trust region": _maker(
-            OrthogonalSGD, **ours, order="after_momentum", dampening=momentum, decoupled=True
-        ),
-        "SWAN": _maker(SWAN),
-        "Muon's order, AdamW's scale": _maker(OrthogonalSGD, **ours, order="after_momentum", scale="rms"),
+        "trust region": partial(OrthogonalSGD, **muons, dampening=momentum, decoupled=True),
+        "SWAN": SWAN,
+        "Muon's order, AdamW's scale": partial(OrthogonalSGD, **muons, scale="rms"),
     }
 
 

@@ -1,7 +1,7 @@
 """Several processes share the polar factors of a step.
 
 Every rank holds the same matrices. Each works on some of them, chosen by cost, and sends its factors to the
-others as one message: so all ranks hold the same bits, whoever computed them. The bytes received are those
+others as one message: so all ranks hold the same bits. The bytes received are those
 of the gradients once, the work is that of one rank divided by the number of ranks, until one matrix alone
 takes longest.
 """

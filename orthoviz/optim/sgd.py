@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orthoviz.optim.base import Entry, MatrixOptimizer, by_group, move
-from orthoviz.optim.directions import Group
+from orthoviz.optim.base import MatrixOptimizer, by_group, move
+from orthoviz.optim.directions import Entry, Group, set_steps
 from orthoviz.optim.ranks import ProcessGroup
 from orthoviz.polar.methods import Method
 
@@ -103,25 +103,13 @@ class OrthogonalSGD(MatrixOptimizer):
         maximize: bool = False,
         process_group: ProcessGroup | None = None,
     ) -> None:
-        defaults = dict(
-            lr=lr,
-            momentum=momentum,
-            dampening=dampening,
-            weight_decay=weight_decay,
-            nesterov=nesterov,
-            decoupled=decoupled,
-            order=order,
-            method=method,
-            tol=tol,
-            null=null,
-            scale=scale,
-            rest=rest,
-            rest_lr=rest_lr,
-            eps=eps,
-            maximize=maximize,
+        sgd = dict(
+            lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov
         )
+        direction = dict(order=order, method=method, tol=tol, null=null, scale=scale, maximize=maximize)
+        others = dict(decoupled=decoupled, rest=rest, rest_lr=rest_lr, eps=eps)
         self._betas = betas  # no default: with one, torch's OneCycleLR would cycle it and not momentum
-        super().__init__(params, defaults, process_group)
+        super().__init__(params, sgd | direction | others, process_group)
 
     def _prepare(self, group: Group) -> Group:
         return {"betas": getattr(self, "_betas", (0.9, 0.999)), **super()._prepare(group)}
@@ -130,7 +118,7 @@ class OrthogonalSGD(MatrixOptimizer):
         super()._check(group)
         for name, known in (("order", ORDERS), ("rest", RESTS)):
             if group[name] not in known:
-                words = ", ".join(map(repr, known[:-1])) + f" or {known[-1]!r}"
+                words = " or ".join(map(repr, known))
                 raise ValueError(f"{name} must be {words}, got {group[name]!r}")
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError(
@@ -139,36 +127,37 @@ class OrthogonalSGD(MatrixOptimizer):
             )
 
     def _update(self, entries: list[Entry]) -> None:
-        adamw = [entry for entry in entries if entry.layout is None and entry.group["rest"] == "adamw"]
-        self._adamw(adamw)
+        self._adamw([entry for entry in entries if entry.layout is None and entry.group["rest"] == "adamw"])
         entries = [entry for entry in entries if entry.layout is not None or entry.group["rest"] == "sgd"]
-        x = [e.gradient.neg() if e.group["maximize"] else e.gradient for e in entries]
-        x = self._directions(entries, x, lambda group: group["order"] != "after_momentum")
-        rest = iter(x)
-        steps: list[Tensor] = []
-        for _, members in by_group(entries):  # entries stand group by group
-            steps += self._momentum(members, [next(rest) for _ in members])
-        steps = self._directions(entries, steps, lambda group: group["order"] != "before_momentum")
-        move(entries, steps)
+        for entry in entries:
+            entry.step = entry.step.neg() if entry.group["maximize"] else entry.step
+        self._take_directions(e for e in entries if e.group["order"] != "after_momentum")
+        for members in by_group(entries):
+            self._add_momentum(members, members[0].group)
+        self._take_directions(e for e in entries if e.group["order"] != "before_momentum")
+        move(entries)
 
-    def _momentum(self, entries: list[Entry], x: list[Tensor]) -> list[Tensor]:
-        """x with coupled weight decay, through the buffer. Entries of one group."""
-        group = entries[0].group
+    def _add_momentum(self, entries: list[Entry], group: Group) -> None:
+        """Send the steps of one group, with coupled weight decay, through the buffer."""
+        x = [entry.step for entry in entries]
         if group["weight_decay"] and not group["decoupled"]:
             x = list(torch._foreach_add(x, [e.parameter for e in entries], alpha=group["weight_decay"]))
+        set_steps(entries, x)
         if not group["momentum"]:
-            return x
+            return
         buffers, old, new = [], [], []
-        for entry, tensor in zip(entries, x, strict=True):
+        for entry in entries:
             state = self.state[entry.parameter]
             if state.get("momentum_buffer") is None:
-                state["momentum_buffer"] = tensor.clone()
+                state["momentum_buffer"] = entry.step.clone()
             else:
                 old.append(state["momentum_buffer"])
-                new.append(tensor)
+                new.append(entry.step)
             buffers.append(state["momentum_buffer"])
         if old:
             torch._foreach_mul_(old, group["momentum"])
             torch._foreach_add_(old, new, alpha=1 - group["dampening"])
-        self._stages.announce("momentum", entries, buffers)
-        return list(torch._foreach_add(x, buffers, alpha=group["momentum"])) if group["nesterov"] else buffers
+        set_steps(entries, buffers)
+        self._stages.announce("momentum", entries)
+        if group["nesterov"]:
+            set_steps(entries, torch._foreach_add(x, buffers, alpha=group["momentum"]))

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orthoviz.matrices import as_matrix, from_matrix
-from orthoviz.optim.base import Entry, MatrixOptimizer, move
-from orthoviz.optim.directions import normalise
+from orthoviz.matrices import Layout, as_matrix, from_matrix
+from orthoviz.optim.base import MatrixOptimizer, move
+from orthoviz.optim.directions import Entry, normalise
 from orthoviz.polar.methods import Method
 
 
@@ -51,31 +51,24 @@ class SWAN(MatrixOptimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        defaults = dict(
-            lr=lr,
-            weight_decay=weight_decay,
-            method=method,
-            tol=None,
-            null="drop",
-            scale="match",
-            rest_lr=rest_lr,
-            betas=betas,
-            eps=eps,
-        )
-        super().__init__(params, defaults)
+        direction = dict(method=method, tol=None, null="drop", scale="match")
+        others = dict(lr=lr, weight_decay=weight_decay, rest_lr=rest_lr, betas=betas, eps=eps)
+        super().__init__(params, direction | others)
 
     def _update(self, entries: list[Entry]) -> None:
         self._adamw([entry for entry in entries if entry.layout is None])
-        entries = [entry for entry in entries if entry.layout is not None]
-        move(entries, self._directions(entries, [_standardise(entry) for entry in entries]))
+        matrices = [entry for entry in entries if entry.layout is not None]
+        for entry in matrices:
+            entry.step = _standardise(entry.step, entry.layout)  # type: ignore[arg-type]
+        self._take_directions(matrices)
+        move(matrices)
 
 
-def _standardise(entry: Entry) -> Tensor:
+def _standardise(gradient: Tensor, layout: Layout) -> Tensor:
     """The gradient with rows of mean 0 and variance 1; constant rows become zero."""
-    assert entry.layout is not None
-    G = as_matrix(entry.gradient, entry.layout)
+    G = as_matrix(gradient, layout)
     rest = G - G.mean(-1, keepdim=True)
     noise = 4 * torch.finfo(G.dtype).eps * G.abs().amax(-1, keepdim=True)  # the mean's rounding
     rest = torch.where(rest.abs().amax(-1, keepdim=True) <= noise, 0, rest)
     rows = normalise(rest, (-1,)) * math.sqrt(G.shape[-1])
-    return from_matrix(rows, entry.layout, like=entry.gradient)
+    return from_matrix(rows, layout, like=gradient)

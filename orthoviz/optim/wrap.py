@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from orthoviz.matrices import Layout, layout_of_shape, param_groups
-from orthoviz.optim.base import UNKNOWN, Entry, Stages, check_gradients, layout_of, warn_of_shapes
-from orthoviz.optim.directions import check_settings, directions
+from orthoviz.optim.base import UNKNOWN, Stages, entries_of, warn_of_shapes
+from orthoviz.optim.directions import Entry, check_settings, set_steps, take_directions
 from orthoviz.optim.ranks import ProcessGroup, check_agreement
 from orthoviz.polar.methods import Method, to_plain
 
@@ -41,7 +41,7 @@ class Orthogonalised:
         """Undo it. Removing twice does nothing."""
         if not self._active:
             return
-        self._active = False  # for whoever has wrapped our step in the meantime
+        self._active = False  # a wrapper around our step may still call it
         if vars(self._optimizer).get("step") is self._step:
             if self._before is None:
                 del self._optimizer.step
@@ -66,57 +66,45 @@ class Orthogonalised:
         def step(
             optimizer: torch.optim.Optimizer, closure: Callable[[], Any] | None = None, **kwargs: Any
         ) -> Any:
-            if self._active and closure is not None:
-                closure = self._closure(closure)
-            arguments = () if closure is None else (closure,)
+            def orthogonal_closure() -> Any:
+                """The user's closure, which finds its own gradients; the optimiser finds their factors."""
+                self._restore()
+                loss = closure()  # type: ignore[misc]
+                self._replace()
+                return loss
+
             if not self._active:
-                return inner(*arguments, **kwargs)
+                return inner(*([] if closure is None else [closure]), **kwargs)
             if getattr(optimizer, "grad_scale", None) is not None:
                 del optimizer.grad_scale, optimizer.found_inf  # type: ignore[attr-defined]  # the scaler's
                 raise RuntimeError(
                     "a fused optimiser under GradScaler would divide the polar factors by the loss scale: "
                     "call scaler.unscale_(optimizer) before scaler.step(optimizer), or use fused=False"
                 )
-            before = self._weights() if self._stages.hooks else {}
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            before = {p: p.detach().clone() for p in parameters} if self._stages.hooks else {}
             try:
                 if closure is None:
                     self._replace()
-                result = inner(*arguments, **kwargs)
+                result = inner(*([] if closure is None else [orthogonal_closure]), **kwargs)
             finally:
                 self._restore()
-            self._announce_after(before)
+            if before:
+                self._announce_after(before)
             return result
 
         return types.MethodType(step, self._optimizer)  # bound, because schedulers ask for __func__
 
-    def _closure(self, closure: Callable[[], Any]) -> Callable[[], Any]:
-        """The user's closure, after which the gradients are replaced; it finds its own there."""
-
-        def wrapped() -> Any:
-            self._restore()
-            loss = closure()
-            self._replace()
-            return loss
-
-        return wrapped
-
     @torch.no_grad()
     def _replace(self) -> None:
-        for group in self._optimizer.param_groups:
-            check_gradients(group)
         entries = self._entries()
-        gradients = [entry.gradient for entry in entries]
-        self._stages.announce("raw", entries, gradients)
-        found = directions(
-            gradients,
-            [entry.layout for entry in entries],  # type: ignore[misc]
-            [self._settings] * len(entries),
-            self._process_group,
-        )
-        self._stages.announce("orthogonal", entries, found)
-        self._raw = [(entry.parameter, entry.gradient) for entry in entries]
-        for entry, direction in zip(entries, found, strict=True):
-            entry.parameter.grad = direction
+        self._stages.announce("raw", entries)
+        raw = [(entry.parameter, entry.step) for entry in entries]
+        take_directions(entries, self._process_group)
+        self._stages.announce("orthogonal", entries)
+        self._raw = raw
+        for entry in entries:
+            entry.parameter.grad = entry.step
 
     def _restore(self) -> None:
         for parameter, gradient in self._raw:
@@ -124,32 +112,22 @@ class Orthogonalised:
         self._raw = []
 
     def _entries(self) -> list[Entry]:
-        return [
-            Entry(p, p.grad, group, self._layout(p, group))
-            for group in self._optimizer.param_groups
-            for p in group["params"]
-            if p.grad is not None and p.numel() and self._layout(p, group) is not None
-        ]
-
-    def _layout(self, parameter: Tensor, group: dict[str, Any]) -> Layout | None:
-        if parameter in self._layouts:  # as it was made: a loaded state may have groups without matrices
-            return self._layouts[parameter]
-        return layout_of(parameter, group)
-
-    def _weights(self) -> dict[Tensor, Tensor]:
-        parameters = (p for group in self._optimizer.param_groups for p in group["params"])
-        return {p: p.detach().clone() for p in parameters}
+        """The matrices that have a gradient, with the settings of all."""
+        entries = entries_of(self._optimizer)
+        for entry in entries:  # as they were made: a loaded state may have groups without matrices
+            entry.layout = self._layouts.get(entry.parameter, entry.layout)
+            entry.group = self._settings
+        return [entry for entry in entries if entry.layout is not None]
 
     def _announce_after(self, before: dict[Tensor, Tensor]) -> None:
         """The stages that are known once the step is done."""
-        if not before:
-            return
         entries = [entry for entry in self._entries() if entry.parameter in before]
         state = self._optimizer.state
-        buffers = [entry for entry in entries if state[entry.parameter].get("momentum_buffer") is not None]
-        self._stages.announce("momentum", buffers, [state[e.parameter]["momentum_buffer"] for e in buffers])
-        changes = [entry.parameter.detach() - before[entry.parameter] for entry in entries]
-        self._stages.announce("applied", entries, changes)
+        buffered = [e for e in entries if state[e.parameter].get("momentum_buffer") is not None]
+        set_steps(buffered, [state[entry.parameter]["momentum_buffer"] for entry in buffered])
+        self._stages.announce("momentum", buffered)
+        set_steps(entries, [entry.parameter.detach() - before[entry.parameter] for entry in entries])
+        self._stages.announce("applied", entries)
 
 
 def orthogonalise(
@@ -217,27 +195,18 @@ def orthogonalise(
 
 
 def _layouts(optimizer: torch.optim.Optimizer, model: nn.Module | None) -> dict[Tensor, Layout | None]:
-    """Each parameter's matrix: as its group tells it, else the model, else its shape."""
-    told = {
-        p: group["layout"]
-        for group in optimizer.param_groups
-        if group.get("layout", UNKNOWN) != UNKNOWN
-        for p in group["params"]
-    }
-    untold = [
-        p
-        for group in optimizer.param_groups
-        if group.get("layout", UNKNOWN) == UNKNOWN
-        for p in group["params"]
-    ]
+    """Each parameter's matrix: as its group says, or else the model, or else its shape."""
+    groups = optimizer.param_groups
+    known = {p: g["layout"] for g in groups if g.get("layout", UNKNOWN) != UNKNOWN for p in g["params"]}
+    unknown = [p for group in groups for p in group["params"] if p not in known]
     if model is None:
-        if any(layout_of_shape(tuple(p.shape)) for p in untold):
-            warn_of_shapes("orthogonalise")
-        return told | {p: layout_of_shape(tuple(p.shape)) for p in untold}
-    models = {p: group["layout"] for group in param_groups(model) for _, p in group["params"]}
-    strangers = sum(p not in models for p in untold)
+        warn_of_shapes("orthogonalise", unknown)
+        found = {p: layout_of_shape(tuple(p.shape)) for p in unknown}
+    else:
+        found = {p: group["layout"] for group in param_groups(model) for _, p in group["params"]}
+    strangers = sum(p not in found for p in unknown)
     if strangers:
         raise ValueError(
             f"{strangers} of the optimiser's parameters are not the model's: pass the model they belong to"
         )
-    return told | {p: models[p] for p in untold}
+    return known | {p: found[p] for p in unknown}

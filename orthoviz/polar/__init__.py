@@ -7,8 +7,7 @@
 """
 
 from orthoviz.polar.decompositions import SVD, Eigh, counts, default_tol
-from orthoviz.polar.explanation import explain
-from orthoviz.polar.factor import polar_factor, polar_factors
+from orthoviz.polar.factor import explain, polar_factor, polar_factors
 from orthoviz.polar.iterations import GramNewtonSchulz, NewtonSchulz
 from orthoviz.polar.methods import METHODS, Exact, Fast, Method
 from orthoviz.polar.polynomials import (

@@ -5,8 +5,8 @@ precision times the condition number.
 
 **Gram matrix.** :math:`K = X X^\top = U S^2 U^\top` is small and symmetric, and
 :math:`O = K^{-1/2} X = U S^{-1} U^\top X`. Squaring squares the condition number, so K is formed and
-decomposed in float64, where a float32 X has digits to spare: directions down to 1e-7 of the largest
-are still told apart.
+decomposed in float64, where a float32 X has digits to spare: it still tells apart directions
+down to 1e-7 of the largest.
 
 The derivative. With :math:`O = U V^\top` over the kept directions and :math:`A = U^\top dX\, V`,
 
@@ -20,12 +20,12 @@ the generalised matrix function with f(s) = 1.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from orthoviz.polar.products import product_as, symmetric_product
+from orthoviz.polar.products import Cost, product_as, symmetric_product
 
 GRAM_LIMITS = {torch.float32: 1.5e-7, torch.float64: 3e-3}
 """Smallest s/s1 that the float64 Gram matrix tells well enough, by the input's dtype."""
@@ -50,19 +50,28 @@ def counts(s: Tensor, tol: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SVD:
-    """``torch.linalg.svd``, the paper's way: the error is the precision times the condition number.
+class Decomposing:
+    """The settings of methods that decompose: only these see a direction's size, and can cut it off.
 
     Args:
         tol: singular values up to ``tol * s1`` count as noise. None: ten epsilons of the input's dtype.
         null: "drop" maps noise directions to zero, "keep" gives the plain U V^T.
+    """
+
+    tol: float | None = None
+    null: str = "drop"
+
+
+@dataclass(frozen=True)
+class SVD(Decomposing):
+    """``torch.linalg.svd``, the paper's way: the error is the precision times the condition number.
+
+    Args:
+        tol, null: as for :class:`Decomposing`.
         precision: dtype to compute in. None: the input's, at least float32.
         driver: on CUDA, "gesvd", "gesvdj" or "gesvda", see ``torch.linalg.svd``.
     """
 
-    cuts: ClassVar[bool] = True
-    tol: float | None = None
-    null: str = "drop"
     precision: torch.dtype | None = None
     driver: str | None = None
 
@@ -77,15 +86,13 @@ class SVD:
             U = U * (s > 0).to(U.dtype).unsqueeze(-2)
         return (U @ Vh).to(X.dtype), U, s
 
-    def operations(self, m: int, n: int) -> float:
-        return 6 * m * m * n + 20 * m**3  # Golub & Van Loan, R-SVD with both factors
-
-    def words(self, m: int, n: int) -> int:
-        return 3 * m * n + 4 * m * m
+    def cost(self, m: int, n: int) -> Cost:
+        # Golub & Van Loan, R-SVD with both factors
+        return Cost(6 * m * m * n + 20 * m**3, words=3 * m * n + 4 * m * m)
 
 
 @dataclass(frozen=True)
-class Eigh:
+class Eigh(Decomposing):
     """Eigendecomposition of the Gram matrix, in float64 whatever the input is.
 
     A float32 input gets errors of about 1e-7 up to condition number 1e5. A float64 input with a condition
@@ -93,12 +100,8 @@ class Eigh:
     such matrices take the SVD in float64, each by itself.
 
     Args:
-        tol, null: as for :class:`SVD`.
+        tol, null: as for :class:`Decomposing`.
     """
-
-    cuts: ClassVar[bool] = True
-    tol: float | None = None
-    null: str = "drop"
 
     def __call__(self, X: Tensor) -> Tensor:
         return _factor(X, self)
@@ -130,17 +133,14 @@ class Eigh:
             O[lost], U[lost], s[lost] = SVD(tol, self.null, torch.float64).decompose(X[lost])
         return O, U, s
 
-    def operations(self, m: int, n: int) -> float:
-        return 4 * m * m * n + 9 * m**3 + 2 * m**3  # two products, tridiagonal QL with vectors, K^(-1/2)
-
-    def words(self, m: int, n: int) -> int:
-        return m * n + 4 * m * min(n, max(2 * m, 512)) + 14 * m * m
+    def cost(self, m: int, n: int) -> Cost:
+        operations = 4 * m * m * n + 9 * m**3 + 2 * m**3  # two products, QL with vectors, K^(-1/2)
+        return Cost(operations, words=m * n + 4 * m * min(n, _width(m)) + 14 * m * m)
 
 
 def _factor(X: Tensor, solver: SVD | Eigh) -> Tensor:
     """Polar factor of X ``(..., m, n)``, m <= n, differentiable."""
-    O: Tensor
-    O, _, _ = _Decomposed.apply(X, solver)  # type: ignore[no-untyped-call]
+    O: Tensor = _Decomposed.apply(X, solver)[0]  # type: ignore[no-untyped-call]
     return O
 
 
@@ -191,7 +191,7 @@ class _Decomposed(torch.autograd.Function):
 
 def _gram64(X: Tensor) -> Tensor:
     """X X^T in float64, a few columns at a time, so that no float64 copy of X is needed."""
-    parts = (part.to(torch.float64) for part in X.split(_width(X), dim=-1))
+    parts = (part.to(torch.float64) for part in X.split(_width(X.shape[-2]), dim=-1))
     K: Tensor = sum(symmetric_product(part, part.mT) for part in parts)  # type: ignore[assignment]
     return K
 
@@ -199,10 +199,11 @@ def _gram64(X: Tensor) -> Tensor:
 def _product64(X: Tensor, W: Tensor) -> Tensor:
     """W X in float64 and back, a few columns at a time."""
     O = torch.empty_like(X)
-    for part, result in zip(X.split(_width(X), dim=-1), O.split(_width(X), dim=-1), strict=True):
+    width = _width(X.shape[-2])
+    for part, result in zip(X.split(width, dim=-1), O.split(width, dim=-1), strict=True):
         result.copy_(product_as(part.to(torch.float64), W))
     return O
 
 
-def _width(X: Tensor) -> int:
-    return max(2 * X.shape[-2], 512)
+def _width(m: int) -> int:
+    return max(2 * m, 512)

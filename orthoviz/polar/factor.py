@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from orthoviz.polar.crossovers import FILL_UP_TO, STACK_UP_TO
-from orthoviz.polar.methods import Method, as_method, choose
+from orthoviz.polar.decompositions import Decomposing
+from orthoviz.polar.methods import Method, Solver, as_method, choose
 
 
 def polar_factor(
@@ -57,14 +59,15 @@ def polar_factor(
     check_matrix(G)
     if G.numel() == 0:
         return G.clone()
-    if G.device.type == "mps" and method.cuts:  # no float64 there
+    if G.device.type == "mps" and isinstance(method, Decomposing):  # no float64 there
         return polar_factor(G.cpu(), method).to(G.device)
-    pieces = 1 if G.ndim == 2 else _pieces(G, method)
+    solver, _ = choose(method, G)
+    pieces = 1 if G.ndim == 2 else _pieces(G, solver)
     if pieces == 1:
-        return _factor(G, method)
+        return _factor(G, solver)
     batch = G.flatten(0, -3)
     size = math.ceil(len(batch) / pieces)
-    return torch.cat([_factor(piece, method) for piece in batch.split(size)]).reshape(G.shape)
+    return torch.cat([_factor(piece, solver) for piece in batch.split(size)]).reshape(G.shape)
 
 
 def polar_factors(
@@ -90,55 +93,91 @@ def polar_factors(
     stacks: dict[object, list[int]] = {}
     for i, G in enumerate(matrices):
         small = G.ndim >= 2 and min(G.shape[-2:]) <= STACK_UP_TO
-        tiny = G.ndim == 2 and not method.cuts and G.numel() <= FILL_UP_TO
+        tiny = G.ndim == 2 and not isinstance(method, Decomposing) and G.numel() <= FILL_UP_TO
         shape = "tiny" if tiny else G.shape if small or G.is_cuda else i
         stacks.setdefault((shape, G.dtype, G.device), []).append(i)
     factors: dict[int, Tensor] = {}
     for indices in stacks.values():
         alike = [matrices[i] for i in indices]
-        stack = alike[0] if len(alike) == 1 else _stack(alike)
-        O = polar_factor(stack, method)
-        factors.update(zip(indices, [O] if len(alike) == 1 else _unstack(O, alike), strict=True))
+        if len(alike) == 1:
+            found = [polar_factor(alike[0], method)]
+        elif len({G.shape for G in alike}) == 1:
+            found = list(polar_factor(torch.stack(alike), method))
+        else:
+            found = _filled_up(alike, method)
+        factors.update(zip(indices, found, strict=True))
     return [factors[i] for i in range(len(matrices))]
 
 
-def _stack(matrices: list[Tensor]) -> Tensor:
-    """One batch of them; where shapes differ, as wide ones and filled up with zeros."""
-    if len({G.shape for G in matrices}) == 1:
-        return torch.stack(matrices)
-    wide = [_wide(G) for G in matrices]
-    stack = wide[0].new_zeros(len(wide), max(len(X) for X in wide), max(X.shape[1] for X in wide))
-    for place, X in zip(stack, wide, strict=True):
+def _filled_up(matrices: list[Tensor], method: Method) -> list[Tensor]:
+    """The factors of matrices of different shapes: they lie wide in one batch, filled up with zeros."""
+    wide = [G.mT if G.shape[0] > G.shape[1] else G for G in matrices]
+    batch = wide[0].new_zeros(len(wide), max(len(X) for X in wide), max(X.shape[1] for X in wide))
+    for place, X in zip(batch, wide, strict=True):
         place[: X.shape[0], : X.shape[1]] = X
-    return stack
-
-
-def _unstack(stack: Tensor, matrices: list[Tensor]) -> list[Tensor]:
-    """The inverse of :func:`_stack`."""
-    if stack.shape[1:] == matrices[0].shape and len({G.shape for G in matrices}) == 1:
-        return list(stack)
     factors = []
-    for O, G in zip(stack, matrices, strict=True):
-        m, n = _wide(G).shape
-        O = O[:m, :n]
-        factors.append(torch.empty_like(G).copy_(O.mT if O.shape != G.shape else O))
+    for G, X, O in zip(matrices, wide, polar_factor(batch, method), strict=True):
+        O = O[: X.shape[0], : X.shape[1]]
+        factors.append(torch.empty_like(G).copy_(O if X is G else O.mT))
     return factors
 
 
-def _wide(G: Tensor) -> Tensor:
-    return G.mT if G.shape[-2] > G.shape[-1] else G
+class Explanation(NamedTuple):
+    """How :func:`polar_factor` would treat a tensor; ``print`` it."""
+
+    asked: str
+    chosen: Solver
+    why: str
+    matrices: int
+    shape: tuple[int, int]
+    operations: float
+    """Floating-point operations in all, multiplications and additions counted apart."""
+    floor: float
+    """Operations of one pair of products, 4 m^2 n a matrix: what touching G twice costs."""
+
+    def __str__(self) -> str:
+        m, n = self.shape
+        return (
+            f"{self.asked}: {self.chosen}\n"
+            f"  because: {self.why}\n"
+            f"  for {self.matrices} x ({m} x {n}): {self.operations / 1e9:.3g} GFLOP, "
+            f"{self.operations / self.floor:.3g} times the floor 4 m^2 n"
+        )
 
 
-def _factor(G: Tensor, method: Method) -> Tensor:
-    """The polar factor of a batch that fits, in the method's precision under autocast too."""
+def explain(
+    G: Tensor, method: str | Method = "exact", *, tol: float | None = None, null: str = "drop"
+) -> Explanation:
+    """Say which method :func:`polar_factor` would use for G on its device, why, and how much work it is.
+
+    Nothing is computed: the choice depends on shape, dtype and kind of device. (``eigh`` may still hand
+    single matrices over to the SVD when it sees their values.)
+
+    Args:
+        G: ``(..., m, n)``, as for :func:`polar_factor`; may be on the meta device.
+        method, tol, null: as for :func:`polar_factor`.
+
+    Raises:
+        TypeError, ValueError: as :func:`polar_factor` would.
+    """
+    name = method if isinstance(method, str) else type(method).__name__
+    solver, why = choose(as_method(method, tol, null), check_matrix(G))
+    *batch, rows, columns = G.shape
+    m, n, count = min(rows, columns), max(rows, columns), math.prod(batch)
+    work, floor = count * solver.cost(m, n).operations, count * 4.0 * m * m * n
+    return Explanation(name, solver, why, count, (rows, columns), work, floor)
+
+
+def _factor(G: Tensor, solver: Solver) -> Tensor:
+    """The polar factor of a batch that fits, in the solver's precision under autocast too."""
     if torch.is_autocast_enabled(G.device.type):
         with torch.autocast(G.device.type, enabled=False):
-            return _factor(G, method)
+            return _factor(G, solver)
     X = G if G.dtype == torch.float64 else G.to(torch.float32)
     X = X * power_of_two(X.detach().abs().amax((-2, -1), keepdim=True))
     tall = X.shape[-2] > X.shape[-1]
-    O = method(X.mT).mT if tall else method(X)
-    return _lay_out(O.to(G.dtype), G)
+    O = (solver(X.mT).mT if tall else solver(X)).to(G.dtype)
+    return O if O.stride() == G.stride() else torch.empty_like(G).copy_(O)
 
 
 def power_of_two(largest: Tensor) -> Tensor:
@@ -150,27 +189,23 @@ def power_of_two(largest: Tensor) -> Tensor:
     return torch.frexp(largest).mantissa / largest
 
 
-def _lay_out(O: Tensor, G: Tensor) -> Tensor:
-    """O with G's strides, where G fills its memory."""
-    return O if O.stride() == G.stride() else torch.empty_like(G).copy_(O)
-
-
-def _pieces(G: Tensor, method: Method) -> int:
+def _pieces(G: Tensor, solver: Solver) -> int:
     """Into how many pieces a batch is cut, so that a call needs at most four times its memory."""
     m, n = min(G.shape[-2:]), max(G.shape[-2:])
     word = 8 if G.dtype == torch.float64 else 4
-    each = word * (choose(method, G)[0].words(m, n) + m * n)  # and the scaled copy
+    each = word * (solver.cost(m, n).words + m * n)  # and the scaled copy
     count = G.shape[:-2].numel()
     return min(count, math.ceil(count * each / (4 * G.numel() * G.element_size())))
 
 
-def check_matrix(G: Tensor) -> None:
-    """Raise what :func:`polar_factor` raises for a G that has no polar factor here."""
+def check_matrix(G: Tensor, name: str = "G") -> Tensor:
+    """G itself. Raises TypeError and ValueError for what is no real, dense matrix."""
     if not isinstance(G, Tensor):
-        raise TypeError(f"G must be a tensor, got {type(G).__name__}")
+        raise TypeError(f"{name} must be a tensor, got {type(G).__name__}")
     if G.layout != torch.strided:
-        raise TypeError(f"G must be dense, got layout {G.layout}: call .to_dense() first")
+        raise TypeError(f"{name} must be dense, got layout {G.layout}: call .to_dense() first")
     if not G.dtype.is_floating_point:
-        raise TypeError(f"G must be real floating point, got {G.dtype}")
+        raise TypeError(f"{name} must be real floating point, got {G.dtype}")
     if G.ndim < 2:
-        raise ValueError(f"G must be (..., m, n), got shape {tuple(G.shape)}")
+        raise ValueError(f"{name} must be (..., m, n), got shape {tuple(G.shape)}")
+    return G

@@ -32,15 +32,17 @@ Source: Higham 2008, *Functions of Matrices*, chapter 8; Jordan et al. 2024 (Muo
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from orthoviz.polar.polynomials import GRAM, JORDAN, Coefficients
-from orthoviz.polar.products import product_as, symmetric_product
+from orthoviz.polar.products import Cost, product_as, symmetric_product
+
+Product = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,6 @@ class NewtonSchulz:
         headroom: the start is G / (headroom * ||G||_F); a table's ``safety``.
     """
 
-    cuts: ClassVar[bool] = False
     coefficients: Coefficients = JORDAN
     precision: torch.dtype | None = None
     headroom: float = 1.0
@@ -70,11 +71,9 @@ class NewtonSchulz:
             O = product_as(O, _polynomial((0.0, *step[1:]), K, K2)).add_(O, alpha=step[0])
         return O.to(X.dtype)
 
-    def operations(self, m: int, n: int) -> float:
-        return sum(4 * m * m * n + _products(step) * 2 * m**3 for step in self.coefficients)
-
-    def words(self, m: int, n: int) -> int:
-        return 3 * m * n + 4 * m * m
+    def cost(self, m: int, n: int) -> Cost:
+        operations = sum(4 * m * m * n + _products(step) * 2 * m**3 for step in self.coefficients)
+        return Cost(operations, words=3 * m * n + 4 * m * m)
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,6 @@ class GramNewtonSchulz:
             anew, as with 30 cubic steps: set restarts.
     """
 
-    cuts: ClassVar[bool] = False
     coefficients: Coefficients = GRAM
     restarts: tuple[int, ...] = ()
     precision: torch.dtype | None = None
@@ -117,17 +115,16 @@ class GramNewtonSchulz:
             growth *= step[0] ** 2
 
     def __call__(self, X: Tensor) -> Tensor:
-        given, dtype, triton = X.dtype, self.precision or X.dtype, self.triton
-        if (
-            dtype.itemsize < 4
-        ):  # squares of squares would leave float16's range: bring the entries near 1 first
+        given, dtype = X.dtype, self.precision or X.dtype
+        product = partial(symmetric_product, triton=self.triton)
+        if dtype.itemsize < 4:  # squares of squares would leave float16's range: bring the entries near 1
             X = X / _size(X).clamp_min(0.25)
         X = X.to(dtype)
-        K = symmetric_product(X, X.mT, triton=triton)
+        K = product(X, X.mT)
         if dtype.itemsize < 4:
             size = _size(K.to(given)).clamp_min(1e-6)
             X, K = (X * size.rsqrt()).to(dtype), (K / size).to(dtype)
-        K2 = symmetric_product(K, K, triton=triton)
+        K2 = product(K, K)
         bound = _size(K2.to(given)).clamp_min(1e-6)
         inverse = bound.rsqrt()  # of s1^2; clamped, so that zero stays zero
         K, K2 = (K * inverse).to(dtype), (K2 * inverse.square()).to(dtype)
@@ -136,25 +133,23 @@ class GramNewtonSchulz:
             if t in self.restarts and R is not None:
                 X = product_as(X, (R * scale).to(dtype))
                 scale, R = torch.ones_like(scale), None
-                K = symmetric_product(X, X.mT, triton=triton)
+                K = product(X, X.mT)
             if t > 0:
-                K2 = symmetric_product(K, K, triton=triton) if len(step) > 2 else K
-            Q = _polynomial(step, K, K2, triton=triton)
-            R = Q if R is None else symmetric_product(Q, R, triton=triton)
+                K2 = product(K, K) if len(step) > 2 else K
+            Q = _polynomial(step, K, K2, product)
+            R = Q if R is None else product(Q, R)
             if t + 1 < len(self.coefficients) and t + 1 not in self.restarts:
-                K = symmetric_product(Q, symmetric_product(Q, K, triton=triton), triton=triton)
+                K = product(Q, product(Q, K))
         assert R is not None
         return product_as(X, (R * scale).to(dtype)).to(given)
 
-    def operations(self, m: int, n: int) -> float:
+    def cost(self, m: int, n: int) -> Cost:
         count = 0
         for t, step in enumerate(self.coefficients):
             first, last = t == 0 or t in self.restarts, t + 1 == len(self.coefficients)
             count += _products(step) + (not first) + (0 if last or t + 1 in self.restarts else 2)
-        return 4 * m * m * n * (1 + len(self.restarts)) + count * 2 * m**3
-
-    def words(self, m: int, n: int) -> int:
-        return 2 * m * n + 8 * m * m
+        operations = 4 * m * m * n * (1 + len(self.restarts)) + count * 2 * m**3
+        return Cost(operations, words=2 * m * n + 8 * m * m)
 
 
 def _check_settings(table: Coefficients, precision: torch.dtype | None) -> None:
@@ -172,15 +167,14 @@ def _products(step: tuple[float, ...]) -> int:
     return max(0, math.ceil((len(step) - 1) / 2))
 
 
-def _polynomial(c: Sequence[float], K: Tensor, K2: Tensor, *, triton: bool = False) -> Tensor:
+def _polynomial(c: Sequence[float], K: Tensor, K2: Tensor, product: Product = symmetric_product) -> Tensor:
     """c0 I + c1 K + c2 K^2 + ..., by Horner's rule in K^2: one product for degrees 3 and 4, none below."""
     if len(c) <= 3:
         Q = c[1] * K
         if len(c) == 3:
             Q = Q.add_(K2, alpha=c[2])
     else:
-        higher = _polynomial(c[2:], K, K2, triton=triton)
-        Q = symmetric_product(K2, higher, triton=triton).add_(K, alpha=c[1])
+        Q = product(K2, _polynomial(c[2:], K, K2, product)).add_(K, alpha=c[1])
     if c[0]:
         Q.diagonal(dim1=-2, dim2=-1).add_(c[0])
     return Q

@@ -1,27 +1,27 @@
 """The methods by name, and the two that choose among them.
 
-A method is a small frozen object: its settings, and a call that turns a matrix into its polar factor.
-It sees ``X`` as ``(..., m, n)`` with m <= n, real, float32 or float64, its largest entry in [1/2, 1) (or
-zero, or a matrix of NaN): :func:`~orthoviz.polar.polar_factor` sees to that. Those that compute also say what
-they cost for one matrix: ``operations(m, n)``, floating-point operations, multiplications and additions
-counted apart, and ``words(m, n)``, numbers held at a time beyond X.
+A method is a small frozen object. :class:`Exact` and :class:`Fast` choose one of the others for a matrix.
+Those are solvers: settings, a call that turns a matrix into its polar factor, and ``cost(m, n)``, what that
+takes (:class:`~orthoviz.polar.products.Cost`). A solver sees ``X`` as ``(..., m, n)`` with m <= n, real,
+float32 or float64, its largest entry in [1/2, 1) (or zero, or a matrix of NaN):
+:func:`~orthoviz.polar.polar_factor` prepares it.
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from orthoviz.polar.crossovers import GRAM_FLOAT64_FROM, RATIONAL_FROM
-from orthoviz.polar.decompositions import SVD, Eigh
+from orthoviz.polar.decompositions import SVD, Decomposing, Eigh
 from orthoviz.polar.iterations import GramNewtonSchulz, NewtonSchulz
 from orthoviz.polar.polynomials import DEGREE_NINE, GRAM, POLAR_EXPRESS
 from orthoviz.polar.rational import Rational
 
 
 @dataclass(frozen=True)
-class Exact:
+class Exact(Decomposing):
     """The cheapest method that is right to rounding, whatever the condition number.
 
     :class:`Eigh` for float32 and half-precision inputs, and for float64 ones at least twice as wide as
@@ -31,10 +31,6 @@ class Exact:
         tol, null: as for :class:`SVD`.
     """
 
-    cuts: ClassVar[bool] = True
-    tol: float | None = None
-    null: str = "drop"
-
     def choose(self, m: int, n: int, dtype: torch.dtype, device: str) -> "tuple[Solver, str]":
         """The method for this kind of matrix, and why."""
         svd = SVD(self.tol, self.null, precision=torch.float64)
@@ -43,9 +39,6 @@ class Exact:
         if dtype == torch.float64 and n < GRAM_FLOAT64_FROM * m:
             return svd, "float64 and nearly square: squaring the condition number would cost accuracy"
         return Eigh(self.tol, self.null), "the Gram matrix is small, and in float64 tells all above tol"
-
-    def __call__(self, X: Tensor) -> Tensor:
-        return choose(self, X)[0](X)
 
 
 _LARGE = Rational()
@@ -66,8 +59,6 @@ class Fast:
     on a gradient of condition number 1000 and more it can be as far off as Muon's quintic.
     """
 
-    cuts: ClassVar[bool] = False
-
     def choose(self, m: int, n: int, dtype: torch.dtype, device: str) -> "tuple[Solver, str]":
         """The method for this kind of matrix, and why."""
         if device == "cuda" and dtype != torch.float64:
@@ -76,9 +67,6 @@ class Fast:
         if m >= RATIONAL_FROM:
             return _LARGE, f"{m} rows or columns: Cholesky's inverses are cheaper than 12 products"
         return _SMALL, f"{m} rows or columns: 12 small products are cheapest"
-
-    def __call__(self, X: Tensor) -> Tensor:
-        return choose(self, X)[0](X)
 
 
 Solver = SVD | Eigh | NewtonSchulz | GramNewtonSchulz | Rational
@@ -105,29 +93,30 @@ METHODS: dict[str, Method] = {
 }
 """What a name stands for."""
 
-_CLASSES = {
-    kind.__name__: kind for kind in (SVD, Eigh, NewtonSchulz, GramNewtonSchulz, Rational, Exact, Fast)
-}
+_CLASSES = {kind.__name__: kind for kind in get_args(Method)}
 
 
 def as_method(method: str | tuple[Any, ...] | Method, tol: float | None = None, null: str = "drop") -> Method:
-    """The method object of a name, of a name and settings (:func:`to_plain`), or as it is; with ``tol`` and
-    ``null`` in it. Raises ValueError for what does not exist."""
+    """The method object of a name, or of a name and settings (:func:`to_plain`), with ``tol`` and ``null``.
+
+    Raises:
+        TypeError: it is neither a name nor a method.
+        ValueError: such a method, ``tol`` or ``null`` does not exist, or the method cannot cut.
+    """
     if isinstance(method, tuple) and method[0] in _CLASSES:
         values = {key: getattr(torch, v) if key == "precision" and v else v for key, v in method[1:]}
         method = _CLASSES[method[0]](**values)
     elif isinstance(method, str) and method in METHODS:
         method = METHODS[method]
-    if isinstance(method, (str, tuple)):
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if not isinstance(method, Method):
-        raise TypeError(f"method must be a name or a method of ov.polar, got {type(method).__name__}")
+        kind = ValueError if isinstance(method, (str, tuple)) else TypeError
+        raise kind(f"method must be one of {', '.join(METHODS)}, or a method of ov.polar, got {method!r}")
     if tol is not None and not 0 <= tol < 1:
         raise ValueError(f"tol must be in [0, 1), relative to the largest singular value, got {tol}")
     if null not in ("drop", "keep"):
         raise ValueError(f"null must be 'drop' or 'keep', got {null!r}")
     changes = ({} if tol is None else {"tol": tol}) | ({} if null == "drop" else {"null": null})
-    if changes and not method.cuts:
+    if changes and not isinstance(method, Decomposing):
         raise ValueError(
             f"{type(method).__name__} cannot cut directions, it only scales small ones down: leave out "
             f"{' and '.join(changes)}, or take a method that decomposes (exact, svd, eigh)"
@@ -139,7 +128,7 @@ def to_plain(method: "str | tuple[Any, ...] | Method") -> "str | tuple[Any, ...]
     """A method as its name and settings: strings, numbers and tuples, which a checkpoint can hold."""
     if isinstance(method, (str, tuple)):
         return method
-    settings = {f.name: getattr(method, f.name) for f in fields(method) if f.init}
+    settings = {f.name: getattr(method, f.name) for f in fields(method)}
     if settings.get("precision"):
         settings["precision"] = str(settings["precision"]).removeprefix("torch.")
     return type(method).__name__, *settings.items()

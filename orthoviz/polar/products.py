@@ -1,9 +1,23 @@
 """Products whose result is known to be symmetric, at less than the price of a general one."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from orthoviz.polar.crossovers import SYMMETRIC_BLOCKS_FROM
+
+
+class Cost(NamedTuple):
+    """What a method takes for one matrix.
+
+    Attributes:
+        operations: on floating-point numbers; multiplications and additions are counted apart.
+        words: numbers that it holds at a time, beyond the matrix.
+    """
+
+    operations: float
+    words: int
 
 
 def symmetric_product(

@@ -18,13 +18,14 @@ sign function in two iterations: the power of Zolotarev's functions*, SIAM Revie
 """
 
 import math
-from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from orthoviz.polar.products import product_as, symmetric_product
+from orthoviz.polar.products import Cost, product_as, symmetric_product
 
 
 class Zolotarev(NamedTuple):
@@ -90,13 +91,14 @@ class Rational:
             the shifted matrix indefinite.
     """
 
-    cuts: ClassVar[bool] = False
     lower: float = 0.003
     poles: int = 4
-    function: Zolotarev = field(init=False, repr=False, compare=False)
+
+    @cached_property
+    def function(self) -> Zolotarev:
+        return zolotarev(self.lower, self.poles)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "function", zolotarev(self.lower, self.poles))
         smallest = self.function.shifts[0]
         if smallest < 5e-6:
             raise ValueError(
@@ -123,11 +125,8 @@ class Rational:
         W.diagonal(dim1=-2, dim2=-1).add_(1.0)
         return product_as(X, W * (z.factor * bound.rsqrt()))
 
-    def operations(self, m: int, n: int) -> float:
-        return 4 * m * m * n + self.poles * m**3
-
-    def words(self, m: int, n: int) -> int:
-        return 2 * m * n + 6 * m * m
+    def cost(self, m: int, n: int) -> Cost:
+        return Cost(4 * m * m * n + self.poles * m**3, words=2 * m * n + 6 * m * m)
 
 
 def _tangents(lower: float, parts: int) -> list[float]:

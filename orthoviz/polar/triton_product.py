@@ -34,7 +34,7 @@ def _kernel(A, B, C, m, k, a0, a1, b0, b1, c0, c1, TILE: tl.constexpr, STEP: tl.
 
 
 def lower_product(A: Tensor, B: Tensor) -> Tensor:
-    """A B ``(m, m)``, of which one triangle of tiles is computed, summed in float32.
+    """A B ``(m, m)``: one triangle of its tiles is computed, summed in float32, and copied to the other.
 
     Args:
         A: ``(m, k)``, float32 or lower precision.
