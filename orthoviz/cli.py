@@ -61,7 +61,7 @@ def _run_recipe(
     if batch_size is not None:
         given["batch_sizes"] = (batch_size,)
     if estimate:
-        table = ov.training.recipes.estimate(name, **given)
+        table = ov.training.recipes.estimate(name, **given).replace({"optimizer": ov.optim.LABELS})
         print(table.to_string(index=False, float_format="{:.4g}".format))
         print(f"{table.pflop.sum():.3g} PFLOP, {table.hours.sum():.3g} hours on this machine, measured now")
         return 0
@@ -84,10 +84,7 @@ def _run_once(
     data = _load(given)
     name = model or {(1, 8, 8): "digits_cnn", (3, 32, 32): "basic_cnn"}.get(data.shape, "resnet18")
     network = ov.models.named(name, len(data.classes), seed=seed)
-    made = ov.optim.optimizers(momentum=momentum, weight_decay=weight_decay)
-    makes = {
-        key.replace("'", "").replace(",", "").replace(" ", "_").lower(): make for key, make in made.items()
-    }
+    makes = ov.optim.optimizers(momentum=momentum, weight_decay=weight_decay)
     if optimizer not in makes:
         raise ValueError(f"there is no optimiser {optimizer!r}; there is: {', '.join(makes)}")
     print(f"{name} on {data}\n{optimizer}, lr {lr:g}, batch size {batch_size}")

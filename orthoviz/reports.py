@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from orthoviz import plots
+from orthoviz.optim.named import label_of
 from orthoviz.training import recipes
 from orthoviz.training.comparison import summary
 from orthoviz.training.stored import finals, names, results
@@ -27,7 +28,7 @@ def listing() -> str:
 
 def shown(name: str) -> str:
     """A stored table's provenance, and its final accuracies."""
-    table = results(name)
+    table = _with_labels(results(name))
     about = json.loads(table.attrs["provenance"])
     lines = [f"{key}: {value}" for key, value in about.items()]
     if {"optimizer", "test_accuracy", "epoch", "seed"} <= set(table):
@@ -58,11 +59,11 @@ def table1() -> pd.DataFrame:
     """The paper's Table 1, and Table 3 with the head left alone, beside what was run here."""
     rows = []
     for model, (sgd, ours, sgd_loss, our_loss) in recipes.PAPER_TABLE1.items():
-        for optimizer, accuracy, loss in (("SGD", sgd, sgd_loss), ("orthogonal SGD", ours, our_loss)):
-            rows.append([model, optimizer, f"{accuracy} ({loss})", _ours(f"table1/{model}", optimizer)])
+        for name, accuracy, loss in (("sgd", sgd, sgd_loss), ("orthogonal_sgd", ours, our_loss)):
+            rows.append([model, label_of(name), f"{accuracy} ({loss})", _ours(f"table1/{model}", name)])
         if model in recipes.PAPER_TABLE3:
             paper = recipes.PAPER_TABLE3[model].replace(" %", "").replace("loss ", "")
-            found = _ours(f"table3/{model}", "orthogonal SGD")
+            found = _ours(f"table3/{model}", "orthogonal_sgd")
             rows.append([model, "convolutions only", paper, found])
     columns = ["model", "optimizer", "the paper: % (loss)", "here: % (loss)"]
     return pd.DataFrame(rows, columns=columns).set_index(["model", "optimizer"])
@@ -99,6 +100,12 @@ def draw_all(folder: str | Path) -> list[Path]:
             draw(name).savefig(place / f"{name}.png", dpi=120)
             made.append(place / f"{name}.png")
     return made
+
+
+def _with_labels(table: pd.DataFrame) -> pd.DataFrame:
+    if "optimizer" not in table:
+        return table
+    return table.assign(optimizer=table["optimizer"].map(label_of))
 
 
 def _round(table: pd.DataFrame) -> pd.DataFrame:

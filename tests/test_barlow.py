@@ -91,7 +91,7 @@ def test_without_the_second_term_features_become_the_same():
     found = {}
     for lam in (0.0, 0.05):
         model = barlow.twins("digits_cnn", width=32, seed=0)
-        optimizer = ov.optim.OPTIMIZERS["LARS"](ov.param_groups(model, convolutions_only=True), 0.1)
+        optimizer = ov.optim.OPTIMIZERS["lars"](ov.param_groups(model, convolutions_only=True), 0.1)
         run = ov.training.fit(
             model, optimizer, barlow.TwoViews(data), epochs=6, batch_size=256,
             loss=barlow.BarlowLoss(lam), evaluation=barlow.probe, progress=False,

@@ -12,12 +12,12 @@ import orthoviz as ov
 from orthoviz import reports
 from orthoviz.cli import main
 from orthoviz.training import recipes
-from orthoviz.training.comparison import run_name, summary
+from orthoviz.training.comparison import folder_names, summary
 from orthoviz.training.records import read_watched, segment
 from orthoviz.verdicts import decision
 
 DATA = ov.datasets.load("digits")
-BOTH = {name: ov.optim.OPTIMIZERS[name] for name in ("SGD", "orthogonal SGD")}
+BOTH = {name: ov.optim.OPTIMIZERS[name] for name in ("sgd", "orthogonal_sgd")}
 
 
 def small(seed):
@@ -26,15 +26,15 @@ def small(seed):
 
 
 def compared(**options):
-    given = {"lrs": 0.01, "epochs": 1, "seeds": 2, "progress": False, **options}
-    return ov.training.compare(small, DATA, BOTH, **given)
+    given = {"optimizers": BOTH, "lrs": 0.01, "epochs": 1, "seeds": 2, "progress": False, **options}
+    return ov.training.compare(small, DATA, **given)
 
 
 def test_all_start_from_the_same_weights_and_see_the_same_batches():
     found = compared(protocol="equal_lr")
     first = found.frame[found.frame.epoch == 0].pivot(index="seed", columns="optimizer", values="test_loss")
-    assert (first["SGD"] == first["orthogonal SGD"]).all()
-    assert first["SGD"].nunique() == 2
+    assert (first["sgd"] == first["orthogonal_sgd"]).all()
+    assert first["sgd"].nunique() == 2
     seen = []
 
     class Spy(torch.optim.SGD):
@@ -59,7 +59,7 @@ def test_a_run_of_a_comparison_is_a_run_of_fit():
     model = small(3)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     run = ov.training.fit(model, optimizer, DATA, epochs=1, seed=3, progress=False)
-    mine = found[found.optimizer == "SGD"]
+    mine = found[found.optimizer == "sgd"]
     assert mine.test_loss.to_numpy() == pytest.approx(run.history.test_loss.to_numpy(), rel=1e-6)
 
 
@@ -88,14 +88,14 @@ def test_at_equal_steps_the_first_steps_are_as_long():
                 moved.append(torch.stack(pieces).norm().item())
                 before = after
         lengths[name] = sum(moved[:50])
-    assert lengths["orthogonal SGD"] == pytest.approx(lengths["SGD"], rel=0.1)
-    assert found.rates["SGD"] == 0.1
-    assert found.rates["orthogonal SGD"] < 0.05  # its steps are longer at equal rates
+    assert lengths["orthogonal_sgd"] == pytest.approx(lengths["sgd"], rel=0.1)
+    assert found.rates["sgd"] == 0.1
+    assert found.rates["orthogonal_sgd"] < 0.05  # its steps are longer at equal rates
 
 
 def test_rates_are_chosen_on_images_that_are_neither_trained_nor_tested_on():
     found = compared(protocol="both_tuned", lrs=(1e-5, 0.1), epochs=2)
-    assert found.rates == {"SGD": 0.1, "orthogonal SGD": 0.1}
+    assert found.rates == {"sgd": 0.1, "orthogonal_sgd": 0.1}
     assert set(found.frame[found.frame.chosen].lr) == {0.1}
     assert "valid_accuracy" in found.frame
     assert len(found.frame) == 2 * 2 * 2 * 3  # as many runs for each
@@ -104,14 +104,14 @@ def test_rates_are_chosen_on_images_that_are_neither_trained_nor_tested_on():
 
 
 def test_at_equal_seconds_the_slower_gets_fewer_epochs(monkeypatch):
-    times = {"SGD": 10.0, "orthogonal SGD": 25.0}
+    times = {"sgd": 10.0, "orthogonal_sgd": 25.0}
     monkeypatch.setattr("orthoviz.training.comparison.milliseconds", lambda *_, **__: times)
     found = compared(protocol="equal_seconds", epochs=5, seeds=1)
-    assert found.frame.groupby("optimizer").epoch.max().to_dict() == {"SGD": 5, "orthogonal SGD": 2}
+    assert found.frame.groupby("optimizer").epoch.max().to_dict() == {"sgd": 5, "orthogonal_sgd": 2}
     last = found.frame.groupby("optimizer").seconds.max()
-    assert last["orthogonal SGD"] <= last["SGD"]
+    assert last["orthogonal_sgd"] <= last["sgd"]
     found = compared(protocol="equal_lr", epochs=None, minutes=6 * 25 * 3 / 60_000, seeds=1)
-    assert found.frame.groupby("optimizer").epoch.max().to_dict() == {"SGD": 3, "orthogonal SGD": 3}
+    assert found.frame.groupby("optimizer").epoch.max().to_dict() == {"sgd": 3, "orthogonal_sgd": 3}
 
 
 def runs(first, second):
@@ -145,8 +145,9 @@ def test_of_several_the_best_is_told_from_those_it_beats_and_those_it_does_not()
         ({"minutes": 1}, "either epochs or minutes"),
         ({"epochs": None}, "either epochs or minutes"),
         ({"seeds": 0}, "at least one seed"),
-        ({"lrs": {"SGD": [0.1], "orthogonal SGD": [0.1, 0.2]}}, "the same number of learning rates"),
-        ({"lrs": {"SGD": [0.1]}}, "orthogonal SGD stands in one only"),
+        ({"optimizers": {**BOTH, "SGD": BOTH["sgd"]}}, "have the same label: SGD, orthogonal SGD, SGD"),
+        ({"lrs": {"sgd": [0.1], "orthogonal_sgd": [0.1, 0.2]}}, "the same number of learning rates"),
+        ({"lrs": {"sgd": [0.1]}}, "orthogonal_sgd stands in one only"),
     ],
 )
 def test_what_would_not_be_a_fair_comparison_is_refused(options, words):
@@ -157,7 +158,9 @@ def test_what_would_not_be_a_fair_comparison_is_refused(options, words):
 def test_a_comparison_in_a_folder_goes_on_where_it_was(tmp_path):
     options = {"protocol": "equal_lr", "out": tmp_path, "watched": {"quantities": ["weight.stable_rank"]}}
     first = compared(**options)
-    place = tmp_path / run_name("orthogonal SGD", 0.01, 1)
+    today, before = (tmp_path / name for name in folder_names("orthogonal_sgd", 0.01, 1))
+    assert before.name == "orthogonal_SGD-lr0.01-seed1"
+    place = today.rename(before)  # as the first edition called it
     stamp = (place / "provenance.json").stat().st_mtime_ns
     again = compared(**options)
     assert (place / "provenance.json").stat().st_mtime_ns == stamp
@@ -178,6 +181,7 @@ def test_a_comparison_in_a_folder_goes_on_where_it_was(tmp_path):
 
 def test_every_recipe_says_what_it_is_and_can_be_made():
     made = ov.optim.optimizers()
+    assert list(made) == list(ov.optim.LABELS)
     for name, recipe in recipes.RECIPES.items():
         assert recipe.what, name
         assert set(recipe.optimizers) <= set(made), name
@@ -237,8 +241,8 @@ def test_a_recipe_runs_and_is_stored_and_shown(tmp_path, monkeypatch, capsys):
     assert about["data"] == "scikit-learn's digits"
     assert about["command"] == "orthoviz train trial/digits"
     assert str(tmp_path) not in json.dumps(about)
-    seconds = table[(table.optimizer == "SGD") & (table.epoch == 1) & (table.batch_size == 256)].seconds
-    kind = "SGD, batch 256"
+    seconds = table[(table.optimizer == "sgd") & (table.epoch == 1) & (table.batch_size == 256)].seconds
+    kind = "sgd, batch 256"
     assert seconds.to_numpy() == pytest.approx(6 * about["milliseconds_per_step"][kind] / 1000, rel=0.01)
     assert (
         pd.read_csv(tmp_path / "results" / "trial-digits" / "watched.csv").quantity == "stable_rank"
@@ -259,7 +263,7 @@ def test_table1_puts_ours_beside_the_papers(tmp_path, monkeypatch):
     rows = [
         {"optimizer": name, "lr": 0.01, "batch_size": 1024, "seed": seed, "epoch": 100,
          "test_accuracy": accuracy + seed / 100, "test_loss": 0.8}
-        for name, accuracy in (("SGD", 0.7), ("orthogonal SGD", 0.75)) for seed in (0, 1)
+        for name, accuracy in (("sgd", 0.7), ("orthogonal_sgd", 0.75)) for seed in (0, 1)
     ]  # fmt: skip
     place = tmp_path / "table1-basic_cnn"
     place.mkdir()

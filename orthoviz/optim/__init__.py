@@ -7,13 +7,14 @@
 
 from orthoviz.optim.directions import CONTROLS, SCALES
 from orthoviz.optim.lars import LARS
-from orthoviz.optim.named import OPTIMIZERS, optimizers
+from orthoviz.optim.named import LABELS, OPTIMIZERS, optimizers
 from orthoviz.optim.sgd import OrthogonalSGD
 from orthoviz.optim.swan import SWAN
 from orthoviz.optim.wrap import Orthogonalised, orthogonalise
 
 __all__ = [
     "CONTROLS",
+    "LABELS",
     "LARS",
     "OPTIMIZERS",
     "SCALES",

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from orthoviz.datasets import Dataset
 from orthoviz.matrices import ParamGroups, param_groups
 from orthoviz.monitor import watch
-from orthoviz.optim.named import Make
+from orthoviz.optim.named import Make, label_of
 from orthoviz.training.loop import fit, steps
 from orthoviz.training.records import finished_epochs, segment
 from orthoviz.verdicts import verdict
@@ -112,6 +112,8 @@ def compare(
     numbers = range(seeds) if isinstance(seeds, int) else list(seeds)
     if not numbers or not optimizers:
         raise ValueError("a comparison needs at least one seed and one optimiser")
+    if len(set(map(label_of, optimizers))) < len(optimizers):
+        raise ValueError(f"two of the optimisers have the same label: {', '.join(map(label_of, optimizers))}")
     grid = rates(optimizers, lrs)
     tuned = protocol in ("both_tuned", "equal_seconds")
     if tuned and data.valid is None:
@@ -132,7 +134,7 @@ def compare(
     tables = []
     for name, lr, seed in tqdm(runs, unit=" runs", disable=None if progress else True, leave=False):
         network, optimizer = kinds[name](lr, seed)
-        folder = None if out is None else Path(out) / run_name(name, lr, seed)
+        folder = None if out is None else _folder(Path(out), name, lr, seed)
         given = dict(epochs=how_long[name], batch_size=batch_size, seed=seed, progress=progress, **options)
         history = _run(network, optimizer, data, folder, schedule, watched, given)
         tables.append(history.assign(optimizer=name, lr=lr, seed=seed, batch_size=batch_size))
@@ -171,9 +173,16 @@ def _run(
     return run.history
 
 
-def run_name(optimizer: str, lr: float, seed: int) -> str:
-    """Of a run's folder."""
-    return f"{re.sub(r'[^a-zA-Z0-9]+', '_', optimizer).strip('_')}-lr{lr:g}-seed{seed}"
+def folder_names(optimizer: str, lr: float, seed: int) -> list[str]:
+    """What the folder of a run is called, and what the first edition called it, which had labels there."""
+    plain = (re.sub(r"[^a-zA-Z0-9]+", "_", name).strip("_") for name in (optimizer, label_of(optimizer)))
+    return [f"{name}-lr{lr:g}-seed{seed}" for name in plain]
+
+
+def _folder(out: Path, *run: Any) -> Path:
+    """The folder of a run: the first edition's where there is one, so that it goes on."""
+    today, before = (out / name for name in folder_names(*run))
+    return before if before.exists() else today
 
 
 def summary(frame: pd.DataFrame, heading: str, rates: Mapping[str, float]) -> str:
@@ -185,10 +194,11 @@ def summary(frame: pd.DataFrame, heading: str, rates: Mapping[str, float]) -> st
     values = last_values(frame)
     means = {name: statistics.mean(some) for name, some in values.items()}
     says = ", ".join(
-        f"{name} {100 * means[name]:.1f} % (lr {rates[name]:.3g})"
+        f"{label_of(name)} {100 * means[name]:.1f} % (lr {rates[name]:.3g})"
         for name in sorted(means, key=lambda n: -means[n])
     )
-    found = f"{verdict(values)}: " if len(values) > 1 else ""
+    runs = {label_of(name): some for name, some in values.items()}
+    found = f"{verdict(runs)}: " if len(runs) > 1 else ""
     return f"{heading}: {found}{says}"
 
 

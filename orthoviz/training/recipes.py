@@ -34,7 +34,7 @@ class Recipe:
     """What the paper found, where it has a figure."""
     model: str = "basic_cnn"
     data: str = "cifar10"
-    optimizers: tuple[str, ...] = ("SGD", "orthogonal SGD")
+    optimizers: tuple[str, ...] = ("sgd", "orthogonal_sgd")
     protocol: str = "equal_lr"
     lrs: float | Sequence[float] | Mapping[str, Sequence[float]] = 0.01
     epochs: int = 100
@@ -100,7 +100,7 @@ def _table3(model: str) -> Recipe:
         _table1(model),
         what=f"Table 3, {model}: as Table 1, with the head left alone",
         paper=f"orthogonal SGD {PAPER_TABLE3[model]}",
-        optimizers=("orthogonal SGD",),
+        optimizers=("orthogonal_sgd",),
         convolutions_only=True,
     )
 
@@ -118,13 +118,13 @@ def _triangle(optimizer: Optimizer, steps: int) -> LRScheduler:
 
 _SGD_RATES, _OUR_RATES = (0.01, 0.03, 0.1, 0.3), (0.003, 0.01, 0.03, 0.1)
 _RATES = {
-    "SGD": _SGD_RATES,
-    "orthogonal SGD": _OUR_RATES,
-    "Muon's order": _SGD_RATES,
-    "norm-matched": _SGD_RATES,
-    "per tensor": _OUR_RATES,
-    "per filter": _OUR_RATES,
-    "AdamW": (0.0003, 0.001, 0.003, 0.01),
+    "sgd": _SGD_RATES,
+    "orthogonal_sgd": _OUR_RATES,
+    "muon_order": _SGD_RATES,
+    "matched": _SGD_RATES,
+    "per_tensor": _OUR_RATES,
+    "per_filter": _OUR_RATES,
+    "adamw": (0.0003, 0.001, 0.003, 0.01),
 }
 """Grids of four, around each one's best on BasicCNN."""
 
@@ -137,8 +137,8 @@ _BATCHES = Recipe(
     "Batch sizes 4 to 1024 on 8,000 images, one epoch: null directions kept and dropped, both orders",
     paper="resnet18: at 4 orthogonal SGD collapses, from 16 on it wins",
     optimizers=(
-        *("SGD", "orthogonal SGD", "orthogonal SGD, null kept"),
-        *("Muon's order", "Muon's order, null kept"),
+        *("sgd", "orthogonal_sgd", "orthogonal_sgd_keep"),
+        *("muon_order", "muon_order_keep"),
     ),
     epochs=1,
     batch_sizes=(4, 16, 64, 256, 1024),
@@ -147,7 +147,7 @@ _BATCHES = Recipe(
 )
 _CONTROLS = Recipe(
     "Length or shape: both optimisers and their controls, each over four learning rates, three epochs",
-    **_rates("SGD", "orthogonal SGD", "norm-matched", "per tensor", "per filter", "Muon's order"),
+    **_rates("sgd", "orthogonal_sgd", "matched", "per_tensor", "per_filter", "muon_order"),
     protocol="both_tuned",
     epochs=3,
     seeds=2,
@@ -157,12 +157,12 @@ _FAIR = Recipe("", epochs=10, seeds=3, held_out=5_000)
 _SPEEDRUN = Recipe(
     "A network made for speed, to 94 % in ten epochs; SGD, AdamW, and both orders, each over four rates",
     model="speedrun_cnn",
-    optimizers=("SGD", "AdamW", "orthogonal SGD", "Muon's order"),
+    optimizers=("sgd", "adamw", "orthogonal_sgd", "muon_order"),
     lrs={
-        "SGD": (0.03, 0.1, 0.3, 1.0),
-        "AdamW": (0.0003, 0.001, 0.003, 0.01),
-        "orthogonal SGD": (0.003, 0.01, 0.03, 0.1),
-        "Muon's order": (0.01, 0.03, 0.1, 0.3),
+        "sgd": (0.03, 0.1, 0.3, 1.0),
+        "adamw": (0.0003, 0.001, 0.003, 0.01),
+        "orthogonal_sgd": (0.003, 0.01, 0.03, 0.1),
+        "muon_order": (0.01, 0.03, 0.1, 0.3),
     },
     protocol="both_tuned",
     epochs=10,
@@ -192,7 +192,7 @@ RECIPES: dict[str, Recipe] = {
         _BATCHES,
         what="Batch sizes 4 and 16 on 2,000 images: does keeping null directions make the collapse at 4?",
         model="resnet18",
-        optimizers=("SGD", "orthogonal SGD", "orthogonal SGD, null kept"),
+        optimizers=("sgd", "orthogonal_sgd", "orthogonal_sgd_keep"),
         batch_sizes=(4, 16),
         images=2_000,
         seeds=1,
@@ -200,7 +200,7 @@ RECIPES: dict[str, Recipe] = {
     "lr_sweep": replace(
         _CONTROLS,
         what="How much the learning rate matters: four rates each, five epochs",
-        **_rates("SGD", "orthogonal SGD"),
+        **_rates("sgd", "orthogonal_sgd"),
         epochs=5,
         seeds=3,
     ),
@@ -211,15 +211,15 @@ RECIPES: dict[str, Recipe] = {
     "fair/equal_step": replace(
         _FAIR,
         what="SGD at its best rate, 0.1, and the others at the rate that makes their steps as long",
-        optimizers=("SGD", "orthogonal SGD", "norm-matched"),
+        optimizers=("sgd", "orthogonal_sgd", "matched"),
         protocol="equal_step",
         lrs=0.1,
     ),
     "fair/both_tuned": replace(
         _FAIR,
         what="Each at its best of four learning rates",
-        optimizers=("SGD", "orthogonal SGD", "Muon's order"),
-        lrs={"SGD": _SGD_RATES, "orthogonal SGD": _OUR_RATES, "Muon's order": _OUR_RATES},
+        optimizers=("sgd", "orthogonal_sgd", "muon_order"),
+        lrs={"sgd": _SGD_RATES, "orthogonal_sgd": _OUR_RATES, "muon_order": _OUR_RATES},
         protocol="both_tuned",
         seeds=2,
     ),
@@ -233,7 +233,7 @@ RECIPES: dict[str, Recipe] = {
     "barlow_twins": Recipe(
         "Barlow Twins: LARS against orthogonal LARS, whose dense layers are left alone as in the paper",
         paper="on ImageNet at batch 1024 a lower loss with orthogonal LARS; no probe",
-        optimizers=("LARS", "orthogonal LARS"),
+        optimizers=("lars", "orthogonal_lars"),
         lrs=0.3,
         epochs=10,
         batch_sizes=(500,),
@@ -245,8 +245,8 @@ RECIPES: dict[str, Recipe] = {
     "successors": replace(
         _CONTROLS,
         what="AdamW, SWAN, and Muon's order with and without AdamW's scale, all over AdamW's four rates",
-        optimizers=("AdamW", "SWAN", "Muon's order", "Muon's order, AdamW's scale"),
-        lrs=_RATES["AdamW"],
+        optimizers=("adamw", "swan", "muon_order", "muon_order_rms"),
+        lrs=_RATES["adamw"],
     ),
     "speedrun": _SPEEDRUN,
 }

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from orthoviz.files import checkout, replace_file
-from orthoviz.training.comparison import run_name
+from orthoviz.optim.named import LABELS
+from orthoviz.training.comparison import folder_names
 from orthoviz.training.records import provenance, read_watched
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -47,6 +48,14 @@ def table_file(name: str) -> Path:
     return root() / stored / f"{part or 'table'}.csv"
 
 
+def read_runs(path: Path) -> pd.DataFrame:
+    """A table, with today's names of optimisers where the first edition wrote their labels."""
+    table = pd.read_csv(path)
+    if "optimizer" in table:
+        table["optimizer"] = table["optimizer"].replace({label: name for name, label in LABELS.items()})
+    return table
+
+
 def results(name: str) -> pd.DataFrame:
     """A stored table, such as ``"lr_sweep"``; what a monitor saw is ``"table1-basic_cnn/watched"``.
 
@@ -57,7 +66,7 @@ def results(name: str) -> pd.DataFrame:
         ValueError: there is no such table.
     """
     path = folder(name.partition("/")[0])
-    table = pd.read_csv(table_file(name))
+    table = read_runs(table_file(name))
     provenance = (path / "provenance.json").read_text(encoding="utf-8")
     table.attrs.update(name=path.name, provenance=provenance)
     return table
@@ -114,15 +123,16 @@ def store(
         ValueError: the runs are not whole, see :func:`check_table`.
     """
     runs = Path(runs)
-    table = pd.read_csv(runs / "table.csv")
+    table = read_runs(runs / "table.csv")
     kinds = zip(table["optimizer"], table["batch_size"], strict=True)
     table["seconds"] = table["step"] * [milliseconds[kind] / 1000 for kind in kinds]
     table = check_table(table[[column for column in _COLUMNS if column in table]])
     path = root() / recipe.replace("/", "-")
     path.mkdir(parents=True, exist_ok=True)
     replace_file(path / "table.csv", lambda b: table.to_csv(b, index=False, float_format="%.5g"))
-    labels = {run_name(*row): row[0] for row in table[["optimizer", "lr", "seed"]].itertuples(index=False)}
-    seen = [_summary(run.parent, labels[run.parent.name]) for run in sorted(runs.rglob("watched"))]
+    keys = table[["optimizer", "lr", "seed"]].itertuples(index=False)
+    optimizer_of = {name: row[0] for row in keys for name in folder_names(*row)}
+    seen = [_summary(run.parent, optimizer_of[run.parent.name]) for run in sorted(runs.rglob("watched"))]
     if seen:
         replace_file(
             path / "watched.csv", lambda b: pd.concat(seen).to_csv(b, index=False, float_format="%.4g")
