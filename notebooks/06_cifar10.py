@@ -150,7 +150,7 @@ ov.course.picture(figure, figure.axes[0].get_title() + ". CIFAR-10, BasicCNN, th
 # What does the rule of exercise 1 say?
 
 # %%
-print(reports.compared("controls"))
+print(reports.compare("controls"))
 
 # %% [markdown]
 # And the three protocols, on photographs? Ten epochs, two or three seeds (`results/fair-equal_lr`,
@@ -174,7 +174,7 @@ fair.rename(columns=ov.optim.LABELS).round(1)
 
 # %%
 for protocol in rates:
-    print(reports.compared(f"fair-{protocol}"))
+    print(reports.compare(f"fair-{protocol}"))
 
 # %% [markdown]
 # On photographs the orthogonal step wins by all three rules. Of the lead at equal rates, about half is left
@@ -289,7 +289,7 @@ figure = ov.plots.paper_figure("batch_size", sizes)
 ov.course.picture(figure, "Final accuracy by batch size, null directions kept and dropped; two seeds.")
 
 # %%
-print(reports.compared("batch_size-basic_cnn"))
+print(reports.compare("batch_size-basic_cnn"))
 
 # %% [markdown]
 # At batch 4 the paper's order loses to SGD, and keeping the null directions costs it two more points: a loss,

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import orthoviz as ov  # its parts are imported when a command uses them
@@ -26,8 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     if isinstance(result, int):
         return result
-    if result is not None:
-        print(result)
+    lines = result if isinstance(result, list) else [] if result is None else [result]
+    for line in lines:
+        print(line)
     return 0
 
 
@@ -137,19 +137,6 @@ def _table1() -> str:
     return reports.table1().reset_index().to_string(index=False)
 
 
-def _draw(folder: str) -> str:
-    from orthoviz import reports
-
-    return "\n".join(map(str, reports.draw_all(folder)))
-
-
-def _store(recipe: str, runs: str, copy: str) -> Path:
-    from orthoviz.training.stored import store
-
-    ms, what = ov.training.recipes.time_steps(recipe), ov.training.recipes.recipe(recipe).what
-    return store(Path(runs) / recipe, recipe, what=what, milliseconds=ms, data=copy)
-
-
 def _claims(name: str = "") -> str:
     return ov.claims.describe(name) if name else ov.claims.listing()
 
@@ -204,13 +191,14 @@ _DATA: dict[str, Any] = {
 }  # fmt: skip
 _RESULTS: dict[str, Any] = {
     "list": ("what is stored, and what was not run", "reports.listing"),
-    "show": ("provenance and final accuracies", "reports.shown", _STORED),
-    "compare": ("who is better, if anyone", "reports.compared", _STORED),
+    "show": ("provenance and final accuracies", "reports.show", _STORED),
+    "compare": ("who is better, if anyone", "reports.compare", _STORED),
     "table1": ("the paper's tables 1 and 3 beside ours", "cli._table1"),
-    "draw": ("a picture of every stored table of runs", "cli._draw",
+    "draw": ("a picture of every stored table of runs", "reports.draw_all",
              _arg("folder", "for the pictures", metavar="FOLDER")),
     "store": ("make a stored table of a recipe's runs; steps are timed, so let nothing else run",
-              "cli._store", _arg("recipe"), _arg("runs", "the --out of its runs", metavar="FOLDER"),
+              "training.stored.store", _arg("recipe"),
+              _arg("runs", "the --out of its runs", metavar="FOLDER"),
               _arg("copy", "which copy of the data it was, as 'CIFAR-10, official archive'")),
 }  # fmt: skip
 _COMMANDS: dict[str, Any] = {

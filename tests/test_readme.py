@@ -21,10 +21,10 @@ def test_every_link_leads_somewhere():
 
 
 def test_every_make_target_that_is_named_exists():
-    for name in ("README.md", "CONTRIBUTING.md"):
-        text = (ROOT / name).read_text(encoding="utf-8")
-        for target in re.findall(r"^    make (\S+)", text, re.MULTILINE):
-            subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
+    text = README + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    targets = re.findall(r"^    make (\S+)", text, re.MULTILINE)
+    assert len(targets) > 3
+    subprocess.run(["make", "-n", *targets], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_its_figures_are_the_stored_ones():

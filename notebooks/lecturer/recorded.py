@@ -90,7 +90,7 @@ ov.training.results("recorded-learnt").set_index("method")
 
 # %%
 for protocol in ("equal_lr", "equal_step", "both_tuned"):
-    print(reports.compared(f"recorded-{protocol}"))
+    print(reports.compare(f"recorded-{protocol}"))
 
 # %%
 figure = ov.plots.lr_flatness(ov.training.results("recorded-both_tuned"))

@@ -1,17 +1,18 @@
 """Stored runs: small tables that a command of this repository made, and how runs become one."""
 
 import json
-from collections.abc import Mapping
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from orthoviz.files import checkout, replace_file
+from orthoviz.files import checkout, replace_file, write_json
 from orthoviz.optim.named import LABELS
-from orthoviz.training.comparison import folder_names
-from orthoviz.training.records import provenance, read_watched
+from orthoviz.training import recipes
+from orthoviz.training.comparison import folder_names, last_epochs
+from orthoviz.training.records import read_watched
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _COLUMNS = (
@@ -103,18 +104,15 @@ def check_table(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def store(
-    runs: str | Path, recipe: str, *, what: str, milliseconds: Mapping[tuple[str, int], float], data: str
-) -> Path:
-    """Make a stored table of a recipe's folder of runs.
+def store(recipe: str, runs: str | Path, copy: str) -> Path:
+    """Make a stored table of a recipe's runs, with seconds as steps times what a step takes alone.
+
+    The steps are timed here and now: let nothing else run.
 
     Args:
-        runs: the recipe's folder, with ``table.csv`` and a folder a run.
         recipe: its name, which becomes the stored table's with "-" for "/".
-        what: what was run, in a sentence.
-        milliseconds: of a step by optimiser and batch size, measured alone on a quiet machine. The table's
-            seconds are steps times these.
-        data: which copy of the data set.
+        runs: the folder that the recipe ran into, which holds one with its name.
+        copy: which copy of the data set it was.
 
     Returns:
         The folder. ``watched.csv`` holds what a monitor saw, units of a layer as their mean.
@@ -122,10 +120,11 @@ def store(
     Raises:
         ValueError: the runs are not whole, see :func:`check_table`.
     """
-    runs = Path(runs)
+    runs = Path(runs) / recipe
     table = read_runs(runs / "table.csv")
-    kinds = zip(table["optimizer"], table["batch_size"], strict=True)
-    table["seconds"] = table["step"] * [milliseconds[kind] / 1000 for kind in kinds]
+    costs: Any = recipes.estimate(recipe).set_index(["optimizer", "batch_size"])["ms_per_step"]
+    kinds = pd.MultiIndex.from_frame(table[["optimizer", "batch_size"]])
+    table["seconds"] = table["step"] * costs[kinds].to_numpy() / 1000
     table = check_table(table[[column for column in _COLUMNS if column in table]])
     path = root() / recipe.replace("/", "-")
     path.mkdir(parents=True, exist_ok=True)
@@ -134,22 +133,22 @@ def store(
     optimizer_of = {name: row[0] for row in keys for name in folder_names(*row)}
     seen = [_summary(run.parent, optimizer_of[run.parent.name]) for run in sorted(runs.rglob("watched"))]
     if seen:
-        replace_file(
-            path / "watched.csv", lambda b: pd.concat(seen).to_csv(b, index=False, float_format="%.4g")
-        )
-    told = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(runs.rglob("provenance.json"))]
-    about: dict[str, Any] = {"what": what, "data": data}
-    about["command"] = f"orthoviz train {recipe}"
-    about["runs"] = len(told)
-    about["hours"] = round(sum(one["hours"] for one in told), 2)
-    for key in ("date", "commit", "torch", "python", "device"):
-        about[key] = ", ".join(sorted({str(one[key]) for one in told}))
-    about["milliseconds_per_step"] = {
-        f"{optimizer}, batch {size}": round(value, 2) for (optimizer, size), value in milliseconds.items()
+        means = pd.concat(seen)
+        replace_file(path / "watched.csv", lambda b: means.to_csv(b, index=False, float_format="%.4g"))
+    records = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(runs.rglob("provenance.json"))]
+    about = {
+        "what": recipes.recipe(recipe).what,
+        "data": copy,
+        "command": f"orthoviz train {recipe}",
+        "runs": len(records),
+        "hours": round(sum(one["hours"] for one in records), 2),
     }
-    about["timed"] = provenance()["date"]
-    text = json.dumps(about, indent=1) + "\n"
-    replace_file(path / "provenance.json", lambda beside: beside.write_text(text, encoding="utf-8"))
+    for key in ("date", "commit", "torch", "python", "device"):
+        about[key] = ", ".join(sorted({str(one[key]) for one in records}))
+    about["milliseconds_per_step"] = {
+        f"{optimizer}, batch {size}": round(value, 2) for (optimizer, size), value in costs.items()
+    }
+    write_json(path / "provenance.json", about | {"timed": time.strftime("%Y-%m-%d")})
     return path
 
 
@@ -168,10 +167,7 @@ def finals(table: pd.DataFrame) -> pd.DataFrame:
     """A row for each optimiser, learning rate and batch size: means at the last epoch over seeds, with the
     standard error of the accuracy (NaN of one seed) and the number of runs."""
     keys = [key for key in ("optimizer", "lr", "batch_size") if key in table]
-    last = table[table["epoch"] == table.groupby([*keys, "seed"])["epoch"].transform("max")]
-    groups = last.groupby(keys, sort=False)
-    told = ("test_accuracy", "test_loss", "linear_accuracy", "rank_me")
-    found = groups[[column for column in told if column in table]].mean()
-    found["error"] = groups["test_accuracy"].sem()
-    found["runs"] = groups.size()
-    return found.reset_index()
+    groups = last_epochs(table).groupby(keys, sort=False)
+    columns = ("test_accuracy", "test_loss", "linear_accuracy", "rank_me")
+    found = groups[[column for column in columns if column in table]].mean()
+    return found.assign(error=groups["test_accuracy"].sem(), runs=groups.size()).reset_index()

@@ -14,11 +14,10 @@ from torch import nn
 
 from orthoviz import training
 from orthoviz.datasets import Dataset, load
-from orthoviz.matrices import param_groups
 from orthoviz.models import basic_cnn, digits_cnn
 from orthoviz.optim import CONTROLS, LABELS, OPTIMIZERS
 from orthoviz.plots import ORTHOGONAL, RANDOM, SGD
-from orthoviz.training.comparison import best_rate, entrant, summary
+from orthoviz.training.comparison import best_rate, starter, summary
 from orthoviz.widgets.view import Canvas, Scene, buttons, slider, view
 
 _RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
@@ -84,8 +83,8 @@ def race(
     small, classes = images.shape == (1, 8, 8), len(images.classes)
     usual = digits_cnn if small else basic_cnn
     network = model or (lambda seed: usual(classes, seed=seed))
-    entrants = {name: entrant(network, param_groups, make) for name, make in OPTIMIZERS.items()}
-    training.check_fits(*entrants["sgd"](_BEST_SGD, 0), images, epochs=epochs, batch_size=batch_size)
+    start = starter(network, OPTIMIZERS)
+    training.check_fits(*start("sgd", _BEST_SGD, 0), images, epochs=epochs, batch_size=batch_size)
     total = epochs * math.ceil(len(images.train.labels) / batch_size)
     chance = torch.bincount(images.test.labels).max().item() / len(images.test.labels)
     curves, score = canvas.axes(9, 4.2, (1.5, 1))
@@ -137,7 +136,7 @@ def race(
 
     def drive(lane: _Lane) -> Generator[None]:
         """Train one network, and pause after every step with the lane brought up to date."""
-        network, optimizer = entrants[lane.name](lane.lr, lane.seed)
+        network, optimizer = start(lane.name, lane.lr, lane.seed)
         how: Any = dict(batch_size=batch_size, seed=lane.seed)
         spent = 0.0
         lane.points.append((spent, training.evaluate(network, images)["test_accuracy"]))
