@@ -15,8 +15,8 @@ from benchmarks.common import keep, provenance, store
 
 EPOCHS, BATCH_SIZE, SEEDS = 5, 1024, 3
 GRID = {
-    "SGD": (torch.optim.SGD, (0.01, 0.03, 0.1, 0.3)),
-    "orthogonal SGD": (ov.OrthogonalSGD, (0.003, 0.01, 0.03, 0.1)),
+    "sgd": (torch.optim.SGD, (0.01, 0.03, 0.1, 0.3)),
+    "orthogonal_sgd": (ov.OrthogonalSGD, (0.003, 0.01, 0.03, 0.1)),
 }
 
 

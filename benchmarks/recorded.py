@@ -24,7 +24,7 @@ RATES = (0.003, 0.01, 0.03, 0.1)
 def race() -> dict[str, pd.DataFrame]:
     """Lesson 00's `train` at every rate that the view offers for both."""
     train = play("00_start_here", "train")["train"]
-    makes = {"SGD": torch.optim.SGD, "orthogonal SGD": ov.OrthogonalSGD}
+    makes = {"sgd": torch.optim.SGD, "orthogonal_sgd": ov.OrthogonalSGD}
     runs = [train(make, lr).assign(optimizer=name, lr=lr) for name, make in makes.items() for lr in RATES]
     return {"race": pd.concat(runs)[["optimizer", "lr", "epoch", "step", "test_accuracy"]]}
 

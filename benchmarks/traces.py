@@ -24,10 +24,10 @@ from benchmarks.common import keep, provenance, store
 
 EPOCHS, BATCH_SIZE, SEEDS, EVERY = 5, 1024, 3, 7
 RUNS = (
-    ("SGD", torch.optim.SGD, 0.01),
-    ("SGD", torch.optim.SGD, 0.1),
-    ("orthogonal SGD", ov.OrthogonalSGD, 0.01),
-    ("orthogonal SGD", ov.OrthogonalSGD, 0.03),
+    ("sgd", torch.optim.SGD, 0.01),
+    ("sgd", torch.optim.SGD, 0.1),
+    ("orthogonal_sgd", ov.OrthogonalSGD, 0.01),
+    ("orthogonal_sgd", ov.OrthogonalSGD, 0.03),
 )
 LAYERS = ov.models.BASIC_CNN_LAYERS
 QUANTITIES = (
@@ -69,7 +69,7 @@ def film(data: ov.datasets.Dataset, about: dict[str, str]) -> None:
             tables.append(pd.concat([means, scores]).assign(optimizer=name, lr=lr, seed=seed))
             if seed == 0:
                 weights |= {
-                    f"{name} {lr:g}/{LAYERS[key]}": p.detach().flatten(1).half()
+                    f"{ov.optim.LABELS[name]} {lr:g}/{LAYERS[key]}": p.detach().flatten(1).half()
                     for key, p in model.named_parameters()
                     if key in LAYERS
                 }

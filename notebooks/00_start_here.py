@@ -136,9 +136,9 @@ sweep = ov.training.results("lr_sweep").query("epoch == 5")
 table = sweep.groupby(["optimizer", "lr"]).test_accuracy.mean().unstack("optimizer")
 best = table.max()
 for when, row in {"both at 0.01": table.loc[0.01], "each at its best": best}.items():
-    print(f"{when:16} lead {100 * (row['orthogonal SGD'] - row['SGD']):.1f} points")
+    print(f"{when:16} lead {100 * (row['orthogonal_sgd'] - row['sgd']):.1f} points")
 figure = ov.plots.lr_flatness(sweep)
-at_best = ", ".join(f"{key} at best {value:.3f}" for key, value in best.items())
+at_best = ", ".join(f"{key} at best {value:.3f}" for key, value in best.rename(ov.optim.LABELS).items())
 ov.course.picture(figure, f"CIFAR-10, BasicCNN: mean and range of three seeds. {at_best}")
 
 # %% [markdown]

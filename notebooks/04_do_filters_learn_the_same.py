@@ -156,8 +156,8 @@ def final(quantity, step=245):
 
 
 filters = final("mean_abs_cosine")
-guess.reveal(filters.loc[("orthogonal SGD", 0.01), "conv 2"] / filters.loc[("SGD", 0.01), "conv 2"])
-filters
+guess.reveal(filters.loc[("orthogonal_sgd", 0.01), "conv 2"] / filters.loc[("sgd", 0.01), "conv 2"])
+filters.rename(index=ov.optim.LABELS)
 
 # %% [markdown]
 # The other way round. At equal learning rate the filters of orthogonal SGD are **more** alike, in every
@@ -172,9 +172,9 @@ guess = ov.course.predict("the same ratio, each at its best rate", low=0.3, high
 guess
 
 # %%
-guess.reveal(filters.loc[("orthogonal SGD", 0.03), "conv 2"] / filters.loc[("SGD", 0.1), "conv 2"])
+guess.reveal(filters.loc[("orthogonal_sgd", 0.03), "conv 2"] / filters.loc[("sgd", 0.1), "conv 2"])
 best = runs.query("quantity == 'test_accuracy' and epoch == 5").groupby(["optimizer", "lr"]).value.mean()
-print(best.round(3).to_string())
+print(best.rename(ov.optim.LABELS).round(3).to_string())
 
 # %% [markdown]
 # It has changed sides. **Name the learning rate first**: in conv 2 this one choice makes the same runs

@@ -129,9 +129,10 @@ guess
 # %%
 controls = ov.training.results("controls")
 best = controls[controls.chosen & (controls.epoch == 3)].groupby("optimizer").test_accuracy.mean()
-share = 100 * (best - best["SGD"]) / (best["orthogonal SGD"] - best["SGD"])
-guess.reveal(share["per tensor"])
-pd.DataFrame({"accuracy %": 100 * best, "share of the lead %": share}).round(1).sort_values("accuracy %")
+share = 100 * (best - best["sgd"]) / (best["orthogonal_sgd"] - best["sgd"])
+guess.reveal(share["per_tensor"])
+table = pd.DataFrame({"accuracy %": 100 * best, "share of the lead %": share})
+table.rename(ov.optim.LABELS).round(1).sort_values("accuracy %")
 
 # %%
 figure = ov.plots.lr_flatness(controls)
@@ -149,7 +150,7 @@ ov.course.picture(figure, figure.axes[0].get_title() + ". CIFAR-10, BasicCNN, th
 # What does the rule of exercise 1 say?
 
 # %%
-print(reports.compared("controls"))
+print(reports.compare("controls"))
 
 # %% [markdown]
 # And the three protocols, on photographs? Ten epochs, two or three seeds (`results/fair-equal_lr`,
@@ -167,12 +168,13 @@ for protocol in rates:
     end = fair[fair.chosen & (fair.epoch == 10)]
     rows[protocol] = 100 * end.groupby("optimizer").test_accuracy.mean()
 fair = pd.DataFrame(rows).T
-guess.reveal(fair["orthogonal SGD"]["equal_step"] - fair["SGD"]["equal_step"])
-fair.assign(lead=fair["orthogonal SGD"] - fair["SGD"]).round(1)
+fair["lead"] = fair["orthogonal_sgd"] - fair["sgd"]
+guess.reveal(fair["lead"]["equal_step"])
+fair.rename(columns=ov.optim.LABELS).round(1)
 
 # %%
 for protocol in rates:
-    print(reports.compared(f"fair-{protocol}"))
+    print(reports.compare(f"fair-{protocol}"))
 
 # %% [markdown]
 # On photographs the orthogonal step wins by all three rules. Of the lead at equal rates, about half is left
@@ -192,7 +194,7 @@ guess
 # %%
 full = ov.training.results("table1-basic_cnn")
 mean = full.groupby(["epoch", "optimizer"]).test_accuracy.mean().unstack() * 100
-lead = mean["orthogonal SGD"] - mean["SGD"]
+lead = mean["orthogonal_sgd"] - mean["sgd"]
 guess.reveal(lead[100])
 lead[[1, 10, 20, 50, 100]].round(1).rename("lead, points").to_frame()
 
@@ -224,7 +226,7 @@ tuned = ov.training.results("fair-both_tuned").query("chosen")
 tuned = tuned.groupby(["epoch", "optimizer"]).test_accuracy.mean().unstack() * 100
 for protocol, curves, targets in (("equal rate", mean, (50, 60, 70)), ("both tuned", tuned, (50, 60, 63))):
     for target in targets:
-        sgd, ours = (curves.index[curves[name] >= target][0] for name in ("SGD", "orthogonal SGD"))
+        sgd, ours = (curves.index[curves[name] >= target][0] for name in ("sgd", "orthogonal_sgd"))
         print(f"{protocol}, to {target} %: SGD {sgd} epochs, orthogonal SGD {ours}: {sgd / ours:.1f} times")
 
 # %% [markdown]
@@ -263,14 +265,14 @@ guess = ov.course.predict("points that kept null directions cost at batch 4", lo
 guess
 
 # %%
-names = ("SGD", "orthogonal SGD", "orthogonal SGD, null kept", "Muon's order")
+names = ("sgd", "orthogonal_sgd", "orthogonal_sgd_keep", "muon_order")
 small = ov.training.compare(
     lambda seed: ov.models.digits_cnn(seed=seed), data, {name: ov.optim.OPTIMIZERS[name] for name in names},
     protocol="equal_lr", lrs=0.01, epochs=1, seeds=2, batch_size=4, progress=False,
 )  # fmt: skip
 end = 100 * small.frame[small.frame.epoch == 1].groupby("optimizer").test_accuracy.mean()
-guess.reveal(end["orthogonal SGD"] - end["orthogonal SGD, null kept"])
-print(end.round(1).to_string())
+guess.reveal(end["orthogonal_sgd"] - end["orthogonal_sgd_keep"])
+print(end.rename(ov.optim.LABELS).round(1).to_string())
 
 # %% [markdown]
 # Nothing that two seeds could show. And on photographs? BasicCNN again, 8,000 images, one epoch, two seeds
@@ -279,14 +281,15 @@ print(end.round(1).to_string())
 # %%
 sizes = ov.training.results("batch_size-basic_cnn")
 end = sizes[sizes.epoch == 1]
-(100 * end.pivot_table(index="optimizer", columns="batch_size", values="test_accuracy")).round(1)
+end = 100 * end.pivot_table(index="optimizer", columns="batch_size", values="test_accuracy")
+end.rename(ov.optim.LABELS).round(1)
 
 # %%
 figure = ov.plots.paper_figure("batch_size", sizes)
 ov.course.picture(figure, "Final accuracy by batch size, null directions kept and dropped; two seeds.")
 
 # %%
-print(reports.compared("batch_size-basic_cnn"))
+print(reports.compare("batch_size-basic_cnn"))
 
 # %% [markdown]
 # At batch 4 the paper's order loses to SGD, and keeping the null directions costs it two more points: a loss,
@@ -307,8 +310,8 @@ guess
 # %%
 deep = ov.training.results("batch_size-resnet18").query("epoch == 1")
 deep = (100 * deep.pivot_table(index="optimizer", columns="batch_size", values="test_accuracy")).round(1)
-guess.reveal(deep[4]["orthogonal SGD"] - deep[4]["orthogonal SGD, null kept"])
-deep
+guess.reveal(deep[4]["orthogonal_sgd"] - deep[4]["orthogonal_sgd_keep"])
+deep.rename(ov.optim.LABELS)
 
 # %% [markdown]
 # Next to nothing, and nobody collapses: both are ahead of SGD. This is 500 steps where the paper has hundreds

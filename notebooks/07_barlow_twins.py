@@ -113,7 +113,7 @@ guess
 
 
 # %%
-def pretrained(lam, optimizer="LARS", epochs=15):
+def pretrained(lam, optimizer="lars", epochs=15):
     """The history of a network that learns as Barlow Twins do; its last row also has what a probe finds."""
     model = barlow.twins("digits_cnn", width=32, seed=0)
     groups = ov.param_groups(model, convolutions_only=True)
@@ -173,7 +173,7 @@ guess = ov.course.predict("dimensions, orthogonal LARS at lambda = 0", low=1, hi
 guess
 
 # %%
-history = pretrained(0.0, "orthogonal LARS")
+history = pretrained(0.0, "orthogonal_lars")
 guess.reveal(history.rank_me.iloc[-1])
 
 # %% [markdown]
@@ -193,11 +193,11 @@ guess = ov.course.predict("loss of orthogonal LARS, as a part of LARS's", low=0.
 guess
 
 # %%
-ours = pretrained(0.05, "orthogonal LARS").assign(optimizer="orthogonal LARS")
-both = pd.concat([runs[0.05].assign(optimizer="LARS"), ours])
+ours = pretrained(0.05, "orthogonal_lars").assign(optimizer="orthogonal_lars")
+both = pd.concat([runs[0.05].assign(optimizer="lars"), ours])
 last = both[both.epoch == both.epoch.max()].set_index("optimizer")
-guess.reveal(last.train_loss["orthogonal LARS"] / last.train_loss["LARS"])
-last[["train_loss", "rank_me", "test_accuracy"]].round(3)
+guess.reveal(last.train_loss["orthogonal_lars"] / last.train_loss["lars"])
+last[["train_loss", "rank_me", "test_accuracy"]].rename(ov.optim.LABELS).round(3)
 
 # %%
 figure = ov.plots.paper_figure("barlow", both)
@@ -213,7 +213,7 @@ ov.course.picture(figure, "Training loss by epoch, LARS and orthogonal LARS, dig
 photographs = ov.training.results("barlow_twins")
 columns = ["train_loss", "test_accuracy", "linear_accuracy", "rank_me"]
 some = photographs[photographs.epoch.isin([0, 1, 5, 10])]
-some.groupby(["optimizer", "epoch"])[columns].mean().round(3)
+some.groupby(["optimizer", "epoch"])[columns].mean().rename(ov.optim.LABELS).round(3)
 
 # %%
 figure = ov.plots.paper_figure("barlow", photographs)

@@ -415,7 +415,7 @@ guess = ov.course.predict("lead of SWAN over the same without its rows", low=-10
 guess
 
 # %%
-racers = {name: ov.optim.OPTIMIZERS[name] for name in ("AdamW", "Muon's order, AdamW's scale", "SWAN")}
+racers = {name: ov.optim.OPTIMIZERS[name] for name in ("adamw", "muon_order_rms", "swan")}
 racers["no momentum"] = lambda groups, lr: ov.OrthogonalSGD(groups, lr=lr, scale="rms")
 successors = ov.training.compare(
     lambda seed: ov.models.digits_cnn(seed=seed), data, racers,
@@ -424,8 +424,8 @@ successors = ov.training.compare(
 last = successors.frame.query("epoch == 2")
 rates = 100 * last.pivot_table(index="optimizer", columns="lr", values="test_accuracy")
 best = rates.max(axis=1)
-guess.reveal(best["SWAN"] - best["no momentum"])
-rates.round(1)
+guess.reveal(best["swan"] - best["no momentum"])
+rates.rename(ov.optim.LABELS).round(1)
 
 # %%
 figure = ov.plots.lr_flatness(last)

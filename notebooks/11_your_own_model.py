@@ -73,7 +73,7 @@ ov.param_groups(mine(0)).table()
 # %%
 WORTH = 0.01  # accuracy: one point
 MINUTES, SEEDS = 0.015, 5  # a run; all take about optimisers x rates x seeds x minutes
-RATES = {"AdamW": (0.001, 0.003, 0.01), "orthogonal SGD": (0.001, 0.003, 0.01)}
+RATES = {"adamw": (0.001, 0.003, 0.01), "orthogonal_sgd": (0.001, 0.003, 0.01)}
 
 # %% [markdown]
 # ### Exercise 1: the decision
@@ -181,11 +181,11 @@ ran = found.frame[found.frame.chosen]
 last = ran.sort_values("epoch").groupby(["optimizer", "seed"]).tail(1)  # one that diverged ended early
 finals = last.groupby("optimizer").test_accuracy.agg(list)
 means = last.groupby("optimizer").test_accuracy.mean()
-guess.reveal(100 * (means["orthogonal SGD"] - means["AdamW"]))
+guess.reveal(100 * (means["orthogonal_sgd"] - means["adamw"]))
 
 # %%
 spent = {"ms_per_step": ("ms_per_step", "first"), "epochs": ("epoch", "max"), "seconds": ("seconds", "max")}
-ran.groupby(["optimizer", "lr"]).agg(**spent).round(2)
+ran.groupby(["optimizer", "lr"]).agg(**spent).rename(ov.optim.LABELS).round(2)
 
 # %%
 figure = ov.plots.compare(ran, x="seconds")
@@ -200,8 +200,8 @@ ov.course.picture(figure, f"{found.verdict}. {data.name}; bands: the range of {S
 for name, rate in found.rates.items():
     edge = "at the END of its grid" if rate in (min(RATES[name]), max(RATES[name])) else "inside its grid"
     late = ran[(ran.optimizer == name) & (ran.seconds > 0.75 * ran.seconds.max())].groupby("epoch")
-    gained = 100 * late.test_accuracy.mean().diff().sum()
-    print(f"{name}: rate {rate:g}, {edge}; {gained:+.1f} points in the last quarter of its time")
+    gained = f"{100 * late.test_accuracy.mean().diff().sum():+.1f} points"
+    print(f"{ov.optim.LABELS[name]}: rate {rate:g}, {edge}; {gained} in the last quarter of its time")
 
 # %% [markdown]
 # ## The decision
@@ -211,7 +211,7 @@ for name, rate in found.rates.items():
 # %%
 from orthoviz.verdicts import decision
 
-ours, theirs = finals["orthogonal SGD"], finals["AdamW"]
+ours, theirs = finals["orthogonal_sgd"], finals["adamw"]
 low, high = 100 * (min(ours) - max(theirs)), 100 * (max(ours) - min(theirs))
 print(f"lead in the least lucky pair {low:.1f} points, in the luckiest {high:.1f}; worth {100 * WORTH:g}")
 print(f"decision: {decision(ours, theirs, WORTH)}")
@@ -241,8 +241,8 @@ cases = {
 }
 for name, runs in cases.items():
     ends = runs.groupby("optimizer").test_accuracy.agg(list)
-    two = f"{ends['orthogonal SGD']} against {ends['SGD']}"
-    print(f"{name}: {decision(ends['orthogonal SGD'], ends['SGD'], 0.01)}\n    {two}")
+    orthogonal, sgd = ends["orthogonal_sgd"], ends["sgd"]
+    print(f"{name}: {decision(orthogonal, sgd, 0.01)}\n    {orthogonal} against {sgd}")
 
 # %% [markdown]
 # The rule can say yes, and it can say no. But by exercise 2 two seeds each come apart by chance once in six

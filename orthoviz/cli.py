@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import orthoviz as ov  # its parts are imported when a command uses them
@@ -26,8 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     if isinstance(result, int):
         return result
-    if result is not None:
-        print(result)
+    lines = result if isinstance(result, list) else [] if result is None else [result]
+    for line in lines:
+        print(line)
     return 0
 
 
@@ -61,7 +61,7 @@ def _run_recipe(
     if batch_size is not None:
         given["batch_sizes"] = (batch_size,)
     if estimate:
-        table = ov.training.recipes.estimate(name, **given)
+        table = ov.training.recipes.estimate(name, **given).replace({"optimizer": ov.optim.LABELS})
         print(table.to_string(index=False, float_format="{:.4g}".format))
         print(f"{table.pflop.sum():.3g} PFLOP, {table.hours.sum():.3g} hours on this machine, measured now")
         return 0
@@ -84,10 +84,7 @@ def _run_once(
     data = _load(given)
     name = model or {(1, 8, 8): "digits_cnn", (3, 32, 32): "basic_cnn"}.get(data.shape, "resnet18")
     network = ov.models.named(name, len(data.classes), seed=seed)
-    made = ov.optim.optimizers(momentum=momentum, weight_decay=weight_decay)
-    makes = {
-        key.replace("'", "").replace(",", "").replace(" ", "_").lower(): make for key, make in made.items()
-    }
+    makes = ov.optim.optimizers(momentum=momentum, weight_decay=weight_decay)
     if optimizer not in makes:
         raise ValueError(f"there is no optimiser {optimizer!r}; there is: {', '.join(makes)}")
     print(f"{name} on {data}\n{optimizer}, lr {lr:g}, batch size {batch_size}")
@@ -138,19 +135,6 @@ def _table1() -> str:
     from orthoviz import reports
 
     return reports.table1().reset_index().to_string(index=False)
-
-
-def _draw(folder: str) -> str:
-    from orthoviz import reports
-
-    return "\n".join(map(str, reports.draw_all(folder)))
-
-
-def _store(recipe: str, runs: str, copy: str) -> Path:
-    from orthoviz.training.stored import store
-
-    ms, what = ov.training.recipes.time_steps(recipe), ov.training.recipes.recipe(recipe).what
-    return store(Path(runs) / recipe, recipe, what=what, milliseconds=ms, data=copy)
 
 
 def _claims(name: str = "") -> str:
@@ -207,13 +191,14 @@ _DATA: dict[str, Any] = {
 }  # fmt: skip
 _RESULTS: dict[str, Any] = {
     "list": ("what is stored, and what was not run", "reports.listing"),
-    "show": ("provenance and final accuracies", "reports.shown", _STORED),
-    "compare": ("who is better, if anyone", "reports.compared", _STORED),
+    "show": ("provenance and final accuracies", "reports.show", _STORED),
+    "compare": ("who is better, if anyone", "reports.compare", _STORED),
     "table1": ("the paper's tables 1 and 3 beside ours", "cli._table1"),
-    "draw": ("a picture of every stored table of runs", "cli._draw",
+    "draw": ("a picture of every stored table of runs", "reports.draw_all",
              _arg("folder", "for the pictures", metavar="FOLDER")),
     "store": ("make a stored table of a recipe's runs; steps are timed, so let nothing else run",
-              "cli._store", _arg("recipe"), _arg("runs", "the --out of its runs", metavar="FOLDER"),
+              "training.stored.store", _arg("recipe"),
+              _arg("runs", "the --out of its runs", metavar="FOLDER"),
               _arg("copy", "which copy of the data it was, as 'CIFAR-10, official archive'")),
 }  # fmt: skip
 _COMMANDS: dict[str, Any] = {

@@ -1,7 +1,8 @@
 """Where the repository is, and files that are whole or as they were."""
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
@@ -25,6 +26,12 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         _settle(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write JSON, see :func:`replace_file`."""
+    text = json.dumps(content, indent=1) + "\n"
+    replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
 def _settle(folder: Path) -> None:

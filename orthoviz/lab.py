@@ -90,9 +90,9 @@ def _set_aside(mine: Path) -> Path:
 
 
 def open_lab(lesson: str = "00", *, browser: bool = True, fresh: bool = False) -> int:
-    """Serve copies of the lessons, see :func:`copies`, and open one of them until told to end.
+    """Serve copies of the lessons, see :func:`copies`, and open one of them.
 
-    On Linux and macOS the server takes this process's place.
+    The server runs until it is stopped. On Linux and macOS it takes this process's place.
 
     Args:
         lesson: as :func:`find_lesson` takes it.

@@ -7,14 +7,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from orthoviz import plots
+from orthoviz.optim.named import label_of
+from orthoviz.plots.frames import need
 from orthoviz.training import recipes
-from orthoviz.training.comparison import summary
+from orthoviz.training.comparison import best_rate, summary
 from orthoviz.training.stored import finals, names, results
-
-
-def stored() -> list[str]:
-    """Names of the tables that hold runs with a test accuracy."""
-    return [name for name in names() if {"optimizer", "test_accuracy"} <= set(results(name))]
 
 
 def listing() -> str:
@@ -25,21 +22,27 @@ def listing() -> str:
     return "\n".join(lines)
 
 
-def shown(name: str) -> str:
+def show(name: str) -> str:
     """A stored table's provenance, and its final accuracies."""
     table = results(name)
-    about = json.loads(table.attrs["provenance"])
-    lines = [f"{key}: {value}" for key, value in about.items()]
+    lines = [f"{key}: {value}" for key, value in json.loads(table.attrs["provenance"]).items()]
     if {"optimizer", "test_accuracy", "epoch", "seed"} <= set(table):
-        lines += ["", _round(finals(table)).to_string(index=False)]
+        rows = finals(table).round({"test_accuracy": 4, "test_loss": 4, "error": 4})
     else:
-        lines += ["", table.head(20).to_string(index=False)]
-    return "\n".join(lines)
+        rows = table.head(20)
+    if "optimizer" in rows:
+        rows = rows.assign(optimizer=rows["optimizer"].map(label_of))
+    return "\n".join([*lines, "", rows.to_string(index=False)])
 
 
-def compared(name: str) -> str:
-    """Which optimiser of a stored table is better at its rate, chosen or best, if the seeds can tell."""
+def compare(name: str) -> str:
+    """Which optimiser of a stored table is better at its rate, chosen or best, if the seeds can tell.
+
+    Raises:
+        ValueError: there is no such table, or it holds no runs.
+    """
     table = results(name)
+    need(table, "optimizer", "lr", "epoch", "test_accuracy")
     groups = table.groupby("batch_size") if "batch_size" in table else [("", table)]
     lines = []
     for batch_size, part in groups:
@@ -50,19 +53,19 @@ def compared(name: str) -> str:
 
 
 def _at_best_rate(table: pd.DataFrame) -> pd.DataFrame:
-    means = finals(table).set_index("lr").groupby("optimizer")["test_accuracy"].idxmax()
-    return table[table["lr"] == table["optimizer"].map(means)]
+    best = {name: best_rate(runs, "test_accuracy") for name, runs in table.groupby("optimizer")}
+    return table[table["lr"] == table["optimizer"].map(best)]
 
 
 def table1() -> pd.DataFrame:
     """The paper's Table 1, and Table 3 with the head left alone, beside what was run here."""
     rows = []
     for model, (sgd, ours, sgd_loss, our_loss) in recipes.PAPER_TABLE1.items():
-        for optimizer, accuracy, loss in (("SGD", sgd, sgd_loss), ("orthogonal SGD", ours, our_loss)):
-            rows.append([model, optimizer, f"{accuracy} ({loss})", _ours(f"table1/{model}", optimizer)])
+        for name, accuracy, loss in (("sgd", sgd, sgd_loss), ("orthogonal_sgd", ours, our_loss)):
+            rows.append([model, label_of(name), f"{accuracy} ({loss})", _ours(f"table1/{model}", name)])
         if model in recipes.PAPER_TABLE3:
             paper = recipes.PAPER_TABLE3[model].replace(" %", "").replace("loss ", "")
-            found = _ours(f"table3/{model}", "orthogonal SGD")
+            found = _ours(f"table3/{model}", "orthogonal_sgd")
             rows.append([model, "convolutions only", paper, found])
     columns = ["model", "optimizer", "the paper: % (loss)", "here: % (loss)"]
     return pd.DataFrame(rows, columns=columns).set_index(["model", "optimizer"])
@@ -86,7 +89,7 @@ def draw(name: str) -> Figure:
         return plots.paper_figure("barlow", table)
     if table.groupby("optimizer")["lr"].nunique().max() > 1:
         return plots.lr_flatness(table)
-    return plots.training_curves(table)
+    return plots.training_curves(table) if "train_loss" in table else plots.compare(table)
 
 
 def draw_all(folder: str | Path) -> list[Path]:
@@ -94,12 +97,8 @@ def draw_all(folder: str | Path) -> list[Path]:
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     made = []
-    for name in stored():
-        if {"epoch", "batch_size"} <= set(results(name)):
-            draw(name).savefig(place / f"{name}.png", dpi=120)
+    for name in names():
+        if {"optimizer", "epoch", "batch_size", "test_accuracy"} <= set(results(name)):
             made.append(place / f"{name}.png")
+            draw(name).savefig(made[-1], dpi=120)
     return made
-
-
-def _round(table: pd.DataFrame) -> pd.DataFrame:
-    return table.round({"test_accuracy": 4, "test_loss": 4, "error": 4})

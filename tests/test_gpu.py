@@ -104,7 +104,7 @@ def test_an_unfinished_run_travels_as_its_newest_checkpoint_and_ends_as_if_it_ha
         "from benchmarks.gpu import images, runs\n"
         "images.unpack('', Path(sys.argv[1]), True)\n"
         "changes = {**runs.DRY, 'epochs': 40}\n"
-        "rows = runs.a_run('table1/basic_cnn', sys.argv[1], 'orthogonal SGD', 0, **changes)\n"
+        "rows = runs.a_run('table1/basic_cnn', sys.argv[1], 'orthogonal_sgd', 0, **changes)\n"
         "pd.DataFrame(rows).to_csv(Path(sys.argv[1], 'rows.csv'))"
     )
 

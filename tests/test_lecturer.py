@@ -78,7 +78,7 @@ def test_a_view_says_what_the_table_says_that_it_says():
 
 
 def test_races_end_as_the_script_says():
-    options = ("lr_first=0.1", "lr_first=0.1, lr_second=0.1", 'second="per tensor"', 'second="Muon\'s order"')
+    options = ("lr_first=0.1", "lr_first=0.1, lr_second=0.1", 'second="per_tensor"', 'second="muon_order"')
     fair, both, length, muon = (made(f"ov.widgets.race({given})")[2] for given in options)
     assert abs(fair[0] - fair[1]) < 0.02
     assert 0.02 < both[0] - both[1] < 0.09
@@ -191,13 +191,13 @@ def test_the_exam_has_eight_questions_with_marks_that_add_up():
 
 def test_recorded_tables_have_what_the_class_needs():
     race = ov.training.results("recorded-race")
-    assert set(race.optimizer) == {"SGD", "orthogonal SGD"}
+    assert set(race.optimizer) == {"sgd", "orthogonal_sgd"}
     assert set(race.lr) == {0.003, 0.01, 0.03, 0.1}
     assert race.epoch.max() == 4
     assert race.test_accuracy.between(0, 1).all()
     for protocol in ("equal_lr", "equal_step", "both_tuned"):
         table = ov.training.results(f"recorded-{protocol}")
-        assert set(table.optimizer) == {"SGD", "orthogonal SGD"}
+        assert set(table.optimizer) == {"sgd", "orthogonal_sgd"}
         assert table.seed.nunique() == 3
         assert table.chosen.any()
     modes = ov.training.results("recorded-modes")
@@ -224,7 +224,7 @@ def test_recorded_modes_are_what_the_lesson_finds_now():
 def test_a_recorded_race_is_what_the_lesson_finds_now(monkeypatch, tmp_path):
     monkeypatch.setenv("ORTHOVIZ_DATA", str(tmp_path))
     train = recorded.play("00_start_here", "train")["train"]
-    stored = ov.training.results("recorded-race").query("optimizer == 'SGD' and lr == 0.1")
+    stored = ov.training.results("recorded-race").query("optimizer == 'sgd' and lr == 0.1")
     assert list(stored.step) == list(train(torch.optim.SGD, 0.1).step)
     now = train(torch.optim.SGD, 0.1).test_accuracy
     assert abs(now.to_numpy() - stored.test_accuracy.to_numpy()).max() < 0.03  # sums in another order

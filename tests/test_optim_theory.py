@@ -52,7 +52,7 @@ def test_no_step_within_the_trust_region_goes_further_down(shape):
 
     start, stream = torch.randn(*shape, dtype=torch.float64), gradients(*shape, count=3)
     p = nn.Parameter(start.clone())
-    make = ov.optim.optimizers(momentum=0.7, weight_decay=0.0)["trust region"]
+    make = ov.optim.optimizers(momentum=0.7, weight_decay=0.0)["trust_region"]
     optimizer = make([{"params": [p], "layout": ("rows", 1)}], 0.1)
     fed(p, optimizer, stream[:2])
     before = p.detach().clone()
@@ -71,7 +71,7 @@ def test_the_trust_regions_decay_shrinks_the_weights_themselves():
     (G,) = gradients(4, 9, count=1)
     start = torch.randn(4, 9, dtype=torch.float64)
     p = nn.Parameter(start.clone())
-    make = ov.optim.optimizers(weight_decay=0.2)["trust region"]
+    make = ov.optim.optimizers(weight_decay=0.2)["trust_region"]
     fed(p, make([{"params": [p], "layout": ("rows", 1)}], 0.1), [G])
     np.testing.assert_allclose(p.detach(), (0.98 * start).numpy() - 0.1 * polar(G), atol=1e-10)
 

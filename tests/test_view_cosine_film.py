@@ -14,7 +14,7 @@ from tests.views import again, code, line, points, press, source, watched
 
 FILM = {"conv 1": (32, 27), "conv 2": (32, 288), "conv 3": (32, 288), "head": (10, 512)}
 KINDS = {"filters": ("weight", "mean_abs_cosine"), "feature maps": ("activation", "feature_cosine")}
-NAMES, RULES = ("SGD", "orthogonal SGD"), ("equal lr", "best lr of each")
+NAMES, RULES = ("sgd", "orthogonal_sgd"), ("equal lr", "best lr of each")
 MORE, LESS = (
     "orthogonal SGD's are more alike, on every seed",
     "orthogonal SGD's are less alike, on every seed",
@@ -43,7 +43,7 @@ def test_the_film_shows_what_the_runs_did(compare):
         view.set(layer=layer, what=what)
         for name in NAMES:
             seeds, lr = film(name, compare, layer, what)
-            assert f"{seeds[-1].mean():.3f} with {name} (lr {lr:g})" in line(view)
+            assert f"{seeds[-1].mean():.3f} with {ov.optim.LABELS[name]} (lr {lr:g})" in line(view)
             epochs, drawn = points(view, color=COLOURS[name], linewidth=2.4)
             assert (epochs[0], epochs[-1]) == (0, 5)
             assert drawn == pytest.approx(seeds.mean(axis=1))
@@ -51,6 +51,14 @@ def test_the_film_shows_what_the_runs_did(compare):
             assert pale == pytest.approx(film(name, other, layer, what)[0].mean(axis=1))
         chance = {"filters": f"random ones have {band(*FILM[layer])};", "feature maps": "maps have 0.318;"}
         assert chance[what] in line(view)  # 0.318 is 1/pi
+
+
+def test_buttons_have_words():
+    view = cosine_film()
+    called = {key: one.get_state()["_options_labels"] for key, one in view._inputs.items()}
+    assert called["layer"] == tuple(FILM)
+    assert called["what"] == tuple(KINDS)
+    assert called["guess"] == ("skip", "SGD", "orthogonal SGD")
 
 
 def test_the_head_has_no_feature_maps():
@@ -86,7 +94,7 @@ def test_a_guess_is_judged():
     assert MORE in line(view)
     for name, judged in zip(NAMES, ("wrong", "right"), strict=True):
         view.set(guess=name)
-        assert line(view).endswith(f"Your guess was {name}: {judged}.")
+        assert line(view).endswith(f"Your guess was {ov.optim.LABELS[name]}: {judged}.")
         assert code(view) == f"ov.widgets.cosine_film(compare='equal lr', guess='{name}')"
     view.set(what="feature maps")
     assert line(view).endswith("the seeds cannot tell.")

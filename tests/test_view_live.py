@@ -114,7 +114,7 @@ def test_races_are_kept_and_the_axis_can_be_seconds(race):
     race.set(lr_first=0.1)
     work(race)
     assert code(race) == "ov.widgets.race(lr_first=0.1, epochs=2)"
-    assert list(ends(race)) == [("SGD", 0.01, 0), ("SGD", 0.1, 0), ("orthogonal SGD", 0.01, 0)]
+    assert list(ends(race)) == [("orthogonal_sgd", 0.01, 0), ("sgd", 0.01, 0), ("sgd", 0.1, 0)]
     assert "Best of 2 finished races: not separated by one run each" in line(race)
     steps = points(race, color=SGD, marker="None")
     np.testing.assert_array_equal(steps[0], [*range(13)] * 2)
@@ -127,12 +127,12 @@ def test_races_are_kept_and_the_axis_can_be_seconds(race):
 def test_races_end_and_the_score_reads_as_in_a_comparison(race):
     race.set(seed=1)
     work(race)
-    makers = {name: ov.optim.OPTIMIZERS[name] for name in ("SGD", "orthogonal SGD")}
+    makers = {name: ov.optim.OPTIMIZERS[name] for name in ("sgd", "orthogonal_sgd")}
     how = dict(protocol="equal_lr", lrs=0.01, epochs=2, seeds=2, progress=False)
     right = ov.training.compare(lambda seed: ov.models.digits_cnn(seed=seed), DATA, makers, **how)
     theirs = right.frame[right.frame.epoch == 2].set_index(["optimizer", "lr", "seed"]).test_accuracy
     assert ends(race) == theirs.to_dict()
-    assert f"SGD at lr 0.01: {theirs['SGD', 0.01, 1]:.3f} against orthogonal SGD at lr 0.01: " in line(race)
+    assert f"SGD at lr 0.01: {theirs['sgd', 0.01, 1]:.3f} against orthogonal SGD at lr 0.01: " in line(race)
     assert f"Best of 2 finished races: {right.verdict.removeprefix('equal lr: ')}." in line(race)
     assert isinstance(ov.plots.compare(race.frame(), x="step"), Figure)
 
@@ -155,9 +155,9 @@ def test_every_optimiser_and_control_races_and_learns(name):
     view = ov.widgets.race(second=name, lr_second=0.003, epochs=1)
     accuracy = view.frame().query("optimizer == @name and lr == 0.003").test_accuracy
     assert accuracy.between(0, 1).all()
-    assert accuracy.max() > accuracy.iloc[0] or name in ("SGD", "norm-matched", "LARS")
-    assert f"second={name!r}" in code(view) or name == "orthogonal SGD"
-    assert view._inputs["lr_second"].description == f"lr of {name}"
+    assert accuracy.max() > accuracy.iloc[0] or name in ("sgd", "matched", "lars")
+    assert f"second={name!r}" in code(view) or name == "orthogonal_sgd"
+    assert view._inputs["lr_second"].description == f"lr of {ov.optim.LABELS[name]}"
     view.close()
 
 
@@ -170,7 +170,7 @@ def test_ones_own_network_races():
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     for _ in ov.training.steps(network, optimizer, DATA, batch_size=256, seed=3, epoch=1):
         pass
-    assert ends(view)["SGD", 0.01, 3] == ov.training.evaluate(network, DATA)["test_accuracy"]
+    assert ends(view)["sgd", 0.01, 3] == ov.training.evaluate(network, DATA)["test_accuracy"]
     assert code(view) == "ov.widgets.race(epochs=1, seed=3, model=model)"
     view.close()
     with pytest.raises(ValueError, match=r"classes|logits"):
@@ -191,7 +191,7 @@ def dimensions(model, data):
 def test_barlow_opens_with_a_run_whose_numbers_are_those_of_training():
     view = ov.widgets.barlow()
     model = barlow.twins("digits_cnn", width=32, seed=0)
-    optimizer = ov.optim.OPTIMIZERS["LARS"](ov.param_groups(model, convolutions_only=True), 0.1)
+    optimizer = ov.optim.OPTIMIZERS["lars"](ov.param_groups(model, convolutions_only=True), 0.1)
     how = dict(epochs=15, batch_size=256, loss=barlow.BarlowLoss(0.05), evaluation=dimensions, progress=False)
     run = ov.training.fit(model, optimizer, barlow.TwoViews(DATA), **how)
     steps, ranks = points(view, color=SGD)
@@ -205,7 +205,7 @@ def test_barlow_opens_with_a_run_whose_numbers_are_those_of_training():
     view.close()
 
 
-@pytest.mark.parametrize("optimizer", ["LARS", "orthogonal LARS"])
+@pytest.mark.parametrize("optimizer", ["lars", "orthogonal_lars"])
 def test_without_the_second_term_the_outputs_collapse_and_too_much_of_it_makes_views_differ(optimizer):
     view = ov.widgets.barlow(lam=0.0, optimizer=optimizer)
     diagonal, off, span = numbers(NUMBERS, view)

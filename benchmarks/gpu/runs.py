@@ -29,7 +29,7 @@ def speed_tasks(dry: bool, work: str) -> Iterator[Task]:
     assert isinstance(grids, dict)
     for seed in range(1 if dry else 3):
         for place in (1,) if dry else (1, 2, 0, 3):
-            for optimizer in ("SGD", "orthogonal SGD", "Muon's order"):
+            for optimizer in ("sgd", "orthogonal_sgd", "muon_order"):
                 lr = grids[optimizer][place]
                 how = {"lrs": {optimizer: [lr]}, "protocol": "equal_lr", **(DRY if dry else {})}
                 run = partial(a_run, "speedrun", work, optimizer, seed, **how)

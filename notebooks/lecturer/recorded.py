@@ -33,7 +33,7 @@ ov.course.header()
 runs = ov.training.results("recorded-race")
 equal = runs[runs.lr == 0.01]
 first = equal[equal.epoch == 1].set_index("optimizer").test_accuracy
-lead = 100 * (first["orthogonal SGD"] - first["SGD"])
+lead = 100 * (first["orthogonal_sgd"] - first["sgd"])
 ov.course.picture(ov.plots.compare(equal), f"Lead after the first epoch: {lead:.1f} points.")
 
 # %% [markdown]
@@ -42,10 +42,10 @@ ov.course.picture(ov.plots.compare(equal), f"Lead after the first epoch: {lead:.
 # SGD at 0.1 against orthogonal SGD at 0.01.
 
 # %%
-fairer = runs[(runs.lr == 0.1) & (runs.optimizer == "SGD") | (runs.lr == 0.01) & (runs.optimizer != "SGD")]
+fairer = runs[(runs.lr == 0.1) & (runs.optimizer == "sgd") | (runs.lr == 0.01) & (runs.optimizer != "sgd")]
 last = {name: table[table.epoch == 4].set_index("optimizer").test_accuracy for name, table in
         {"equal": equal, "ten times": fairer}.items()}  # fmt: skip
-leads = {name: 100 * (end["orthogonal SGD"] - end["SGD"]) for name, end in last.items()}
+leads = {name: 100 * (end["orthogonal_sgd"] - end["sgd"]) for name, end in last.items()}
 caption = (
     f"Lead after the last epoch {leads['equal']:.1f} points at equal rate, then {leads['ten times']:.1f}."
 )
@@ -90,7 +90,7 @@ ov.training.results("recorded-learnt").set_index("method")
 
 # %%
 for protocol in ("equal_lr", "equal_step", "both_tuned"):
-    print(reports.compared(f"recorded-{protocol}"))
+    print(reports.compare(f"recorded-{protocol}"))
 
 # %%
 figure = ov.plots.lr_flatness(ov.training.results("recorded-both_tuned"))

@@ -38,7 +38,7 @@ _PAPER: _Group = {
         f"Each of Table 1's {len(_DEEP)} deeper networks ends more accurate with orthogonal SGD.",
         "Table 1: " + "; ".join(f"{model}: {_paper(f'table1/{model}')}" for model in _DEEP),
         _SEEDS + "Test accuracy after 100 epochs, in every network."),
-    "table2": (("table2",), partial(rules.better, first="SGD", second="orthogonal SGD"),
+    "table2": (("table2",), partial(rules.better, first=rules.SGD, second=rules.OURS),
         "With the recipe that was tuned for it, SGD ends more accurate on resnet20 than orthogonal SGD.",
         f"Table 2: {_paper('table2')}; Jordan and others 2024 (Muon) say so too",
         _SEEDS + "Test accuracy after 200 epochs."),
@@ -170,7 +170,7 @@ _COURSE: _Group = {
 _SUCCESSORS: _Group = {
     "muon_order": (
         ("controls", "fair-both_tuned", "batch_size-basic_cnn"),
-        partial(rules.better, first="Muon's order", second="orthogonal SGD"),
+        partial(rules.better, first=rules.MUON, second=rules.OURS),
         "Muon's order, momentum before the polar factor, does better than the paper's.",
         "Jordan and others 2024 (Muon)",
         _SEEDS + "Final test accuracy of BasicCNN: after three and after ten epochs, each at its best of "

@@ -2,24 +2,13 @@
 
 import json
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from orthoviz.claims.catalogue import CLAIMS
-from orthoviz.claims.parts import (
-    AGAINST,
-    FOR,
-    NO_CASE,
-    ONE_RUN,
-    UNCLEAR,
-    UNTESTED,
-    VERDICTS,
-    Claim,
-    Part,
-    conclude,
-)
+from orthoviz.claims.parts import FOUND, NO_CASE, ONE_RUN, UNTESTED, VERDICTS, Claim, Part, conclude
 from orthoviz.training import recipes
 from orthoviz.training.stored import names, results, table_file
 
@@ -55,7 +44,7 @@ def _figures(parts: Sequence[Part]) -> str:
     if len(parts) == 1 and parts[0].found not in (ONE_RUN, NO_CASE):
         return parts[0].figures
     sentences = []
-    for found in (FOR, AGAINST, UNCLEAR, ONE_RUN, NO_CASE):
+    for found in FOUND:
         some = [f"{part.label}: {part.figures}".removeprefix(": ") for part in parts if part.found == found]
         if some:
             sentences.append(f"{found.capitalize()}: {'; '.join(some)}.")
@@ -156,9 +145,11 @@ def _missing(claim: Claim) -> list[str]:
 
 def _command(claim: Claim) -> str:
     """What makes the tables that a claim lacks; or more runs, where those of one run each tell nothing."""
-    if missing := _missing(claim):
-        return _join(map(_make, missing))
-    return _join(f"{_make(need)} --seeds 3" for need in claim.needs if _make(need).startswith("orthoviz"))
+    missing = _missing(claim)
+    commands = [_make(need) for need in missing or claim.needs]
+    if not missing:
+        commands = [f"{command} --seeds 3" for command in commands if command.startswith("orthoviz")]
+    return "; ".join(dict.fromkeys(commands))
 
 
 def _make(need: str) -> str:
@@ -168,7 +159,3 @@ def _make(need: str) -> str:
         return f"python -m benchmarks.{_BENCHMARKS[name]}"
     recipe = next(recipe for recipe in recipes.RECIPES if recipe.replace("/", "-") == name)
     return f"orthoviz train {recipe}"
-
-
-def _join(commands: Iterable[str]) -> str:
-    return "; ".join(dict.fromkeys(commands))

@@ -6,8 +6,8 @@ from typing import NamedTuple
 VERDICTS = HOLDS, FAILS, MIXED, UNTESTED = ("holds", "does not hold here", "mixed", "not tested")
 """What a claim can come to."""
 
-FOR, AGAINST, UNCLEAR = "for", "against", "unclear"
-ONE_RUN, NO_CASE = "one run each", "no case"  # which tell nothing
+FOUND = FOR, AGAINST, UNCLEAR, ONE_RUN, NO_CASE = ("for", "against", "unclear", "one run each", "no case")
+"""What a comparison can find; the last two tell nothing."""
 
 
 class Part(NamedTuple):

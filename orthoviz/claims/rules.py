@@ -8,14 +8,15 @@ import pandas as pd
 
 from orthoviz.claims.parts import AGAINST, FOR, NO_CASE, ONE_RUN, UNCLEAR, Part
 from orthoviz.models import BASIC_CNN_LAYERS
+from orthoviz.optim.named import label_of
 from orthoviz.training.comparison import best_rate, last_values
 from orthoviz.verdicts import verdict
 
 _Values = Mapping[str, Sequence[float]]
 """By name, one value a run."""
 
-SGD, OURS, SCALED = "SGD", "orthogonal SGD", "Muon's order, AdamW's scale"
-KEPT = "orthogonal SGD, null kept"  # what the paper's code does
+SGD, OURS, MUON, SCALED = "sgd", "orthogonal_sgd", "muon_order", "muon_order_rms"
+KEPT = "orthogonal_sgd_keep"  # what the paper's code does
 CHANCE = 0.1
 ABOUT_TEN = (5, 20)
 
@@ -53,7 +54,7 @@ def _spread(some: Sequence[float], form: _Form) -> str:
 
 
 def _by_name(values: _Values, *which: str, form: _Form = _PERCENT) -> str:
-    return ", ".join(f"{name} {_spread(values[name], form)}" for name in which)
+    return ", ".join(f"{label_of(name)} {_spread(values[name], form)}" for name in which)
 
 
 def _against(values: _Values, *which: str, form: _Form = _PERCENT) -> str:
@@ -146,29 +147,29 @@ def ruler(runs: pd.DataFrame) -> Iterator[Part]:
 
 def shape(runs: pd.DataFrame) -> Iterator[Part]:
     values = _ends(runs)
-    pairs = (("norm-matched", SGD), (OURS, "per tensor"), (OURS, "per filter"))
+    pairs = (("matched", SGD), (OURS, "per_tensor"), (OURS, "per_filter"))
     for two in pairs:
-        yield Part(" against ".join(two), _compare(values, *two), _against(values, *two))
+        yield Part(" against ".join(map(label_of, two)), _compare(values, *two), _against(values, *two))
 
 
 def adamw_rate(runs: pd.DataFrame) -> Iterator[Part]:
     chosen = runs[runs["chosen"]].groupby("optimizer")["lr"].first()
-    lr, best = float(chosen["AdamW"]), f"at its own best rate, {chosen[SCALED]:g}"
+    lr, best = float(chosen["adamw"]), f"at its own best rate, {chosen[SCALED]:g}"
     at = last_values(runs[runs["lr"] == lr])
     rates = {f"at {lr:g}": at[SCALED], best: _ends(runs)[SCALED]}
-    plain = (SCALED, "Muon's order")
-    yield _as_good("against AdamW", at, SCALED, "AdamW")
+    plain = (SCALED, MUON)
+    yield _as_good("against AdamW", at, SCALED, "adamw")
     yield _as_good("against its own best rate", rates, *rates)
     yield Part("against no scale", _compare(at, *plain), _by_name(at, *plain))
 
 
 def no_state(runs: pd.DataFrame) -> Iterator[Part]:
-    for other in ("AdamW", SCALED):
-        yield _as_good(f"against {other}", _ends(runs), "SWAN", other)
+    for other in ("adamw", SCALED):
+        yield _as_good(f"against {label_of(other)}", _ends(runs), "swan", other)
 
 
 def lower_curve(runs: pd.DataFrame) -> Iterator[Part]:
-    pair = ("orthogonal LARS", "LARS")
+    pair = ("orthogonal_lars", "lars")
     for epoch, some in runs[runs["chosen"] & (runs["epoch"] > 0)].groupby("epoch"):
         values = last_values(some, "train_loss")
         share = mean(values[pair[0]]) / mean(values[pair[1]])

@@ -7,9 +7,9 @@
 
 from orthoviz.optim.directions import CONTROLS
 from orthoviz.optim.lars import LARS
-from orthoviz.optim.named import OPTIMIZERS, optimizers
+from orthoviz.optim.named import LABELS, OPTIMIZERS, optimizers
 from orthoviz.optim.sgd import OrthogonalSGD
 from orthoviz.optim.swan import SWAN
 from orthoviz.optim.wrap import orthogonalise
 
-__all__ = ["CONTROLS", "LARS", "OPTIMIZERS", "SWAN", "OrthogonalSGD", "optimizers", "orthogonalise"]
+__all__ = ["CONTROLS", "LABELS", "LARS", "OPTIMIZERS", "SWAN", "OrthogonalSGD", "optimizers", "orthogonalise"]

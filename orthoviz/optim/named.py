@@ -1,4 +1,7 @@
-"""The optimisers and controls of the course by name: what a race, a comparison or a command offers."""
+"""The optimisers and controls of the course by name: what a race, a comparison or a command offers.
+
+Code, recipes and tables have the names; pictures and sentences have the labels.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,13 +16,38 @@ from orthoviz.optim.sgd import OrthogonalSGD
 from orthoviz.optim.swan import SWAN
 from orthoviz.optim.wrap import orthogonalise
 
+LABELS = {
+    "sgd": "SGD",
+    "orthogonal_sgd": "orthogonal SGD",
+    "orthogonal_sgd_keep": "orthogonal SGD, null kept",
+    "muon_order": "Muon's order",
+    "muon_order_keep": "Muon's order, null kept",
+    "matched": "norm-matched",
+    "per_tensor": "per tensor",
+    "per_filter": "per filter",
+    "adamw": "AdamW",
+    "orthogonal_adamw": "orthogonal AdamW",
+    "lars": "LARS",
+    "orthogonal_lars": "orthogonal LARS",
+    "trust_region": "trust region",
+    "swan": "SWAN",
+    "muon_order_rms": "Muon's order, AdamW's scale",
+}
+"""What a reader sees, by name."""
+
+
+def label_of(name: object) -> str:
+    """What a reader sees of an optimiser; a name that is not in the table is its own label."""
+    return LABELS.get(str(name), str(name))
+
+
 Make = Callable[[ParamGroups, float], torch.optim.Optimizer]
 
 
 def optimizers(
     *, momentum: float = 0.9, weight_decay: float = 5e-4, process_group: ProcessGroup | None = None
 ) -> dict[str, Make]:
-    """The optimisers and controls of the course, name to ``make(ov.param_groups(model), lr)``.
+    """The optimisers and controls of the course: by name, ``make(ov.param_groups(model), lr)``.
 
     Args:
         momentum, weight_decay: of the optimisers that have them; the defaults are the paper's (Table 1). LARS
@@ -37,22 +65,22 @@ def optimizers(
 
     lars = partial(LARS, **papers, trust_coefficient=0.1)
     return {
-        "SGD": partial(torch.optim.SGD, **papers),
-        "orthogonal SGD": partial(OrthogonalSGD, **ours),
-        "orthogonal SGD, null kept": partial(OrthogonalSGD, **ours, null="keep"),
-        "Muon's order": partial(OrthogonalSGD, **muons),
-        "Muon's order, null kept": partial(OrthogonalSGD, **muons, null="keep"),
-        "norm-matched": partial(OrthogonalSGD, **ours, scale="match"),
-        "per tensor": partial(OrthogonalSGD, **ours, method="per_tensor"),
-        "per filter": partial(OrthogonalSGD, **ours, method="per_filter"),
-        "AdamW": torch.optim.AdamW,
-        "orthogonal AdamW": partial(orthogonal, torch.optim.AdamW),
-        "LARS": lars,
-        "orthogonal LARS": partial(orthogonal, lars),
+        "sgd": partial(torch.optim.SGD, **papers),
+        "orthogonal_sgd": partial(OrthogonalSGD, **ours),
+        "orthogonal_sgd_keep": partial(OrthogonalSGD, **ours, null="keep"),
+        "muon_order": partial(OrthogonalSGD, **muons),
+        "muon_order_keep": partial(OrthogonalSGD, **muons, null="keep"),
+        "matched": partial(OrthogonalSGD, **ours, scale="match"),
+        "per_tensor": partial(OrthogonalSGD, **ours, method="per_tensor"),
+        "per_filter": partial(OrthogonalSGD, **ours, method="per_filter"),
+        "adamw": torch.optim.AdamW,
+        "orthogonal_adamw": partial(orthogonal, torch.optim.AdamW),
+        "lars": lars,
+        "orthogonal_lars": partial(orthogonal, lars),
         # The stochastic non-Euclidean trust region of Kovalev 2025 (arXiv 2503.12645), whose buffer is a mean
-        "trust region": partial(OrthogonalSGD, **muons, dampening=momentum, decoupled=True),
-        "SWAN": SWAN,
-        "Muon's order, AdamW's scale": partial(OrthogonalSGD, **muons, scale="rms"),
+        "trust_region": partial(OrthogonalSGD, **muons, dampening=momentum, decoupled=True),
+        "swan": SWAN,
+        "muon_order_rms": partial(OrthogonalSGD, **muons, scale="rms"),
     }
 
 

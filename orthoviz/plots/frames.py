@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from orthoviz.measures.quantities import QUANTITIES, Sizes
+from orthoviz.optim.named import label_of
 from orthoviz.plots.style import RANDOM, look, new_figure
 
 _LOGGED = {
@@ -40,7 +41,12 @@ def select(data: pd.DataFrame, quantity: str, stage: str | None = None, layer: A
         if rows.empty:
             there = ", ".join(names)
             raise ValueError(f"there is no {quantity} of {column} {wish!r} in the frame; there is: {there}")
-    return rows.astype({c: str for c in ("layer", "stage", "optimizer") if c in rows})
+    return with_labels(rows.astype({"layer": str, "stage": str}))
+
+
+def with_labels(data: pd.DataFrame) -> pd.DataFrame:
+    """The same with optimisers as a reader sees them, where it has a column for them."""
+    return data.assign(optimizer=data["optimizer"].astype(str).map(label_of)) if "optimizer" in data else data
 
 
 def need(data: pd.DataFrame, *columns: str) -> None:

@@ -10,7 +10,18 @@ from matplotlib.figure import Figure
 
 from orthoviz.measures.quantities import QUANTITIES, Sizes
 from orthoviz.plots import frames
-from orthoviz.plots.frames import at_end, ends, in_words, lines, mark, need, only, plain_legend, select
+from orthoviz.plots.frames import (
+    at_end,
+    ends,
+    in_words,
+    lines,
+    mark,
+    need,
+    only,
+    plain_legend,
+    select,
+    with_labels,
+)
 from orthoviz.plots.style import look, new_figure
 from orthoviz.verdicts import verdict
 
@@ -93,6 +104,7 @@ def training_curves(data: pd.DataFrame, *, hue: str = "optimizer", chance: float
         chance: accuracy of guessing, drawn in grey where a run comes near it.
     """
     need(data, hue, "epoch", "train_loss", "test_loss", "test_accuracy")
+    data = with_labels(data)
     last = ends(data.assign(value=data["test_accuracy"]), hue, "epoch")
     title = f"Test accuracy after the last epoch: {in_words(last)}"
     data = data.astype({hue: str})
@@ -127,6 +139,7 @@ def lr_flatness(
         chance: accuracy of guessing, drawn in grey where a run comes near it.
     """
     need(data, hue, "lr", "test_accuracy")
+    data = with_labels(data)
     last = at_end(data, "epoch", hue) if "epoch" in data else data
     means = last.groupby([hue, "lr"], observed=True)["test_accuracy"].mean()
     best = sorted(means.groupby(hue, observed=True).idxmax(), key=lambda place: -means[place])
@@ -227,7 +240,7 @@ def compare(
         only(rows["layer"], "layer")
     else:
         need(data, hue, x, quantity)
-        rows = data.assign(quantity=quantity, value=data[quantity]).dropna(subset="value")
+        rows = with_labels(data).assign(quantity=quantity, value=data[quantity]).dropna(subset="value")
     figure, (panel,) = new_figure(7, 4, ax=ax)
     lines(panel, rows, x=x, hue=hue)
     if quantity == "test_accuracy":

@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from orthoviz.optim.named import label_of
+
 SGD = "#D55E00"
 ORTHOGONAL = "#0072B2"
 RANDOM = "#8A8A8A"
@@ -34,22 +36,23 @@ STAGES: dict[str, tuple[str, Any]] = {
 
 _MUON = "#009E73"
 _KNOWN: dict[str, tuple[str, Any]] = {
-    "SGD": (SGD, (4, 1.5)),
-    "LARS": (SGD, (4, 1.5)),
-    "orthogonal SGD": (ORTHOGONAL, ""),
-    "orthogonal LARS": (ORTHOGONAL, ""),
-    "orthogonal SGD, null kept": (ORTHOGONAL, (1, 1)),
-    "Muon's order": (_MUON, (6, 1.5, 1, 1.5)),
-    "Muon's order, null kept": (_MUON, (1, 1)),
+    "sgd": (SGD, (4, 1.5)),
+    "lars": (SGD, (4, 1.5)),
+    "orthogonal_sgd": (ORTHOGONAL, ""),
+    "orthogonal_lars": (ORTHOGONAL, ""),
+    "orthogonal_sgd_keep": (ORTHOGONAL, (1, 1)),
+    "muon_order": (_MUON, (6, 1.5, 1, 1.5)),
+    "muon_order_keep": (_MUON, (1, 1)),
     "control": (RANDOM, (1, 1)),
-    "norm-matched": (RANDOM, (4, 1.5)),
-    "per filter": (RANDOM, (6, 1.5, 1, 1.5)),
-    "per tensor": (RANDOM, (1, 1)),
+    "matched": (RANDOM, (4, 1.5)),
+    "per_filter": (RANDOM, (6, 1.5, 1, 1.5)),
+    "per_tensor": (RANDOM, (1, 1)),
 }
+_KNOWN |= {label_of(name): known for name, known in _KNOWN.items()}
 COLOURS = {name: colour for name, (colour, _) in _KNOWN.items()}
-"""Palette by optimiser's name, for seaborn's ``palette=``."""
+"""Palette by optimiser's name or label, for seaborn's ``palette=``."""
 DASHES = {name: dashes for name, (_, dashes) in _KNOWN.items()}
-"""Line style by optimiser's name, for seaborn's ``dashes=``."""
+"""Line style by optimiser's name or label, for seaborn's ``dashes=``."""
 
 _OTHERS = (_MUON, "#CC79A7", "#E69F00", "#56B4E9", INK)
 _PATTERNS: tuple[Any, ...] = ((6, 1.5, 1, 1.5), (2, 1.5), (8, 2), (3, 1, 1, 1, 1, 1), "")

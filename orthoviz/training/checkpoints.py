@@ -2,7 +2,6 @@
 
 import io
 import random
-import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -14,7 +13,6 @@ import torch
 from orthoviz.files import replace_file
 
 _KEPT = 2
-_NAME = re.compile(r"step-(\d+)\.pt")
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> None:
@@ -38,13 +36,12 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> None:
 
 def find(folder: Path) -> list[Path]:
     """The checkpoints in a folder, newest first."""
-    return sorted((path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name)), reverse=True)
+    return sorted(folder.glob(f"step-{'[0-9]' * 9}.pt"), reverse=True)
 
 
 def step_of(path: Path) -> int:
     """The steps done at a checkpoint, from its name."""
-    match = _NAME.fullmatch(path.name)
-    return int(match[1]) if match else 0
+    return int(path.stem.removeprefix("step-"))
 
 
 def newest(folder: Path) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from orthoviz.datasets import Dataset
 from orthoviz.matrices import ParamGroups, param_groups
 from orthoviz.monitor import watch
-from orthoviz.optim.named import Make
+from orthoviz.optim.named import Make, label_of
 from orthoviz.training.loop import fit, steps
 from orthoviz.training.records import finished_epochs, segment
 from orthoviz.verdicts import verdict
@@ -112,29 +112,33 @@ def compare(
     numbers = range(seeds) if isinstance(seeds, int) else list(seeds)
     if not numbers or not optimizers:
         raise ValueError("a comparison needs at least one seed and one optimiser")
+    if len(set(map(label_of, optimizers))) < len(optimizers):
+        raise ValueError(f"two of the optimisers have the same label: {', '.join(map(label_of, optimizers))}")
     grid = rates(optimizers, lrs)
     tuned = protocol in ("both_tuned", "equal_seconds")
     if tuned and data.valid is None:
         data = data.hold_out(max(1, len(data.train.labels) // 10))
     make_model = model if not isinstance(model, nn.Module) else lambda seed: copy.deepcopy(model)
-    kinds = {name: entrant(make_model, groups, make) for name, make in optimizers.items()}
-    more = step_options(options)
+    start = starter(make_model, optimizers, groups)
+    how = {"batch_size": batch_size, **step_options(options)}
     timed = protocol == "equal_seconds" or minutes is not None
     how_long = dict.fromkeys(optimizers, epochs or 0)
     if timed:
-        ms = milliseconds(make_model, data, optimizers, batch_size, **more)
-        how_long = _epochs(protocol, epochs, minutes, ms, data, batch_size)
+        ms = milliseconds(start, optimizers, data, how)
+        steps_each = math.ceil(len(data.train.labels) / batch_size)
+        seconds = {name: steps_each * value / 1000 for name, value in ms.items()}
+        how_long = _epochs(seconds, epochs, minutes, equal_seconds=protocol == "equal_seconds")
     if protocol == "equal_lr":
         grid = {name: rates[:1] for name, rates in grid.items()}
     elif protocol == "equal_step":
-        grid = _equal_steps(kinds, data, grid, batch_size, more)
+        first, *others = optimizers
+        grid = _equal_steps(start, first, grid[first][0], others, data, how)
     runs = [(name, lr, seed) for seed in numbers for name in optimizers for lr in grid[name]]
     tables = []
     for name, lr, seed in tqdm(runs, unit=" runs", disable=None if progress else True, leave=False):
-        network, optimizer = kinds[name](lr, seed)
-        folder = None if out is None else Path(out) / run_name(name, lr, seed)
+        folder = None if out is None else _folder(Path(out), name, lr, seed)
         given = dict(epochs=how_long[name], batch_size=batch_size, seed=seed, progress=progress, **options)
-        history = _run(network, optimizer, data, folder, schedule, watched, given)
+        history = _run(*start(name, lr, seed), data, folder, schedule, watched, given)
         tables.append(history.assign(optimizer=name, lr=lr, seed=seed, batch_size=batch_size))
     frame = pd.concat(tables, ignore_index=True)
     if timed:
@@ -171,9 +175,16 @@ def _run(
     return run.history
 
 
-def run_name(optimizer: str, lr: float, seed: int) -> str:
-    """Of a run's folder."""
-    return f"{re.sub(r'[^a-zA-Z0-9]+', '_', optimizer).strip('_')}-lr{lr:g}-seed{seed}"
+def folder_names(optimizer: str, lr: float, seed: int) -> list[str]:
+    """What the folder of a run is called, and what the first edition called it, which had labels there."""
+    plain = (re.sub(r"[^a-zA-Z0-9]+", "_", name).strip("_") for name in (optimizer, label_of(optimizer)))
+    return [f"{name}-lr{lr:g}-seed{seed}" for name in plain]
+
+
+def _folder(out: Path, *run: Any) -> Path:
+    """The folder of a run: the first edition's where there is one, so that it goes on."""
+    today, before = (out / name for name in folder_names(*run))
+    return before if before.exists() else today
 
 
 def summary(frame: pd.DataFrame, heading: str, rates: Mapping[str, float]) -> str:
@@ -185,17 +196,29 @@ def summary(frame: pd.DataFrame, heading: str, rates: Mapping[str, float]) -> st
     values = last_values(frame)
     means = {name: statistics.mean(some) for name, some in values.items()}
     says = ", ".join(
-        f"{name} {100 * means[name]:.1f} % (lr {rates[name]:.3g})"
+        f"{label_of(name)} {100 * means[name]:.1f} % (lr {rates[name]:.3g})"
         for name in sorted(means, key=lambda n: -means[n])
     )
-    found = f"{verdict(values)}: " if len(values) > 1 else ""
+    runs = {label_of(name): some for name, some in values.items()}
+    found = f"{verdict(runs)}: " if len(runs) > 1 else ""
     return f"{heading}: {found}{says}"
+
+
+def last_epochs(runs: pd.DataFrame) -> pd.DataFrame:
+    """The last row of each run."""
+    keys = [key for key in ("optimizer", "lr", "batch_size", "seed") if key in runs]
+    last: pd.DataFrame = runs[runs["epoch"] == runs.groupby(keys)["epoch"].transform("max")]
+    return last
 
 
 def last_values(frame: pd.DataFrame, column: str = "test_accuracy") -> dict[str, list[float]]:
     """Each optimiser's values at the end of its runs, which are of one learning rate each."""
-    last = frame[frame["epoch"] == frame.groupby(["optimizer", "seed"])["epoch"].transform("max")]
-    return {str(name): some.tolist() for name, some in last.groupby("optimizer")[column]}
+    return {str(name): some.tolist() for name, some in last_epochs(frame).groupby("optimizer")[column]}
+
+
+def best_rate(runs: pd.DataFrame, by: str) -> float:
+    """The rate of one optimiser's runs with the best mean at the end, by this column."""
+    return float(str(last_epochs(runs).groupby("lr")[by].mean().idxmax()))
 
 
 def rates(
@@ -206,32 +229,37 @@ def rates(
     Raises:
         ValueError: they are not, or the names differ.
     """
-    if isinstance(lrs, Mapping):
-        if missing := set(optimizers) ^ set(lrs):
-            raise ValueError(f"lrs must name the optimisers; {', '.join(sorted(missing))} stands in one only")
-        grid = {name: list(lrs[name]) for name in optimizers}
-    else:
-        grid = {name: [lrs] if isinstance(lrs, int | float) else list(lrs) for name in optimizers}
+    given: Mapping[str, Any] = lrs if isinstance(lrs, Mapping) else dict.fromkeys(optimizers, lrs)
+    if differ := set(optimizers) ^ set(given):
+        raise ValueError(
+            f"lrs and optimizers must have the same names; {', '.join(sorted(differ))} is in one"
+        )
+    grid = {
+        name: [given[name]] if isinstance(given[name], int | float) else list(given[name])
+        for name in optimizers
+    }
     lengths = {name: len(rates) for name, rates in grid.items()}
     if len(set(lengths.values())) > 1 or not min(lengths.values()):
         raise ValueError(f"every optimiser must have the same number of learning rates, got {lengths}")
     return grid
 
 
-Entrant = Callable[[float, int], tuple[nn.Module, Optimizer]]
-"""What makes a network at its start, and its optimiser, from a learning rate and a seed."""
+Start = Callable[[str, float, int], tuple[nn.Module, Optimizer]]
+"""What makes a network at its start and its optimiser, from an optimiser's name, its rate and a seed."""
 
 
-def entrant(
-    make_model: Callable[[int], nn.Module], groups: Callable[[nn.Module], ParamGroups], make: Make
-) -> Entrant:
-    """One optimiser of a comparison; those of the same seed start from the same weights."""
+def starter(
+    make_model: Callable[[int], nn.Module],
+    optimizers: Mapping[str, Make],
+    groups: Callable[[nn.Module], ParamGroups] = param_groups,
+) -> Start:
+    """What begins the runs of a comparison; those of the same seed start from the same weights."""
 
-    def fresh(lr: float, seed: int) -> tuple[nn.Module, Optimizer]:
+    def start(name: str, lr: float, seed: int) -> tuple[nn.Module, Optimizer]:
         network = make_model(seed)
-        return network, make(groups(network), lr)
+        return network, optimizers[name](groups(network), lr)
 
-    return fresh
+    return start
 
 
 def step_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,90 +268,57 @@ def step_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def milliseconds(
-    make_model: Callable[[int], nn.Module],
-    data: Dataset,
-    optimizers: Mapping[str, Make],
-    batch_size: int,
-    **more: Any,
+    start: Start, names: Iterable[str], data: Dataset, how: Mapping[str, Any]
 ) -> dict[str, float]:
-    """Of a training step with each optimiser: medians over rounds in which they take turns."""
-    times: dict[str, list[float]] = {name: [] for name in optimizers}
-    for _ in range(_ROUNDS):
-        for name, make in optimizers.items():
-            network = make_model(0)
-            optimizer = make(param_groups(network), 1e-3)
-            run = steps(network, optimizer, data, batch_size=batch_size, seed=0, epoch=1, **more)
-            began = time.perf_counter()
-            float(next(run))  # the first step warms up, and says how many there is time for
-            count = min(_TIMED, max(1, int(_PATIENCE / (time.perf_counter() - began))))
-            began = time.perf_counter()
-            losses = list(itertools.islice(run, count))
-            if losses:
-                float(losses[-1])  # waits for the device
-                times[name].append((time.perf_counter() - began) / len(losses))
+    """Of a training step with each optimiser: medians over rounds in which they take turns.
+
+    Args:
+        how: batch size and other options of :func:`orthoviz.training.steps`.
+    """
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for name in list(times) * _ROUNDS:
+        run = steps(*start(name, 1e-3, 0), data, seed=0, epoch=1, **how)
+        began = time.perf_counter()
+        float(next(run))  # the first step warms up, and says how many there is time for
+        count = min(_TIMED, max(1, int(_PATIENCE / (time.perf_counter() - began))))
+        began = time.perf_counter()
+        losses = list(itertools.islice(run, count))
+        if losses:
+            float(losses[-1])  # waits for the device
+            times[name].append((time.perf_counter() - began) / len(losses))
     return {name: 1000 * statistics.median(values) if values else math.nan for name, values in times.items()}
 
 
 def _epochs(
-    protocol: str,
-    epochs: int | None,
-    minutes: float | None,
-    ms: Mapping[str, float],
-    data: Dataset,
-    batch_size: int,
+    seconds: Mapping[str, float], epochs: int | None, minutes: float | None, *, equal_seconds: bool
 ) -> dict[str, int]:
-    """How many for each optimiser."""
-    per_epoch = math.ceil(len(data.train.labels) / batch_size)
-    seconds = {name: per_epoch * value / 1000 for name, value in ms.items()}
-    budget = epochs * min(seconds.values()) if epochs is not None else 60 * (minutes or 0)
-    if protocol == "equal_seconds":
-        return {name: max(1, int(budget / each + 1e-9)) for name, each in seconds.items()}
-    count = epochs if epochs is not None else max(1, int(budget / max(seconds.values())))
-    return dict.fromkeys(ms, count)
+    """How many each optimiser gets, from the seconds that an epoch takes it."""
+    budget = 60 * minutes if minutes is not None else (epochs or 0) * min(seconds.values())
+    longest = max(seconds.values())
+    spent = {name: each if equal_seconds else longest for name, each in seconds.items()}
+    return {name: max(1, int(budget / each + 1e-9)) for name, each in spent.items()}
 
 
 def _equal_steps(
-    kinds: Mapping[str, Entrant],
-    data: Dataset,
-    grid: Mapping[str, Sequence[float]],
-    batch_size: int,
-    more: Mapping[str, Any],
+    start: Start, first: str, lr: float, others: Sequence[str], data: Dataset, how: Mapping[str, Any]
 ) -> dict[str, list[float]]:
     """The rate of each at which its steps are as long as the first's at its own."""
-    first, *others = kinds
-    rates = dict.fromkeys(kinds, grid[first][0])
-    length = _step_length(kinds[first], rates[first], data, batch_size, more)
+    rates = dict.fromkeys([first, *others], lr)
+    length = _step_length(*start(first, lr, 0), data, how)
     for name in others:
         for _ in range(3):  # a step's length is nearly, not quite, proportional to the rate
-            rates[name] *= length / _step_length(kinds[name], rates[name], data, batch_size, more)
-    return {name: [lr] for name, lr in rates.items()}
+            rates[name] *= length / _step_length(*start(name, rates[name], 0), data, how)
+    return {name: [rate] for name, rate in rates.items()}
 
 
-def _step_length(
-    fresh: Entrant,
-    lr: float,
-    data: Dataset,
-    batch_size: int,
-    more: Mapping[str, Any],
-) -> float:
+def _step_length(network: nn.Module, optimizer: Optimizer, data: Dataset, how: Mapping[str, Any]) -> float:
     """The mean length of a step, all parameters together, over the first fifty steps."""
-    network, optimizer = fresh(lr, 0)
     before = [p.detach().clone() for p in network.parameters()]
-    lengths: list[float] = []
-    epoch = 0
-    while len(lengths) < 50:
-        epoch += 1
-        for _ in steps(network, optimizer, data, batch_size=batch_size, seed=0, epoch=epoch, **more):
-            after = [p.detach().clone() for p in network.parameters()]
-            pieces = [(a - b).norm() for a, b in zip(after, before, strict=True)]
-            lengths.append(float(torch.stack(pieces).norm()))
-            before = after
-            if len(lengths) == 50:
-                break
+    lengths = []
+    epochs = (steps(network, optimizer, data, seed=0, epoch=epoch, **how) for epoch in itertools.count(1))
+    for _ in itertools.islice(itertools.chain.from_iterable(epochs), 50):
+        after = [p.detach().clone() for p in network.parameters()]
+        pieces = [(a - b).norm() for a, b in zip(after, before, strict=True)]
+        lengths.append(float(torch.stack(pieces).norm()))
+        before = after
     return statistics.mean(lengths)
-
-
-def best_rate(runs: pd.DataFrame, by: str) -> float:
-    """The rate of one optimiser's runs with the best mean at the end, by this column."""
-    last = runs[runs["epoch"] == runs.groupby(["lr", "seed"])["epoch"].transform("max")]
-    return float(str(last.groupby("lr")[by].mean().idxmax()))

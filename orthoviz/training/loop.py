@@ -23,7 +23,7 @@ from orthoviz.monitor import Monitor
 from orthoviz.training import checkpoints
 from orthoviz.training.evaluation import check_fits, evaluate
 from orthoviz.training.processes import rank_and_size, requests, say
-from orthoviz.training.records import Folder
+from orthoviz.training.records import Folder, open_folder
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 _PRECISIONS = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -162,7 +162,7 @@ def fit(
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
     at, stopped = _Progress(math.ceil(len(data.train.labels) / batch_size)), None
 
-    opened = Folder.open(out, model, optimizer, data, options, resume=resume)
+    opened = open_folder(out, model, optimizer, data, options, resume=resume)
     with opened as folder, requests() as asked:
         if restored := folder.newest():
             _restore(restored, parts, at, device)

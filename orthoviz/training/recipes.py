@@ -20,7 +20,7 @@ from orthoviz.files import replace_file
 from orthoviz.matrices import param_groups
 from orthoviz.optim import optimizers
 from orthoviz.training import barlow
-from orthoviz.training.comparison import Comparison, compare, milliseconds, rates, step_options
+from orthoviz.training.comparison import compare, milliseconds, rates, starter, step_options
 from orthoviz.training.processes import rank_and_size
 
 
@@ -34,7 +34,7 @@ class Recipe:
     """What the paper found, where it has a figure."""
     model: str = "basic_cnn"
     data: str = "cifar10"
-    optimizers: tuple[str, ...] = ("SGD", "orthogonal SGD")
+    optimizers: tuple[str, ...] = ("sgd", "orthogonal_sgd")
     protocol: str = "equal_lr"
     lrs: float | Sequence[float] | Mapping[str, Sequence[float]] = 0.01
     epochs: int = 100
@@ -100,7 +100,7 @@ def _table3(model: str) -> Recipe:
         _table1(model),
         what=f"Table 3, {model}: as Table 1, with the head left alone",
         paper=f"orthogonal SGD {PAPER_TABLE3[model]}",
-        optimizers=("orthogonal SGD",),
+        optimizers=("orthogonal_sgd",),
         convolutions_only=True,
     )
 
@@ -118,28 +118,26 @@ def _triangle(optimizer: Optimizer, steps: int) -> LRScheduler:
 
 _SGD_RATES, _OUR_RATES = (0.01, 0.03, 0.1, 0.3), (0.003, 0.01, 0.03, 0.1)
 _RATES = {
-    "SGD": _SGD_RATES,
-    "orthogonal SGD": _OUR_RATES,
-    "Muon's order": _SGD_RATES,
-    "norm-matched": _SGD_RATES,
-    "per tensor": _OUR_RATES,
-    "per filter": _OUR_RATES,
-    "AdamW": (0.0003, 0.001, 0.003, 0.01),
+    "sgd": _SGD_RATES,
+    "orthogonal_sgd": _OUR_RATES,
+    "muon_order": _SGD_RATES,
+    "matched": _SGD_RATES,
+    "per_tensor": _OUR_RATES,
+    "per_filter": _OUR_RATES,
+    "adamw": (0.0003, 0.001, 0.003, 0.01),
 }
 """Grids of four, around each one's best on BasicCNN."""
 
 
-def _rates(*names: str) -> dict[str, Any]:
-    return {"optimizers": names, "lrs": {name: _RATES[name] for name in names}}
+def _rates(*names: str, **other: Sequence[float]) -> dict[str, Any]:
+    """Optimisers with their grids, or other ones."""
+    return {"optimizers": names, "lrs": {name: (_RATES | other)[name] for name in names}}
 
 
 _BATCHES = Recipe(
     "Batch sizes 4 to 1024 on 8,000 images, one epoch: null directions kept and dropped, both orders",
     paper="resnet18: at 4 orthogonal SGD collapses, from 16 on it wins",
-    optimizers=(
-        *("SGD", "orthogonal SGD", "orthogonal SGD, null kept"),
-        *("Muon's order", "Muon's order, null kept"),
-    ),
+    optimizers=("sgd", "orthogonal_sgd", "orthogonal_sgd_keep", "muon_order", "muon_order_keep"),
     epochs=1,
     batch_sizes=(4, 16, 64, 256, 1024),
     images=8_000,
@@ -147,30 +145,13 @@ _BATCHES = Recipe(
 )
 _CONTROLS = Recipe(
     "Length or shape: both optimisers and their controls, each over four learning rates, three epochs",
-    **_rates("SGD", "orthogonal SGD", "norm-matched", "per tensor", "per filter", "Muon's order"),
+    **_rates("sgd", "orthogonal_sgd", "matched", "per_tensor", "per_filter", "muon_order"),
     protocol="both_tuned",
     epochs=3,
     seeds=2,
     held_out=5_000,
 )
 _FAIR = Recipe("", epochs=10, seeds=3, held_out=5_000)
-_SPEEDRUN = Recipe(
-    "A network made for speed, to 94 % in ten epochs; SGD, AdamW, and both orders, each over four rates",
-    model="speedrun_cnn",
-    optimizers=("SGD", "AdamW", "orthogonal SGD", "Muon's order"),
-    lrs={
-        "SGD": (0.03, 0.1, 0.3, 1.0),
-        "AdamW": (0.0003, 0.001, 0.003, 0.01),
-        "orthogonal SGD": (0.003, 0.01, 0.03, 0.1),
-        "Muon's order": (0.01, 0.03, 0.1, 0.3),
-    },
-    protocol="both_tuned",
-    epochs=10,
-    seeds=1,
-    held_out=5_000,
-    schedule=_triangle,
-    options={"loss": nn.CrossEntropyLoss(label_smoothing=0.2)},
-)
 _IMAGENET = Recipe("", data="imagenet", epochs=100, seeds=1)
 
 RECIPES: dict[str, Recipe] = {
@@ -192,7 +173,7 @@ RECIPES: dict[str, Recipe] = {
         _BATCHES,
         what="Batch sizes 4 and 16 on 2,000 images: does keeping null directions make the collapse at 4?",
         model="resnet18",
-        optimizers=("SGD", "orthogonal SGD", "orthogonal SGD, null kept"),
+        optimizers=("sgd", "orthogonal_sgd", "orthogonal_sgd_keep"),
         batch_sizes=(4, 16),
         images=2_000,
         seeds=1,
@@ -200,7 +181,7 @@ RECIPES: dict[str, Recipe] = {
     "lr_sweep": replace(
         _CONTROLS,
         what="How much the learning rate matters: four rates each, five epochs",
-        **_rates("SGD", "orthogonal SGD"),
+        **_rates("sgd", "orthogonal_sgd"),
         epochs=5,
         seeds=3,
     ),
@@ -211,15 +192,14 @@ RECIPES: dict[str, Recipe] = {
     "fair/equal_step": replace(
         _FAIR,
         what="SGD at its best rate, 0.1, and the others at the rate that makes their steps as long",
-        optimizers=("SGD", "orthogonal SGD", "norm-matched"),
+        optimizers=("sgd", "orthogonal_sgd", "matched"),
         protocol="equal_step",
         lrs=0.1,
     ),
     "fair/both_tuned": replace(
         _FAIR,
         what="Each at its best of four learning rates",
-        optimizers=("SGD", "orthogonal SGD", "Muon's order"),
-        lrs={"SGD": _SGD_RATES, "orthogonal SGD": _OUR_RATES, "Muon's order": _OUR_RATES},
+        **_rates("sgd", "orthogonal_sgd", "muon_order", muon_order=_OUR_RATES),
         protocol="both_tuned",
         seeds=2,
     ),
@@ -233,7 +213,7 @@ RECIPES: dict[str, Recipe] = {
     "barlow_twins": Recipe(
         "Barlow Twins: LARS against orthogonal LARS, whose dense layers are left alone as in the paper",
         paper="on ImageNet at batch 1024 a lower loss with orthogonal LARS; no probe",
-        optimizers=("LARS", "orthogonal LARS"),
+        optimizers=("lars", "orthogonal_lars"),
         lrs=0.3,
         epochs=10,
         batch_sizes=(500,),
@@ -245,10 +225,20 @@ RECIPES: dict[str, Recipe] = {
     "successors": replace(
         _CONTROLS,
         what="AdamW, SWAN, and Muon's order with and without AdamW's scale, all over AdamW's four rates",
-        optimizers=("AdamW", "SWAN", "Muon's order", "Muon's order, AdamW's scale"),
-        lrs=_RATES["AdamW"],
+        optimizers=("adamw", "swan", "muon_order", "muon_order_rms"),
+        lrs=_RATES["adamw"],
     ),
-    "speedrun": _SPEEDRUN,
+    "speedrun": replace(
+        _CONTROLS,
+        what="A network made for speed, to 94 % in ten epochs; "
+        "SGD, AdamW, and both orders, each over four rates",
+        model="speedrun_cnn",
+        **_rates("sgd", "adamw", "orthogonal_sgd", "muon_order", sgd=(0.03, 0.1, 0.3, 1.0)),
+        epochs=10,
+        seeds=1,
+        schedule=_triangle,
+        options={"loss": nn.CrossEntropyLoss(label_smoothing=0.2)},
+    ),
 }
 """By the name that ``orthoviz train`` takes."""
 
@@ -280,9 +270,24 @@ def run(name: str, out: str | Path, *, data: Any = None, **changes: Any) -> pd.D
     chosen, data = _prepare(name, data, changes)
     folder = Path(out) / name
     frames, verdicts = [], []
+    group = torch.distributed.group.WORLD if rank_and_size()[1] > 1 else None
+    made = optimizers(weight_decay=chosen.weight_decay, process_group=group)
     for batch_size in chosen.batch_sizes:
-        where = folder / f"batch{batch_size}" if len(chosen.batch_sizes) > 1 else folder
-        found = _compare(chosen, data, batch_size, where)
+        found = compare(
+            partial(network, chosen, data),
+            data,
+            {name: made[name] for name in chosen.optimizers},
+            protocol=chosen.protocol,
+            lrs=chosen.lrs,
+            epochs=chosen.epochs,
+            seeds=chosen.seeds,
+            batch_size=batch_size,
+            groups=partial(param_groups, convolutions_only=chosen.convolutions_only),
+            schedule=chosen.schedule,
+            watched=_watch_options(chosen, data, batch_size),
+            out=folder / f"batch{batch_size}" if len(chosen.batch_sizes) > 1 else folder,
+            **chosen.options,
+        )
         frames.append(found.frame)
         verdicts.append(f"batch {batch_size}, {found.verdict}")
     table = pd.concat(frames, ignore_index=True)
@@ -303,26 +308,6 @@ def _prepare(name: str, data: Any, changes: Mapping[str, Any]) -> tuple[Recipe, 
     return chosen, barlow.TwoViews(data) if chosen.twins else data
 
 
-def _compare(chosen: Recipe, data: Any, batch_size: int, out: Path) -> Comparison:
-    group = torch.distributed.group.WORLD if rank_and_size()[1] > 1 else None
-    made = optimizers(weight_decay=chosen.weight_decay, process_group=group)
-    return compare(
-        lambda seed: network(chosen, data, seed),
-        data,
-        {name: made[name] for name in chosen.optimizers},
-        protocol=chosen.protocol,
-        lrs=chosen.lrs,
-        epochs=chosen.epochs,
-        seeds=chosen.seeds,
-        batch_size=batch_size,
-        groups=partial(param_groups, convolutions_only=chosen.convolutions_only),
-        schedule=chosen.schedule,
-        watched=_watch_options(chosen, data, batch_size),
-        out=out,
-        **chosen.options,
-    )
-
-
 def estimate(name: str, *, data: Any = None, **changes: Any) -> pd.DataFrame:
     """What a recipe costs: a row an optimiser and batch size, with the time of a step measured here, now.
 
@@ -331,19 +316,17 @@ def estimate(name: str, *, data: Any = None, **changes: Any) -> pd.DataFrame:
     chosen, data = _prepare(name, data, changes)
     images = len(data.train.labels)
     flop = flop_per_image(chosen.model, data.shape, chosen.twins)
-    made = optimizers(weight_decay=chosen.weight_decay)
-    makes = {name: made[name] for name in chosen.optimizers}
+    start = starter(partial(network, chosen, data), optimizers(weight_decay=chosen.weight_decay))
     rows = []
     for batch_size in chosen.batch_sizes:
-        make = partial(network, chosen, data)
-        ms = milliseconds(make, data, makes, batch_size, **step_options(chosen.options))
+        how = {"batch_size": batch_size, **step_options(chosen.options)}
+        ms = milliseconds(start, chosen.optimizers, data, how)
         for optimizer, grid in rates(ms, chosen.lrs).items():
             runs = chosen.seeds * len(grid)
             steps = chosen.epochs * -(-images // batch_size)
-            hours = runs * steps * ms[optimizer] / 3.6e6
             row = {"optimizer": optimizer, "batch_size": batch_size, "runs": runs, "steps": steps}
-            cost = {"pflop": runs * chosen.epochs * images * flop / 1e15, "ms_per_step": ms[optimizer]}
-            rows.append({**row, **cost, "hours": hours})
+            row |= {"pflop": runs * chosen.epochs * images * flop / 1e15, "ms_per_step": ms[optimizer]}
+            rows.append(row | {"hours": runs * steps * ms[optimizer] / 3.6e6})
     return pd.DataFrame(rows)
 
 
@@ -356,13 +339,6 @@ def cost(recipe: Recipe) -> str:
     pflop = recipe.epochs * count * flop_per_image(recipe.model, shape, recipe.twins) / 1e15
     size = f"{pflop:,.0f}" if pflop >= 100 else f"{pflop:.2g}"
     return f"{runs} runs of {recipe.epochs} epochs, {size} PFLOP each"
-
-
-def time_steps(name: str, *, data: Any = None) -> dict[tuple[str, int], float]:
-    """Milliseconds of a step by a recipe's optimisers and batch sizes, measured now."""
-    table = estimate(name, data=data)
-    kinds = zip(table["optimizer"], table["batch_size"], strict=True)
-    return dict(zip(kinds, table["ms_per_step"], strict=True))
 
 
 @cache

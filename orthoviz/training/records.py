@@ -3,11 +3,12 @@
 import json
 import math
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch.optim import Optimizer
 
 from orthoviz import monitor
 from orthoviz.datasets import Dataset
-from orthoviz.files import checkout, replace_file
+from orthoviz.files import checkout, replace_file, write_json
 from orthoviz.optim.base import with_new_names
 from orthoviz.training import checkpoints
 from orthoviz.training.processes import rank_and_size
@@ -29,77 +30,18 @@ from orthoviz.training.processes import rank_and_size
 class Folder:
     """A run's folder. Without a path it keeps nothing; of several processes the first writes."""
 
-    def __init__(self, path: Path | None, config: Mapping[str, Any], source: str) -> None:
+    def __init__(self, path: Path | None, source: str = "") -> None:
         self.path = path
-        self._config, self._source = config, source
-        self._writes = path is not None and rank_and_size()[0] == 0
+        self._source = source
+        self._mine = path if rank_and_size()[0] == 0 else None  # to write into
         self._began = time.time()
 
     def __bool__(self) -> bool:
         return self.path is not None
 
-    @classmethod
-    @contextmanager
-    def open(
-        cls,
-        path: str | Path | None,
-        model: nn.Module,
-        optimizer: Optimizer,
-        data: Dataset,
-        options: Mapping[str, Any],
-        *,
-        resume: bool,
-    ) -> Iterator["Folder"]:
-        """Take a folder for a run, so that no other does.
-
-        Raises:
-            ValueError: it holds a run and is not to be resumed, or one with another configuration, or one
-                that is going on.
-        """
-        if path is None:
-            yield cls(None, {}, "")
-            return
-        path = Path(path)
-        config = _config(model, optimizer, data, options)
-        folder = cls(path, config, data.source)
-        if rank_and_size()[0] != 0:
-            yield folder
-            return
-        path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise ValueError(f"another run is going on in {path}: choose another folder") from error
-        try:  # the system lets go of the lock too if this process is killed
-            folder._check(resume)
-            folder._write("config.json", config)
-            yield folder
-        finally:
-            lock.release()
-
-    def _check(self, resume: bool) -> None:
-        assert self.path is not None
-        stored = self.path / "config.json"
-        if not stored.exists():
-            return
-        if not resume:
-            raise ValueError(
-                f"{self.path} holds a run: go on with it (resume=True, --resume) or choose another folder"
-            )
-        old = json.loads(stored.read_text(encoding="utf-8"))
-        old["optimizer_options"] = with_new_names(old.get("optimizer_options", {}))
-        differ = [
-            f"{key} {old.get(key)!r}, not {value!r}"
-            for key, value in self._config.items()
-            if old.get(key) != value
-        ]
-        if differ:
-            raise ValueError(f"the run in {self.path} has {'; '.join(differ)}: it cannot go on otherwise")
-
     def newest(self) -> dict[str, Any] | None:
         """The newest whole checkpoint."""
-        state = checkpoints.newest(self.path) if self.path is not None else None
+        state = checkpoints.newest(self.path) if self.path else None
         if state is not None:
             groups = state["optimizer"]["param_groups"]
             state["optimizer"]["param_groups"] = [with_new_names(group) for group in groups]
@@ -107,28 +49,73 @@ class Folder:
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write a checkpoint."""
-        if self._writes and self.path is not None:
-            checkpoints.save(self.path, step, state)
+        if self._mine:
+            checkpoints.save(self._mine, step, state)
 
     def write_history(self, rows: list[dict[str, float]]) -> None:
         """Write the finished epochs as CSV."""
-        if self._writes and self.path is not None:
+        if self._mine:
             table = pd.DataFrame(rows)
-            replace_file(self.path / "history.csv", lambda beside: table.to_csv(beside, index=False))
+            replace_file(self._mine / "history.csv", lambda beside: table.to_csv(beside, index=False))
 
     def close(self, rows: list[dict[str, float]], stopped: str | None) -> None:
         """Write how it ended, and where it ran."""
         self.write_history(rows)
-        if not self._writes:
-            return
-        about = {"command": command(sys.argv), "data": self._source}
-        more = {"stopped": stopped, "hours": round((time.time() - self._began) / 3600, 3)}
-        self._write("provenance.json", provenance(**about) | more)
+        if self._mine:
+            about = provenance(command=_command(), data=self._source)
+            about |= {"stopped": stopped, "hours": round((time.time() - self._began) / 3600, 3)}
+            write_json(self._mine / "provenance.json", about)
 
-    def _write(self, name: str, content: Mapping[str, Any]) -> None:
-        if self.path is not None:
-            text = json.dumps(content, indent=1) + "\n"
-            replace_file(self.path / name, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+@contextmanager
+def open_folder(
+    path: str | Path | None,
+    model: nn.Module,
+    optimizer: Optimizer,
+    data: Dataset,
+    options: Mapping[str, Any],
+    *,
+    resume: bool,
+) -> Iterator[Folder]:
+    """Take a folder for a run, so that no other does.
+
+    Raises:
+        ValueError: it holds a run and ``resume`` is not set, or a run with another configuration, or one
+            that is going on.
+    """
+    if path is None or rank_and_size()[0] != 0:
+        yield Folder(None if path is None else Path(path))
+        return
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(f"another run is going on in {path}: choose another folder") from error
+    try:  # the system lets go of the lock too if this process is killed
+        config = _config(model, optimizer, data, options)
+        if (path / "config.json").exists():
+            _check(path, config, resume)
+        write_json(path / "config.json", config)
+        yield Folder(path, data.source)
+    finally:
+        lock.release()
+
+
+def _check(path: Path, config: Mapping[str, Any], resume: bool) -> None:
+    """Raise ValueError where a folder's run cannot go on with this configuration."""
+    if not resume:
+        raise ValueError(
+            f"{path} holds a run: go on with it (resume=True, --resume) or choose another folder"
+        )
+    old = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    old["optimizer_options"] = with_new_names(old.get("optimizer_options", {}))
+    differ = [
+        f"{key} {old.get(key)!r}, not {value!r}" for key, value in config.items() if old.get(key) != value
+    ]
+    if differ:
+        raise ValueError(f"the run in {path} has {'; '.join(differ)}: it cannot go on otherwise")
 
 
 def finished_epochs(path: Path) -> int:
@@ -206,17 +193,13 @@ def provenance(**about: Any) -> dict[str, Any]:
 
 
 def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if "model name" in line), platform.processor()
-    )
+    info = Path("/proc/cpuinfo")  # Linux alone has it
+    found = re.search(r"model name\s*: (.*)", info.read_text(encoding="utf-8")) if info.exists() else None
+    return found[1] if found else platform.processor()
 
 
-def command(arguments: Sequence[str]) -> str:
-    """A command line without the paths of the machine it ran on."""
+def _command() -> str:
+    """This process's command line, without the paths of the machine."""
     return " ".join(
-        Path(word).name if Path(word).is_absolute() or Path(word).exists() else word for word in arguments
+        Path(word).name if Path(word).is_absolute() or Path(word).exists() else word for word in sys.argv
     )

@@ -1,16 +1,18 @@
 """Stored runs: small tables that a command of this repository made, and how runs become one."""
 
 import json
-from collections.abc import Mapping
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from orthoviz.files import checkout, replace_file
-from orthoviz.training.comparison import run_name
-from orthoviz.training.records import provenance, read_watched
+from orthoviz.files import checkout, replace_file, write_json
+from orthoviz.optim.named import LABELS
+from orthoviz.training import recipes
+from orthoviz.training.comparison import folder_names, last_epochs
+from orthoviz.training.records import read_watched
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _COLUMNS = (
@@ -47,6 +49,14 @@ def table_file(name: str) -> Path:
     return root() / stored / f"{part or 'table'}.csv"
 
 
+def read_runs(path: Path) -> pd.DataFrame:
+    """A table, with today's names of optimisers where the first edition wrote their labels."""
+    table = pd.read_csv(path)
+    if "optimizer" in table:
+        table["optimizer"] = table["optimizer"].replace({label: name for name, label in LABELS.items()})
+    return table
+
+
 def results(name: str) -> pd.DataFrame:
     """A stored table, such as ``"lr_sweep"``; what a monitor saw is ``"table1-basic_cnn/watched"``.
 
@@ -57,7 +67,7 @@ def results(name: str) -> pd.DataFrame:
         ValueError: there is no such table.
     """
     path = folder(name.partition("/")[0])
-    table = pd.read_csv(table_file(name))
+    table = read_runs(table_file(name))
     provenance = (path / "provenance.json").read_text(encoding="utf-8")
     table.attrs.update(name=path.name, provenance=provenance)
     return table
@@ -94,18 +104,15 @@ def check_table(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def store(
-    runs: str | Path, recipe: str, *, what: str, milliseconds: Mapping[tuple[str, int], float], data: str
-) -> Path:
-    """Make a stored table of a recipe's folder of runs.
+def store(recipe: str, runs: str | Path, copy: str) -> Path:
+    """Make a stored table of a recipe's runs, with seconds as steps times what a step takes alone.
+
+    The steps are timed here and now: let nothing else run.
 
     Args:
-        runs: the recipe's folder, with ``table.csv`` and a folder a run.
         recipe: its name, which becomes the stored table's with "-" for "/".
-        what: what was run, in a sentence.
-        milliseconds: of a step by optimiser and batch size, measured alone on a quiet machine. The table's
-            seconds are steps times these.
-        data: which copy of the data set.
+        runs: the folder that the recipe ran into, which holds one with its name.
+        copy: which copy of the data set it was.
 
     Returns:
         The folder. ``watched.csv`` holds what a monitor saw, units of a layer as their mean.
@@ -113,33 +120,35 @@ def store(
     Raises:
         ValueError: the runs are not whole, see :func:`check_table`.
     """
-    runs = Path(runs)
-    table = pd.read_csv(runs / "table.csv")
-    kinds = zip(table["optimizer"], table["batch_size"], strict=True)
-    table["seconds"] = table["step"] * [milliseconds[kind] / 1000 for kind in kinds]
+    runs = Path(runs) / recipe
+    table = read_runs(runs / "table.csv")
+    costs: Any = recipes.estimate(recipe).set_index(["optimizer", "batch_size"])["ms_per_step"]
+    kinds = pd.MultiIndex.from_frame(table[["optimizer", "batch_size"]])
+    table["seconds"] = table["step"] * costs[kinds].to_numpy() / 1000
     table = check_table(table[[column for column in _COLUMNS if column in table]])
     path = root() / recipe.replace("/", "-")
     path.mkdir(parents=True, exist_ok=True)
     replace_file(path / "table.csv", lambda b: table.to_csv(b, index=False, float_format="%.5g"))
-    labels = {run_name(*row): row[0] for row in table[["optimizer", "lr", "seed"]].itertuples(index=False)}
-    seen = [_summary(run.parent, labels[run.parent.name]) for run in sorted(runs.rglob("watched"))]
+    keys = table[["optimizer", "lr", "seed"]].itertuples(index=False)
+    optimizer_of = {name: row[0] for row in keys for name in folder_names(*row)}
+    seen = [_summary(run.parent, optimizer_of[run.parent.name]) for run in sorted(runs.rglob("watched"))]
     if seen:
-        replace_file(
-            path / "watched.csv", lambda b: pd.concat(seen).to_csv(b, index=False, float_format="%.4g")
-        )
-    told = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(runs.rglob("provenance.json"))]
-    about: dict[str, Any] = {"what": what, "data": data}
-    about["command"] = f"orthoviz train {recipe}"
-    about["runs"] = len(told)
-    about["hours"] = round(sum(one["hours"] for one in told), 2)
-    for key in ("date", "commit", "torch", "python", "device"):
-        about[key] = ", ".join(sorted({str(one[key]) for one in told}))
-    about["milliseconds_per_step"] = {
-        f"{optimizer}, batch {size}": round(value, 2) for (optimizer, size), value in milliseconds.items()
+        means = pd.concat(seen)
+        replace_file(path / "watched.csv", lambda b: means.to_csv(b, index=False, float_format="%.4g"))
+    records = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(runs.rglob("provenance.json"))]
+    about = {
+        "what": recipes.recipe(recipe).what,
+        "data": copy,
+        "command": f"orthoviz train {recipe}",
+        "runs": len(records),
+        "hours": round(sum(one["hours"] for one in records), 2),
     }
-    about["timed"] = provenance()["date"]
-    text = json.dumps(about, indent=1) + "\n"
-    replace_file(path / "provenance.json", lambda beside: beside.write_text(text, encoding="utf-8"))
+    for key in ("date", "commit", "torch", "python", "device"):
+        about[key] = ", ".join(sorted({str(one[key]) for one in records}))
+    about["milliseconds_per_step"] = {
+        f"{optimizer}, batch {size}": round(value, 2) for (optimizer, size), value in costs.items()
+    }
+    write_json(path / "provenance.json", about | {"timed": time.strftime("%Y-%m-%d")})
     return path
 
 
@@ -158,10 +167,7 @@ def finals(table: pd.DataFrame) -> pd.DataFrame:
     """A row for each optimiser, learning rate and batch size: means at the last epoch over seeds, with the
     standard error of the accuracy (NaN of one seed) and the number of runs."""
     keys = [key for key in ("optimizer", "lr", "batch_size") if key in table]
-    last = table[table["epoch"] == table.groupby([*keys, "seed"])["epoch"].transform("max")]
-    groups = last.groupby(keys, sort=False)
-    told = ("test_accuracy", "test_loss", "linear_accuracy", "rank_me")
-    found = groups[[column for column in told if column in table]].mean()
-    found["error"] = groups["test_accuracy"].sem()
-    found["runs"] = groups.size()
-    return found.reset_index()
+    groups = last_epochs(table).groupby(keys, sort=False)
+    columns = ("test_accuracy", "test_loss", "linear_accuracy", "rank_me")
+    found = groups[[column for column in columns if column in table]].mean()
+    return found.assign(error=groups["test_accuracy"].sem(), runs=groups.size()).reset_index()

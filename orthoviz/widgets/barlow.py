@@ -11,23 +11,23 @@ from torch import Tensor, nn
 from orthoviz import measures, training
 from orthoviz.datasets import Dataset, load, whole
 from orthoviz.matrices import param_groups
-from orthoviz.optim import OPTIMIZERS
+from orthoviz.optim import LABELS, OPTIMIZERS
 from orthoviz.plots import ORTHOGONAL, RANDOM, SGD
 from orthoviz.training.barlow import TwoViews, barlow_loss, cross_correlation, twins
 from orthoviz.widgets.view import Canvas, Scene, buttons, slider, view
 
-_LOOKS = {"LARS": (SGD, "--"), "orthogonal LARS": (ORTHOGONAL, "-")}
+_LOOKS = {"lars": (SGD, "--"), "orthogonal_lars": (ORTHOGONAL, "-")}
 _WIDTH = 32  # features
 
 
 @view(
     lam=slider("λ, weight of the second term", (0.0, 0.005, 0.05, 0.2, 1.0)),
-    optimizer=buttons("", _LOOKS.keys()),
+    optimizer=buttons("", {name: LABELS[name] for name in _LOOKS}),
     presets={"no second term": {"lam": 0.0}, "both terms": {"lam": 0.05}, "too much of it": {"lam": 1.0}},
-    lose={"lam": 0.0, "optimizer": "orthogonal LARS"},
+    lose={"lam": 0.0, "optimizer": "orthogonal_lars"},
 )
 def barlow(
-    canvas: Canvas, data: str | Dataset = "digits", *, lam: float = 0.05, optimizer: str = "LARS",
+    canvas: Canvas, data: str | Dataset = "digits", *, lam: float = 0.05, optimizer: str = "lars",
     epochs: int = 15, batch_size: int = 256, seed: int = 0,
 ) -> Scene:  # fmt: skip
     """*Barlow Twins orthogonalises the outputs, the paper the gradients.*
@@ -40,7 +40,7 @@ def barlow(
         data: the name of a data set, or one; 8 x 8 digits train ``digits_cnn``, others ``basic_cnn``.
         lam: weight of the second term of the loss: 0, .005, .05, .2 or 1. The paper has .005 at 8,192
             features; with 32, as here, it takes about ten times as much.
-        optimizer: "LARS", or "orthogonal LARS", which leaves dense layers alone.
+        optimizer: "lars", or "orthogonal_lars", which leaves dense layers alone.
         epochs, batch_size: of a run.
         seed: of the initial weights and of the batches.
 
@@ -68,10 +68,11 @@ def barlow(
             canvas.now(curves.text(*end, f"λ {weight:g}", ha="right", va="bottom", **look))
         picture.set(data=correlation, visible=bool(seen))
         where: dict[str, Any] = dict(transform=curves.transAxes, ha="right", color="#666666", fontsize=9)
-        canvas.now(curves.text(0.99, 0.03, f"next: λ {lam:g}, {optimizer}", **where))
+        canvas.now(curves.text(0.99, 0.03, f"next: λ {lam:g}, {LABELS[optimizer]}", **where))
         text = "Press start."
         if seen:
-            text = f"{status}λ = {weight:g}, {name}, step {len(ranks) - 1}: {_numbers(correlation, ranks)}"
+            numbers = _numbers(correlation, ranks)
+            text = f"{status}λ = {weight:g}, {LABELS[name]}, step {len(ranks) - 1}: {numbers}"
         return "Barlow Twins orthogonalises the outputs, the paper the gradients", text
 
     def work(lam: float, optimizer: str) -> Generator[None]:
@@ -108,7 +109,7 @@ def _draw_axes(curves: Any, total: int) -> None:
     curves.set(xlim=(0, total), ylim=(0.9, 1.6 * _WIDTH), yscale="log")
     curves.set(xlabel="step", ylabel="RankMe (dimensions)", title="dimensions, earlier runs pale")
     for name, (colour, dashes) in _LOOKS.items():
-        curves.plot([], [], color=colour, ls=dashes, lw=2.4, label=name)
+        curves.plot([], [], color=colour, ls=dashes, lw=2.4, label=LABELS[name])
     curves.legend(loc="lower left", frameon=False, fontsize=9)
     curves.set_yticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
     curves.minorticks_off()

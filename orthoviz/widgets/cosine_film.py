@@ -9,6 +9,7 @@ import pandas as pd
 
 from orthoviz import training
 from orthoviz.measures import random_cosine
+from orthoviz.optim.named import label_of
 from orthoviz.plots import INK, RANDOM, look
 from orthoviz.plots.frames import need, sizes_of
 from orthoviz.training.comparison import best_rate
@@ -18,7 +19,8 @@ _EQUAL, _BEST, _SKIP = "equal lr", "best lr of each", "skip"
 _FILTERS, _MAPS = "filters", "feature maps"
 _QUANTITY = {_FILTERS: ("weight", "mean_abs_cosine"), _MAPS: ("activation", "feature_cosine")}
 _SHAPES = {"conv 1": (32, 27), "conv 2": (32, 288), "conv 3": (32, 288), "head": (10, 512)}
-_NAMES = ("SGD", "orthogonal SGD")
+_NAMES = ("sgd", "orthogonal_sgd")
+_GUESSES = {name: label_of(name) for name in (_SKIP, *_NAMES)}
 
 _Run = tuple[Any, ...]
 """A run's name: the caller's, or optimiser and learning rate of those that are stored."""
@@ -28,9 +30,9 @@ _Lines = dict[tuple[str, str], dict[_Run, pd.DataFrame]]
 
 @view(
     compare=buttons("compare", (_EQUAL, _BEST)),
-    layer=buttons("layer", _SHAPES),
-    what=buttons("what", _QUANTITY),
-    guess=buttons("my guess: more alike in the end with", (_SKIP, *_NAMES), more=True),
+    layer=buttons("layer", _SHAPES.keys()),
+    what=buttons("what", _QUANTITY.keys()),
+    guess=buttons("my guess: more alike in the end with", _GUESSES, more=True),
     presets={
         "first layer": {"layer": "conv 1"},
         "the head: the same answer": {"layer": "head"},
@@ -59,7 +61,7 @@ def cosine_film(
         layer: "conv 1", "conv 2" (the default), "conv 3" or "head", which has filters only; with your own
             data one of its layers, default the first.
         what: "filters" (the default, if the frame has them) or "feature maps".
-        guess: "SGD" or "orthogonal SGD", whose filters you think are more alike in the end; "skip" for no
+        guess: "sgd" or "orthogonal_sgd", whose filters you think are more alike in the end; "skip" for no
             guess. Without effect on your own data.
 
     Raises:
@@ -107,7 +109,7 @@ def cosine_film(
             canvas.now(ax.fill_between(line.index, line["min"], line["max"], color=colour, alpha=0.2, lw=0))
             canvas.now(*ax.plot(line["mean"], lw=2.4, **style))
             end, rate = line["mean"].iloc[-1], "".join(f"lr {lr:g}: " for lr in run[1:])
-            ends.append((end, f"{name}\n{rate}{end:.3f}", colour))
+            ends.append((end, f"{label_of(name)}\n{rate}{end:.3f}", colour))
         if band:
             of = "random filters\n" if what == _FILTERS else "chance: "
             ends.append((sum(band) / len(band), of + span, RANDOM))
@@ -127,16 +129,18 @@ def cosine_film(
         canvas.now(note)
         last = {run: line.iloc[-1] for run, line in lines[layer, what].items()}
         more = {of: _more_alike(*(last[run] for run in runs)) for of, runs in rates.items()}
-        ends = " and ".join(f"{last[name, lr]['mean']:.3f} with {name} (lr {lr:g})" for name, lr in chosen)
+        ends = " and ".join(
+            f"{last[name, lr]['mean']:.3f} with {label_of(name)} (lr {lr:g})" for name, lr in chosen
+        )
         random, span = "random ones" if what == _FILTERS else "unrelated maps", scene(layer, what)[-1]
-        answer = f"orthogonal SGD's are {'less' if more[compare] == 'SGD' else 'more'} alike, on every seed"
+        answer = f"orthogonal SGD's are {'less' if more[compare] == 'sgd' else 'more'} alike, on every seed"
         if more[compare] is None:
             answer = "the seeds overlap, so neither can be called more alike"
         text = f"{compare.capitalize()}, {layer}, {what}: the mean absolute cosine ends at {ends}, "
         text += f"{random} have {span}; {answer}."
         if guess != _SKIP:
             judged = {None: "the seeds cannot tell", guess: "right"}.get(more[compare], "wrong")
-            text += f" Your guess was {guess}: {judged}."
+            text += f" Your guess was {label_of(guess)}: {judged}."
         return _title(set(more.values())), text
 
     def show_own(layer: str, what: str) -> tuple[str, str]:
@@ -181,8 +185,8 @@ def _lines(data: pd.DataFrame, *run: str) -> _Lines:
 def _more_alike(sgd: Any, orthogonal: Any) -> str | None:
     """Whose are more alike in the end; None where the seeds' ranges overlap."""
     if orthogonal["min"] > sgd["max"]:
-        return "orthogonal SGD"
-    return "SGD" if orthogonal["max"] < sgd["min"] else None
+        return "orthogonal_sgd"
+    return "sgd" if orthogonal["max"] < sgd["min"] else None
 
 
 def _title(answers: set[str | None]) -> str:
@@ -190,5 +194,7 @@ def _title(answers: set[str | None]) -> str:
     if None in answers:
         return "Here the seeds overlap: there is no answer to change"
     if len(answers) == 1:
-        return f"Here the learning rate does not matter: {answers.pop()}'s are more alike either way"
+        return (
+            f"Here the learning rate does not matter: {label_of(answers.pop())}'s are more alike either way"
+        )
     return "Name the learning rate first: the answer changes sign"

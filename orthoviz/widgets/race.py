@@ -14,15 +14,14 @@ from torch import nn
 
 from orthoviz import training
 from orthoviz.datasets import Dataset, load
-from orthoviz.matrices import param_groups
 from orthoviz.models import basic_cnn, digits_cnn
-from orthoviz.optim import CONTROLS, OPTIMIZERS
+from orthoviz.optim import CONTROLS, LABELS, OPTIMIZERS
 from orthoviz.plots import ORTHOGONAL, RANDOM, SGD
-from orthoviz.training.comparison import best_rate, entrant, summary
+from orthoviz.training.comparison import best_rate, starter, summary
 from orthoviz.widgets.view import Canvas, Scene, buttons, slider, view
 
 _RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
-_CONTROLS = ("norm-matched", *(name.replace("_", " ") for name in CONTROLS))
+_CONTROLS = ("matched", *CONTROLS)
 _MARKERS = dict(zip(OPTIMIZERS, "os8D*HPp^vhXd<>", strict=True))
 _MOST_TEST_IMAGES = 400  # evaluated after every step
 _BEST_SGD = 0.1  # of these rates, on digits: the fair opponent
@@ -41,21 +40,21 @@ class _Lane:
 
 
 @view(
-    lr_first=slider(lambda state: f"lr of {state['first']}", _RATES),
-    lr_second=slider(lambda state: f"lr of {state['second']}", _RATES),
+    lr_first=slider(lambda state: f"lr of {LABELS[state['first']]}", _RATES),
+    lr_second=slider(lambda state: f"lr of {LABELS[state['second']]}", _RATES),
     axis=buttons("", ("steps", "seconds")),
-    first=slider("first", OPTIMIZERS.keys(), more=True),
-    second=slider("second", OPTIMIZERS.keys(), more=True),
+    first=slider("first", LABELS, more=True),
+    second=slider("second", LABELS, more=True),
     seed=slider("seed", range(10), more=True),
     presets={
         "equal learning rate": {},
-        "only the shape": {"second": "norm-matched", "lr_first": _BEST_SGD, "lr_second": _BEST_SGD},
-        "only the length": {"second": "per tensor"},
+        "only the shape": {"second": "matched", "lr_first": _BEST_SGD, "lr_second": _BEST_SGD},
+        "only the length": {"second": "per_tensor"},
     },
     lose={"lr_first": _BEST_SGD, "lr_second": 0.1},
 )
 def race(
-    canvas: Canvas, data: str | Dataset = "digits", *, first: str = "SGD", second: str = "orthogonal SGD",
+    canvas: Canvas, data: str | Dataset = "digits", *, first: str = "sgd", second: str = "orthogonal_sgd",
     lr_first: float = 0.01, lr_second: float = 0.01, epochs: int = 4, batch_size: int = 256, seed: int = 0,
     model: Callable[[int], nn.Module] | None = None, axis: str = "steps",
 ) -> Scene:  # fmt: skip
@@ -84,8 +83,8 @@ def race(
     small, classes = images.shape == (1, 8, 8), len(images.classes)
     usual = digits_cnn if small else basic_cnn
     network = model or (lambda seed: usual(classes, seed=seed))
-    entrants = {name: entrant(network, param_groups, make) for name, make in OPTIMIZERS.items()}
-    training.check_fits(*entrants["SGD"](_BEST_SGD, 0), images, epochs=epochs, batch_size=batch_size)
+    start = starter(network, OPTIMIZERS)
+    training.check_fits(*start("sgd", _BEST_SGD, 0), images, epochs=epochs, batch_size=batch_size)
     total = epochs * math.ceil(len(images.train.labels) / batch_size)
     chance = torch.bincount(images.test.labels).max().item() / len(images.test.labels)
     curves, score = canvas.axes(9, 4.2, (1.5, 1))
@@ -129,13 +128,15 @@ def race(
         for name, lr in nexts:
             canvas.now(*score.plot(lr, 0.03, **_style(name), marker="^", ms=9, mfc="none"))
         racing = [(lane.name, lane.lr) for lane in lanes[-2:]] or nexts
-        key = [Line2D([], [], lw=2.2, label=f"{name}, lr {lr:g}", **_style(name)) for name, lr in racing]
+        key = [
+            Line2D([], [], lw=2.2, label=f"{LABELS[name]}, lr {lr:g}", **_style(name)) for name, lr in racing
+        ]
         canvas.now(curves.legend(handles=key, loc="lower right", frameon=False, bbox_to_anchor=(1, 0.12)))
         return "One race proves nothing: keep the score", status + _message(lanes)
 
     def drive(lane: _Lane) -> Generator[None]:
         """Train one network, and pause after every step with the lane brought up to date."""
-        network, optimizer = entrants[lane.name](lane.lr, lane.seed)
+        network, optimizer = start(lane.name, lane.lr, lane.seed)
         how: Any = dict(batch_size=batch_size, seed=lane.seed)
         spent = 0.0
         lane.points.append((spent, training.evaluate(network, images)["test_accuracy"]))
@@ -171,7 +172,7 @@ def _message(lanes: list[_Lane]) -> str:
     if not lanes:
         return "Press start. Both networks begin with the same weights and see the same batches."
     ends = [(lane, lane.points[-1][1] if lane.points else math.nan) for lane in lanes[-2:]]
-    now = " against ".join(f"{lane.name} at lr {lane.lr:g}: {end:.3f}" for lane, end in ends)
+    now = " against ".join(f"{LABELS[lane.name]} at lr {lane.lr:g}: {end:.3f}" for lane, end in ends)
     races = sum(lane.finished for lane in lanes) // 2
     if not races:
         return f"Test accuracy now: {now}."
@@ -193,7 +194,7 @@ def _frame(lanes: list[_Lane]) -> pd.DataFrame:
 def _style(name: str) -> dict[str, Any]:
     """Colour and line of a racer: plain ones as SGD, controls grey, orthogonal ones blue."""
     if name in _CONTROLS:
-        return {"color": RANDOM, "ls": "--" if name == "norm-matched" else ":"}
-    if name in ("SGD", "AdamW", "LARS"):
-        return {"color": SGD, "ls": "--" if name == "SGD" else ":"}
-    return {"color": ORTHOGONAL, "ls": "-" if name == "orthogonal SGD" else "-."}
+        return {"color": RANDOM, "ls": "--" if name == "matched" else ":"}
+    if name in ("sgd", "adamw", "lars"):
+        return {"color": SGD, "ls": "--" if name == "sgd" else ":"}
+    return {"color": ORTHOGONAL, "ls": "-" if name == "orthogonal_sgd" else "-."}
