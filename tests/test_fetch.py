@@ -144,11 +144,12 @@ def test_only_cifar10_can_be_fetched(store, capsys):
     assert "Only cifar10" in capsys.readouterr().err
 
 
-def test_of_two_at_once_the_second_waits_for_the_first(server, store):
+def test_of_two_at_once_the_second_says_that_it_waits_for_the_first(server, store, capfd):
     server.pause = 0.5
     with ThreadPoolExecutor(2) as pool:  # each opens the lock for itself, as processes do
         codes = list(pool.map(main, [["data", "fetch", "cifar10", "--url", server.url]] * 2))
     assert sorted(codes) == [0, 2]  # the second finds that it is there
+    assert capfd.readouterr().err.count("waiting for another download of cifar10\n") == 1
     assert server.sent == [(0, len(server.content))]
     assert visible(store) == ["cifar10.safetensors"]
 

@@ -79,7 +79,7 @@ def test_a_test_image_is_its_middle_normalised(place):
     from torchvision.transforms import v2
 
     data = loaded(place)
-    images, labels = next(iter(ov.datasets.whole(data, data.test)))
+    images, labels = next(iter(ov.datasets.in_order(data, data.test)))
     assert labels.tolist() == data.test.labels.tolist()
     picture = v2.CenterCrop(16)(v2.Resize(18)(Image.open(data.test.paths[3]).convert("RGB")))
     pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).double() / 255
@@ -169,13 +169,13 @@ def test_what_cannot_be_read_is_named(place, tmp_path):
     (tmp_path / "other" / "green" / "b.png").write_bytes(b"no picture")
     data = ov.datasets.folders(tmp_path / "other", tmp_path / "other", size=8)
     with pytest.raises(DataError, match=r"^\S+green/b\.png is not an image"):
-        list(ov.datasets.whole(data, data.test))
+        list(ov.datasets.in_order(data, data.test))
 
 
 def test_letters_are_neither_cropped_nor_mirrored(place):
     data = ov.datasets.folders(place / "train", place / "val", size=16, augment=False)
     images = next(iter(data.batches(44, seed=0, epoch=1)))[0]
-    right = torch.cat([images for images, _ in data.whole(data.train)])
+    right = torch.cat([images for images, _ in data.in_order(data.train)])
     order = torch.randperm(44, generator=torch.Generator().manual_seed(1))
     assert torch.equal(images, right[order])
 

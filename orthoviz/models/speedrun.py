@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from orthoviz.models.cnn import initialised
+from orthoviz.models.cnn import initialise
 
 
 def speedrun_cnn(
@@ -28,7 +28,7 @@ def speedrun_cnn(
     scales of batch-norm, scaled logits, mirrored test images.
     """
     generator = None if seed is None else torch.Generator().manual_seed(seed)
-    whitening = initialised(nn.utils.skip_init(nn.Conv2d, 3, 24, 2), generator)
+    whitening = initialise(nn.utils.skip_init(nn.Conv2d, 3, 24, 2), generator)
     assert isinstance(whitening, nn.Conv2d)
     whitening.weight.requires_grad_(False)
     if images is not None:
@@ -42,7 +42,7 @@ def speedrun_cnn(
         layers += [_convolution(channels, out, generator), nn.MaxPool2d(2), _norm(out), nn.GELU()]
         layers += [_convolution(out, out, generator), _norm(out), nn.GELU()]
         channels = out
-    head = initialised(nn.utils.skip_init(nn.Linear, channels, num_classes, bias=False), generator)
+    head = initialise(nn.utils.skip_init(nn.Linear, channels, num_classes, bias=False), generator)
     return Mirrored(nn.Sequential(*layers, nn.MaxPool2d(3), nn.Flatten(), head, Scaled(1 / 9)))
 
 
@@ -82,7 +82,7 @@ def _convolution(inputs: int, outputs: int, generator: torch.Generator | None) -
     """3 x 3, at first passing its inputs on where there are as many outputs."""
     convolution: nn.Module = nn.utils.skip_init(nn.Conv2d, inputs, outputs, 3, padding=1, bias=False)
     assert isinstance(convolution, nn.Conv2d)
-    initialised(convolution, generator)
+    initialise(convolution, generator)
     with torch.no_grad():
         nn.init.dirac_(convolution.weight[:inputs])
     return convolution
