@@ -241,7 +241,7 @@ def test_a_third_whose_runs_reach_into_the_firsts_is_not_beaten(history):
 def test_steps_of_one_run_are_no_seeds(frame):
     loss = frame[(frame["quantity"] == "loss") & (frame.seed == 0)].assign(epoch=0)
     assert "one run each" in title(P.compare(loss, "loss"))
-    with pytest.raises(ValueError, match="stages"):
+    with pytest.raises(ValueError, match="values of stage"):
         P.compare(frame, "stable_rank", x="step")
 
 
@@ -298,7 +298,7 @@ def test_names_keep_their_look_and_others_differ():
     [
         (lambda f, h: P.over_steps(f, "nonsense"), "no nonsense in the frame; there is: .*mean_abs_cosine"),
         (lambda f, h: P.filter_cosine(f, layer="conv"), "layer 'conv' in the frame; there is: 0.weight, 3"),
-        (lambda f, h: P.over_steps(f, "stable_rank"), "5 stages, .*: choose one with stage="),
+        (lambda f, h: P.over_steps(f, "stable_rank"), "5 values of stage, .*: choose one with stage="),
         (lambda f, h: P.over_steps(f), "choose one with quantity="),
         (lambda f, h: P.filter_cosine(f, ax=P.new_figure(3, 3)[1][0]), "ax takes one layer"),
         (lambda f, h: P.spectra(f), "several runs"),
