@@ -1,4 +1,4 @@
-"""What a data set is, and the one that is always there."""
+"""What a data set is, and the built-in one."""
 
 import hashlib
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from orthoviz.datasets import pixels
 
 
 class DataError(ValueError):
-    """A data set that cannot be had or used; the message says why and what to do."""
+    """A data set cannot be found or used; the message says why and what to do."""
 
 
 class Split(NamedTuple):
     """Images and their labels."""
 
     images: Tensor
-    """``(N, C, H, W)`` uint8; in channels-last memory where batches are to be made fast."""
+    """``(N, C, H, W)`` uint8; channels-last memory makes batches faster."""
     labels: Tensor
     """``(N,)`` int64, indices into the data set's classes."""
 
@@ -49,11 +49,11 @@ class Dataset:
     """Per channel over the training images, on the scale 0 to 1."""
     std: tuple[float, ...]
     augment: bool
-    """Whether training images are cropped at random and flipped (not for digits: a mirrored 2 is no 2)."""
+    """Whether training crops images at random and mirrors them (not digits: a mirrored 2 is not a 2)."""
     source: str
     """Where the images came from, in a line."""
     valid: Split | None = None
-    """Images held out from training to choose by, where there are any."""
+    """Images held out from training, to choose by; None if there are none."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -62,7 +62,7 @@ class Dataset:
         return channels, height, width
 
     def splits(self) -> dict[str, Split]:
-        """Those that there are, by name."""
+        """The splits that exist, by name."""
         splits = {"train": self.train, "valid": self.valid, "test": self.test}
         return {name: split for name, split in splits.items() if split is not None}
 

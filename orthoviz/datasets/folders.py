@@ -1,4 +1,4 @@
-"""Photographs read in place: folders laid out as <class>/<image>, as ImageNet's."""
+"""Photographs read in place from folders laid out as <class>/<image>, like ImageNet."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ class Folders(Dataset):
     size: int = 224
     """Height and width of what the network sees."""
     passed_over: Counter[str] = field(default_factory=Counter)
-    """How many files of which kind are no images."""
+    """How many files were passed over, by kind: they are not images."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -120,7 +120,7 @@ def find_splits(folder: Path) -> tuple[Path, Path]:
         DataError: there are none, or several data sets.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder. Unpack an archive of images, and give its folder.")
+        raise DataError(f"{folder} is not a folder. Unpack an archive of images, and give its folder.")
     below = [] if (folder / "train").is_dir() else sorted(folder.iterdir())
     roots = [root for root in below if (root / "train").is_dir() and not is_hidden(root.name)] or [folder]
     if len(roots) > 1:
@@ -137,7 +137,7 @@ def find_splits(folder: Path) -> tuple[Path, Path]:
 
 @dataclass
 class _Decoded(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """In a worker: parts of images as uint8, each with chance of its own."""
+    """In a worker: parts of images as uint8, each with its own seed."""
 
     split: Files
     part: Any
@@ -158,8 +158,10 @@ class _Decoded(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
 
 def _leave_signals(worker: int) -> None:
-    """A signal to the whole group of processes, as terminals and torchrun send it, is for the process that
-    trains: it ends its workers itself. So they are a group of their own, and forget what came before."""
+    """Make workers a group of their own, which forgets earlier signals.
+
+    Terminals and torchrun signal the whole group of the process that trains; it ends its workers itself.
+    """
     os.setpgrp()
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -170,7 +172,7 @@ def _leave_signals(worker: int) -> None:
 
 @contextmanager
 def _signals_wait() -> Iterator[None]:
-    """Signals wait while workers are started."""
+    """Hold signals back while workers start."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield

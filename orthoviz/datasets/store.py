@@ -1,4 +1,4 @@
-"""Where data sets are kept: one file each, written beside and put in place in one step."""
+"""The store of data sets: one file each, written beside and put in place in one step."""
 
 import dataclasses
 import hashlib
@@ -36,7 +36,7 @@ def location() -> Path:
     """The folder of the data sets: ``ORTHOVIZ_DATA``, the checkout's ``data``, or the user's own.
 
     Raises:
-        DataError: it would be the user's own, and platformdirs, which knows where that is, is not installed.
+        DataError: it would be the user's own, and platformdirs, which finds it, is not installed.
     """
     if chosen := os.environ.get("ORTHOVIZ_DATA"):
         return Path(chosen).expanduser()
@@ -45,9 +45,8 @@ def location() -> Path:
     try:
         import platformdirs
     except ImportError:
-        raise DataError(
-            "There is no folder for data sets: set ORTHOVIZ_DATA to one, or 'pip install platformdirs'."
-        ) from None
+        todo = "set ORTHOVIZ_DATA to one, or 'pip install platformdirs'"
+        raise DataError(f"There is no folder for data sets: {todo}.") from None
     return platformdirs.user_data_path("orthoviz", appauthor=False) / "data"
 
 
@@ -66,7 +65,7 @@ def load(name: str, *, size: int | None = None) -> Dataset:
         size: of a folder's images, as the network sees them; default: 224.
 
     Raises:
-        DataError: there is no such data set, its file is damaged, or its images have a size of their own.
+        DataError: there is no such data set, its file is damaged, or its images cannot take a ``size``.
     """
     if name != "digits" and name not in available() and Path(name).exists():
         return folders(*find_splits(Path(name)), size=size or 224)
@@ -92,9 +91,8 @@ def verify(name: str) -> Dataset:
 
 
 def add(
-    name: str, path: str | os.PathLike[str], *, size: int | None = None, replace: bool = False,
-    augment: bool = True,
-) -> str:  # fmt: skip
+    name: str, path: str | Path, *, size: int | None = None, replace: bool = False, augment: bool = True
+) -> str:
     """Check a folder of images or the official CIFAR-10 archive, and keep its images under ``name``.
 
     Args:
@@ -104,8 +102,8 @@ def add(
         size: resize and centre-crop every image to ``size`` x ``size`` pixels. Without it images
             of different sizes are refused.
         replace: put it in the place of the data set that has this name.
-        augment: whether training images are to be cropped at random and mirrored. Not for digits and
-            letters: a mirrored 2 is no 2.
+        augment: whether training crops images at random and mirrors them. Not for digits and
+            letters: a mirrored 2 is not a 2.
 
     Returns:
         What was found, in a few lines.
@@ -113,24 +111,24 @@ def add(
     Raises:
         DataError: something is wrong; the message says what, and nothing was added.
     """
-    check_free(name, replace)
-    if size is not None and not 1 <= size <= 4096:
-        raise DataError(f"size must be from 1 to 4096 pixels, got {size}. Nothing was added.")
     try:
+        check_free(name, replace)
+        if size is not None and not 1 <= size <= 4096:
+            raise DataError(f"size must be from 1 to 4096 pixels, got {size}.")
         data, notes = _read(Path(path).expanduser(), size)
         data = dataclasses.replace(data, augment=augment)
+        with writing(".lock", "another process that adds a data set"):
+            target = check_free(name, replace)  # another process may have added it meanwhile
+            for old in target.parent.glob(".*-*.safetensors"):  # of a process that was killed
+                old.unlink()
+            replace_file(target, lambda beside: _write_file(data, beside))
     except DataError as error:
         raise DataError(f"{error}\n    Nothing was added.") from None
-    with writing(".lock", "another data set that is being added"):
-        target = check_free(name, replace)  # another process may have added it meanwhile
-        for old in target.parent.glob(".*-*.safetensors"):  # of a process that was killed
-            old.unlink()
-        replace_file(target, lambda beside: _write_file(data, beside))
     return "\n".join([_report(data), *notes])
 
 
 def _read(path: Path, size: int | None) -> tuple[Dataset, list[str]]:
-    """The data set at a path, and what to tell of it."""
+    """The data set at a path, and notes for the user."""
     if not path.exists():
         raise DataError(f"{path} does not exist.")
     if path.is_dir() and path.resolve().name != official.FOLDER:
@@ -198,7 +196,7 @@ def _read_file(name: str) -> tuple[Dataset, str]:
 
 def _write_file(data: Dataset, path: Path) -> None:
     path.touch()
-    permissions = path.stat().st_mode  # as the user's umask has them; safetensors lets nobody else read it
+    permissions = path.stat().st_mode  # the umask's; safetensors makes files that only the owner can read
     about = {key: getattr(data, key) for key in ("classes", "mean", "std", "augment", "source")}
     about |= {"sha256": data.checksum(hashlib.sha256()), "added": time.strftime("%Y-%m-%d")}
     tensors = {}
@@ -253,15 +251,13 @@ def check_free(name: str, replace: bool) -> Path:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         wrong = f"A data set's name has letters, digits, '.', '_' and '-', got {name!r}."
     elif name == "digits":
-        wrong = f"{name!r} is built in. Choose another name."
+        wrong = "'digits' is built in. Choose another name."
     elif _path(name).exists() and not replace:
-        wrong = (
-            f"There is a data set {name!r} already. Use --replace (replace=True) to put this one in its "
-            "place, or choose another name."
-        )
+        todo = "Use --replace (replace=True) to put this one in its place, or choose another name."
+        wrong = f"There is a data set {name!r} already. {todo}"
     else:
         return _path(name)
-    raise DataError(f"{wrong} Nothing was added.")
+    raise DataError(wrong)
 
 
 @contextmanager
@@ -283,10 +279,8 @@ def writing(lock: str, other: str) -> Iterator[Path]:
     except (SafetensorError, OSError) as error:
         there = next(p for p in (folder, *folder.parents) if p.is_dir())
         free = f"{shutil.disk_usage(there).free / 1e6:,.0f} MB are free there"
-        raise DataError(
-            f"{folder} could not be written to ({error}; {free}). Nothing was added.\n"
-            "    Make room, or set ORTHOVIZ_DATA to another folder."
-        ) from error
+        todo = "Make room, or set ORTHOVIZ_DATA to another folder."
+        raise DataError(f"{folder} could not be written to ({error}; {free}).\n    {todo}") from error
 
 
 def _acquire(path: Path, other: str) -> AbstractContextManager[object]:

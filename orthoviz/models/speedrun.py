@@ -43,30 +43,19 @@ def speedrun_cnn(
         layers += [_convolution(out, out, generator), _norm(out), nn.GELU()]
         channels = out
     head = initialise(nn.utils.skip_init(nn.Linear, channels, num_classes, bias=False), generator)
-    return Mirrored(nn.Sequential(*layers, nn.MaxPool2d(3), nn.Flatten(), head, Scaled(1 / 9)))
-
-
-class Scaled(nn.Module):
-    """Times a constant."""
-
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.factor * x
+    return Mirrored(nn.Sequential(*layers, nn.MaxPool2d(3), nn.Flatten(), head))
 
 
 class Mirrored(nn.Module):
-    """In eval mode the mean of the network's logits over an image and its mirror image."""
+    """A ninth of the network's logits; in eval mode their mean over an image and its mirror image."""
 
     def __init__(self, network: nn.Sequential) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.network(x)
-        return logits if self.training else (logits + self.network(x.flip(-1))) / 2
+        logits: Tensor = 1 / 9 * self.network(x)
+        return logits if self.training else (logits + 1 / 9 * self.network(x.flip(-1))) / 2
 
 
 def _whitening(images: Tensor) -> Tensor:
@@ -79,7 +68,7 @@ def _whitening(images: Tensor) -> Tensor:
 
 
 def _convolution(inputs: int, outputs: int, generator: torch.Generator | None) -> nn.Module:
-    """3 x 3, at first passing its inputs on where there are as many outputs."""
+    """3 x 3; at first its first outputs are its inputs."""
     convolution: nn.Module = nn.utils.skip_init(nn.Conv2d, inputs, outputs, 3, padding=1, bias=False)
     assert isinstance(convolution, nn.Conv2d)
     initialise(convolution, generator)

@@ -112,7 +112,7 @@ class Monitor:
             raise RuntimeError("this monitor is watching already: stop it first")
         if self.silent:
             return self
-        self._collected = None  # who knows what happened to the weights in between
+        self._collected = None  # the weights may have changed meanwhile
         if self.probe is not None:
             self._activations()  # finds out now whether the model takes it
         if self.stream is not None and not self._parts:
@@ -161,7 +161,7 @@ class Monitor:
         waited for.
 
         Raises:
-            ValueError: a value is no single number, or its name is that of a measured quantity.
+            ValueError: a value is not a single number, or a measured quantity has its name.
         """
         for name, value in values.items():
             if name in QUANTITIES:
@@ -204,7 +204,7 @@ class Monitor:
     def _listen(self) -> None:
         """Ask for the next step's stages if it is a step to measure. They cost a copy, so only then."""
         if self._handles and self._due() and hasattr(self.optimizer, "register_stage_hook"):
-            self._stage_handle = self.optimizer.register_stage_hook(self._hear)  # type: ignore[union-attr]
+            self._stage_handle = self.optimizer.register_stage_hook(self._take)  # type: ignore[union-attr]
 
     def _due(self, ahead: int = 0) -> bool:
         return (self.step + ahead) % self.every == 0
@@ -216,7 +216,7 @@ class Monitor:
         self._matrices, self._announced, self._evaluated, self._active = {}, set(), False, []
 
     @_guarded
-    def _hear(self, parameter: Tensor, stage: str, matrix: Tensor) -> None:
+    def _take(self, parameter: Tensor, stage: str, matrix: Tensor) -> None:
         """A stage that the optimiser shows."""
         layer = self._layer_of.get(parameter)  # type: ignore[call-overload]
         if layer is None or stage not in self._needed or stage == "applied":
@@ -346,7 +346,7 @@ class Monitor:
         if not tensors:
             return
         device = tensors[0].device
-        exact = torch.float32 if device.type == "mps" else torch.float64  # where there is no other
+        exact = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
         flat = torch.cat([tensor.reshape(-1).to(device, exact) for tensor in tensors]).cpu().double().numpy()
         for step, epoch, values in waiting:
             entries = tuple((layer, stage, name, value.numel()) for layer, stage, name, value in values)

@@ -248,7 +248,7 @@ def filters(weight: Tensor, *, title: str | None = None) -> Figure:
         title: default: how alike the filters are.
 
     Raises:
-        ValueError: the weight is no two-dimensional convolution's.
+        ValueError: the weight is not a two-dimensional convolution's.
     """
     if weight.ndim != 4:
         shape = tuple(weight.shape)
