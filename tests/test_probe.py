@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import orthoviz as ov
-from tests.test_monitor import batch, network, one_step, plain, spectrum, value, watched
+from tests.test_monitor import backward, batch, network, one_step, plain, spectrum, value, watched
 
 
 def test_activations_are_what_the_model_computes_in_eval_mode_before_the_step():
@@ -18,8 +18,9 @@ def test_activations_are_what_the_model_computes_in_eval_mode_before_the_step():
     quantities = ["dead_units", "feature_cosine", "activation_participation_ratio", "incoming_stable_rank"]
     with ov.watch(model, optimizer, quantities=quantities, probe=probe) as monitor:
         one_step(model, optimizer)
+        backward(model, 1)
         before = copy.deepcopy(model).eval()
-        one_step(model, optimizer)
+        optimizer.step()
     frame = monitor.frame()
 
     def found(quantity, layer="0.weight"):
