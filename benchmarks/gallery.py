@@ -25,7 +25,7 @@ RUNS = {"SGD": torch.optim.SGD, "orthogonal SGD": ov.OrthogonalSGD}
 
 def train(data: ov.datasets.Dataset) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, nn.Module]]:
     """Frames, histories and networks of both."""
-    probe = next(iter(ov.datasets.whole(data, data.test, batch_size=256)))[0]
+    probe = next(iter(ov.datasets.in_order(data, data.test, batch_size=256)))[0]
     frames, histories, models = [], [], {}
     for name, make in RUNS.items():
         model = ov.models.basic_cnn(seed=0)
@@ -72,7 +72,7 @@ def pictures(data: ov.datasets.Dataset) -> dict[str, Callable[[], Figure]]:
     """Name to what draws it."""
     frame, both, models = train(data)
     histories = both[both.batch_size == 1024]
-    images = next(iter(ov.datasets.whole(data, data.test, batch_size=256)))[0]
+    images = next(iter(ov.datasets.in_order(data, data.test, batch_size=256)))[0]
     one = frame[frame.run == "orthogonal SGD"]
     weight = models["orthogonal SGD"].get_parameter("0.weight")
     deep = models["orthogonal SGD"].get_parameter("3.weight")

@@ -44,7 +44,7 @@ STEPS = (0, 1, 2, 4, 8, 16, 32, 48)
 def film(data: ov.datasets.Dataset, about: dict[str, str]) -> None:
     """The watched runs."""
     path = store("filters", about)
-    probe = next(iter(ov.datasets.whole(data, data.test, batch_size=512)))[0]
+    probe = next(iter(ov.datasets.in_order(data, data.test, batch_size=512)))[0]
     tables, weights = [], {}
     for seed in range(SEEDS):
         for name, make, lr in RUNS:

@@ -83,7 +83,7 @@ def _run_once(
         given.setdefault("data", "digits")
     data = _load(given)
     name = model or {(1, 8, 8): "digits_cnn", (3, 32, 32): "basic_cnn"}.get(data.shape, "resnet18")
-    network = ov.models.named(name, len(data.classes), seed=seed)
+    network = ov.models.build(name, len(data.classes), seed=seed)
     makes = ov.optim.optimizers(momentum=momentum, weight_decay=weight_decay)
     if optimizer not in makes:
         raise ValueError(f"there is no optimiser {optimizer!r}; there is: {', '.join(makes)}")

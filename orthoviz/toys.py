@@ -1,7 +1,7 @@
 """Problems of a few lines, on which every step can be understood.
 
 Each is a module whose ``loss()`` is what a step descends (on a fresh batch, where there are batches), and
-whose ``error()`` is exact. ``readings()`` tells more, such as how much of each mode has been learnt.
+whose ``error()`` is exact. ``readings()`` adds more, such as how much of each mode is learnt.
 """
 
 import math
@@ -38,8 +38,12 @@ class Problem(nn.Module):
         return self.loss()
 
     def readings(self) -> dict[Any, float]:
-        """What else there is to read off, by name."""
+        """Other numbers that describe the state, by name."""
         return {}
+
+
+def _gaussian(draw: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=draw, dtype=torch.float64)
 
 
 class MatrixQuadratic(Problem):
@@ -61,10 +65,10 @@ class MatrixQuadratic(Problem):
     ) -> None:
         super().__init__()
         self.scales = torch.logspace(0, -math.log10(condition), size, dtype=torch.float64)
-        dense = torch.randn(size, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        self.target = (
-            torch.eye(size, dtype=torch.float64) if aligned else dense * math.sqrt(size) / dense.norm()
-        )
+        dense = _gaussian(torch.Generator().manual_seed(seed), size, size)
+        self.target: Tensor = dense * math.sqrt(size) / dense.norm()
+        if aligned:
+            self.target = torch.eye(size, dtype=torch.float64)
         self.weight = nn.Parameter(torch.zeros(size, size, dtype=torch.float64))
 
     def loss(self) -> Tensor:
@@ -102,16 +106,12 @@ class DeepLinear(Problem):
     ) -> None:
         super().__init__()
         draw = torch.Generator().manual_seed(seed)
-
-        def gaussian() -> Tensor:
-            return torch.randn(size, size, generator=draw, dtype=torch.float64)
-
         self.values = torch.tensor(list(modes), dtype=torch.float64)
-        self.left, self.right = (torch.linalg.qr(gaussian()).Q[:, : len(self.values)] for _ in range(2))
+        vectors = (torch.linalg.qr(_gaussian(draw, size, size)).Q for _ in range(2))
+        self.left, self.right = (Q[:, : len(self.values)] for Q in vectors)
         self.target = (self.left * self.values) @ self.right.T
-        self.layers = nn.ParameterList(
-            nn.Parameter(gaussian() * start / math.sqrt(size)) for _ in range(layers)
-        )
+        drawn = (_gaussian(draw, size, size) * start / math.sqrt(size) for _ in range(layers))
+        self.layers = nn.ParameterList(map(nn.Parameter, drawn))
 
     def product(self) -> Tensor:
         """W_L ... W_1, ``(size, size)``."""
@@ -146,17 +146,14 @@ class RankOne(Problem):
         super().__init__()
         self.noise, self.batch = noise, batch
         self.draw = torch.Generator().manual_seed(seed)
-        u, v = (nn.functional.normalize(self._gaussian(size), dim=0) for _ in range(2))
+        u, v = (nn.functional.normalize(_gaussian(self.draw, size), dim=0) for _ in range(2))
         self.target = 3 * torch.outer(u, v)
         self.weight = nn.Parameter(torch.zeros(size, size, dtype=torch.float64))
 
-    def _gaussian(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self.draw, dtype=torch.float64)
-
     def sample(self) -> tuple[Tensor, Tensor]:
         """A fresh batch: inputs and noisy outputs, an example a row."""
-        x = self._gaussian(self.batch, len(self.target))
-        return x, x @ self.target.T + self.noise * self._gaussian(self.batch, len(self.target))
+        x = _gaussian(self.draw, self.batch, len(self.target))
+        return x, x @ self.target.T + self.noise * _gaussian(self.draw, self.batch, len(self.target))
 
     def loss(self) -> Tensor:
         """Half the squared error of a fresh batch, its mean over examples."""
@@ -188,18 +185,15 @@ class TeacherStudent(Problem):
         super().__init__()
         self.batch = batch
         self.draw = torch.Generator().manual_seed(seed)
-        self.teacher = torch.linalg.qr(self._gaussian(size, 2)).Q.T
+        self.teacher = torch.linalg.qr(_gaussian(self.draw, size, 2)).Q.T
         # of the student's units, and of the teacher's
         self.signs = torch.tensor([1, 1, -1, -1], dtype=torch.float64)
         alike = start * self.teacher.sum(0)
-        self.student = nn.Parameter(alike + 0.1 * start * self._gaussian(2, size))
-
-    def _gaussian(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self.draw, dtype=torch.float64)
+        self.student = nn.Parameter(alike + 0.1 * start * _gaussian(self.draw, 2, size))
 
     def loss(self) -> Tensor:
         """Half the squared error on a fresh batch."""
-        x = self._gaussian(self.batch, self.teacher.shape[1])
+        x = _gaussian(self.draw, self.batch, self.teacher.shape[1])
         units = torch.erf(x @ torch.cat([self.student, self.teacher]).T / math.sqrt(2))
         return (units @ self.signs).square().mean() / 2
 
@@ -225,7 +219,7 @@ def descend(problem: Problem, optimizer: torch.optim.Optimizer, steps: int) -> p
     """Take so many steps and look at the problem before each and after the last.
 
     Returns:
-        A row a step, the first before any: ``step``, the exact ``error``, and what ``readings()`` tells.
+        A row a step, the first before any: ``step``, the exact ``error``, and what ``readings()`` gives.
         Ends early when the error is no longer finite.
     """
     rows: list[dict[Any, float]] = []

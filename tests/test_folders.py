@@ -57,12 +57,15 @@ def test_it_says_what_it_found(place):
 
 def test_every_image_is_seen_once_an_epoch_and_in_another_order_in_the_next(place):
     data = loaded(place)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
     epochs = [list(ov.datasets.batches(data, 16, seed=0, epoch=epoch)) for epoch in (1, 1, 2)]
     assert [len(labels) for _, labels in epochs[0]] == [16, 16, 12]
     assert torch.cat([labels for _, labels in epochs[0]]).bincount().tolist() == [22, 22]
     for (a, _), (b, _) in zip(epochs[0], epochs[1], strict=True):
         assert torch.equal(a, b)  # the same chance, whichever worker
     assert not torch.equal(epochs[0][0][0], epochs[2][0][0])
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_batches_may_be_passed_over_and_shared(place):
@@ -79,7 +82,7 @@ def test_a_test_image_is_its_middle_normalised(place):
     from torchvision.transforms import v2
 
     data = loaded(place)
-    images, labels = next(iter(ov.datasets.whole(data, data.test)))
+    images, labels = next(iter(ov.datasets.in_order(data, data.test)))
     assert labels.tolist() == data.test.labels.tolist()
     picture = v2.CenterCrop(16)(v2.Resize(18)(Image.open(data.test.paths[3]).convert("RGB")))
     pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).double() / 255
@@ -102,15 +105,6 @@ def test_a_network_learns_from_them_and_goes_on_in_the_middle_of_an_epoch(place,
     assert parts.history.train_loss.equals(whole.history.train_loss)
     pairs = zip(parts.model.parameters(), whole.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
-
-
-def test_reading_in_workers_leaves_the_global_random_state_alone(place):
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    for _ in loaded(place).batches(16, seed=0, epoch=1, device="cpu"):
-        pass
-    after = torch.get_rng_state()
-    assert torch.equal(before, after)
 
 
 def test_a_signal_to_the_group_of_processes_is_for_the_one_that_trains(place, tmp_path):
@@ -169,13 +163,13 @@ def test_what_cannot_be_read_is_named(place, tmp_path):
     (tmp_path / "other" / "green" / "b.png").write_bytes(b"no picture")
     data = ov.datasets.folders(tmp_path / "other", tmp_path / "other", size=8)
     with pytest.raises(DataError, match=r"^\S+green/b\.png is not an image"):
-        list(ov.datasets.whole(data, data.test))
+        list(ov.datasets.in_order(data, data.test))
 
 
 def test_letters_are_neither_cropped_nor_mirrored(place):
     data = ov.datasets.folders(place / "train", place / "val", size=16, augment=False)
     images = next(iter(data.batches(44, seed=0, epoch=1)))[0]
-    right = torch.cat([images for images, _ in data.whole(data.train)])
+    right = torch.cat([images for images, _ in data.in_order(data.train)])
     order = torch.randperm(44, generator=torch.Generator().manual_seed(1))
     assert torch.equal(images, right[order])
 

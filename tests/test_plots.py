@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.figure import Figure
+from matplotlib import pyplot as plt
 from torch import nn
 
 import orthoviz as ov
-from tests.test_monitor import batch, one_step, orthogonal_sgd, plain, value, watched
+from tests.test_monitor import batch, orthogonal_sgd, plain, value, watched
 
 P = ov.plots
 
@@ -25,10 +25,7 @@ def frame():
             model = nn.Sequential(nn.Conv2d(2, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(54, 4))
             optimizer = make(model)
             options = {"quantities": "everything", "probe": batch(9)[0], "seed": seed}
-            with ov.watch(model, optimizer, **options) as monitor:
-                for step in range(4):
-                    monitor.log(loss=one_step(model, optimizer, step))
-            frames.append(monitor.frame())
+            frames.append(watched(model, optimizer, 4, **options))
     return ov.monitor.join(*frames)
 
 
@@ -111,6 +108,7 @@ def test_any_quantity_over_steps_or_epochs(frame):
 
 
 def test_a_single_panel_can_be_drawn_on_given_axes(frame, history):
+    before = plt.get_fignums()
     calls = [
         lambda ax: P.filter_cosine(frame, layer="0.weight", ax=ax),
         lambda ax: P.over_steps(frame, "loss", ax=ax),
@@ -126,6 +124,7 @@ def test_a_single_panel_can_be_drawn_on_given_axes(frame, history):
         assert left.has_data()
         assert left.get_title()
         assert not right.has_data()
+    assert plt.get_fignums() == before  # figures stay out of pyplot's memory
 
 
 def one(frame):
@@ -199,8 +198,8 @@ def test_likeness_of_layers_stands_beside_chance():
     assert np.abs(chance).max() < 0.2
 
 
-def test_the_gain_of_each_direction_beside_the_stretched_gradient():
-    G = torch.diag(torch.tensor([4.0, 2.0, 1.0]))
+def test_the_gain_of_each_direction_beside_the_gradient_stretched_to_the_factors_length():
+    G = torch.diag(torch.tensor([4.0, 2.0, 1.0, 0.0]))
     figure = P.gain_per_direction({"exact": ov.polar_factor(G), "half": ov.polar_factor(G) / 2}, G)
     by_label = {line.get_label(): line for line in figure.axes[0].get_lines()}
     np.testing.assert_allclose(by_label["exact"].get_ydata(), 1, rtol=1e-6)
@@ -241,7 +240,7 @@ def test_a_third_whose_runs_reach_into_the_firsts_is_not_beaten(history):
 def test_steps_of_one_run_are_no_seeds(frame):
     loss = frame[(frame["quantity"] == "loss") & (frame.seed == 0)].assign(epoch=0)
     assert "one run each" in title(P.compare(loss, "loss"))
-    with pytest.raises(ValueError, match="stages"):
+    with pytest.raises(ValueError, match="values of stage"):
         P.compare(frame, "stable_rank", x="step")
 
 
@@ -257,13 +256,6 @@ def test_a_rate_that_diverged_early_is_still_drawn(history):
     assert drawn(figure)[0].get_xdata().tolist() == [0.01, 0.1, 10]
 
 
-def test_the_stretched_gradient_has_the_factors_length_at_any_rank():
-    G = torch.randn(8, 2) @ torch.randn(2, 8)
-    figure = P.gain_per_direction(ov.polar_factor(G), G)
-    (grey,) = [line for line in figure.axes[0].get_lines() if line.get_label() == "gradient, stretched"]
-    assert np.linalg.norm(grey.get_ydata()) == pytest.approx(math.sqrt(2), rel=1e-5)
-
-
 def test_flatness_and_curves_name_their_best(history):
     assert "orthogonal SGD 0.605 (lr 0.1) … SGD 0.405 (lr 0.1)" in title(P.lr_flatness(history))
     assert P.training_curves(history, hue="lr").axes
@@ -272,15 +264,13 @@ def test_flatness_and_curves_name_their_best(history):
     assert "SGD 0.405" in title(figure)
 
 
-@pytest.mark.parametrize("name", ["speedup", "imagenet", "barlow", "batch_size"])
-def test_the_papers_figures_from_histories(history, name):
-    data = history if name == "batch_size" else history[history.lr == 0.1]
-    assert P.paper_figure(name, data).axes[0].has_data()
+WATCHED = ("filter_cosine", "feature_cosine", "dead_parameters")
 
 
-@pytest.mark.parametrize("name", ["filter_cosine", "feature_cosine", "dead_parameters"])
-def test_the_papers_figures_from_a_monitor(frame, name):
-    assert P.paper_figure(name, frame).axes[0].has_data()
+@pytest.mark.parametrize("name", ["speedup", "imagenet", "barlow", "batch_size", *WATCHED])
+def test_the_papers_figures(frame, history, name):
+    runs = history if name == "batch_size" else history[history.lr == 0.1]
+    assert P.paper_figure(name, frame if name in WATCHED else runs).axes[0].has_data()
 
 
 def test_names_keep_their_look_and_others_differ():
@@ -298,7 +288,7 @@ def test_names_keep_their_look_and_others_differ():
     [
         (lambda f, h: P.over_steps(f, "nonsense"), "no nonsense in the frame; there is: .*mean_abs_cosine"),
         (lambda f, h: P.filter_cosine(f, layer="conv"), "layer 'conv' in the frame; there is: 0.weight, 3"),
-        (lambda f, h: P.over_steps(f, "stable_rank"), "5 stages, .*: choose one with stage="),
+        (lambda f, h: P.over_steps(f, "stable_rank"), "5 values of stage, .*: choose one with stage="),
         (lambda f, h: P.over_steps(f), "choose one with quantity="),
         (lambda f, h: P.filter_cosine(f, ax=P.new_figure(3, 3)[1][0]), "ax takes one layer"),
         (lambda f, h: P.spectra(f), "several runs"),
@@ -311,11 +301,3 @@ def test_names_keep_their_look_and_others_differ():
 def test_what_cannot_be_drawn_is_refused(frame, history, call, words):
     with pytest.raises(ValueError, match=words):
         call(frame, history)
-
-
-def test_figures_stay_out_of_pyplots_memory(frame):
-    import matplotlib.pyplot as plt
-
-    before = plt.get_fignums()
-    assert isinstance(P.filter_cosine(frame), Figure)
-    assert plt.get_fignums() == before

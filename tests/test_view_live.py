@@ -181,7 +181,7 @@ def test_ones_own_network_races():
 
 def dimensions(model, data):
     """RankMe of the test images' embeddings by its formula, batch-norm seeing these images."""
-    images, _ = next(iter(ov.datasets.whole(DATA, DATA.test)))
+    images, _ = next(iter(ov.datasets.in_order(DATA, DATA.test)))
     with torch.no_grad():
         s = np.linalg.svd(copy.deepcopy(model).train()(images).double().numpy(), compute_uv=False)
     p = s / s.sum()

@@ -1,4 +1,4 @@
-"""What a data set is, and the one that is always there."""
+"""What a data set is, and the built-in one."""
 
 import hashlib
 from collections.abc import Iterator
@@ -12,20 +12,29 @@ from orthoviz.datasets import pixels
 
 
 class DataError(ValueError):
-    """A data set that cannot be had or used; the message says why and what to do."""
+    """A data set cannot be found or used; the message says why and what to do."""
 
 
 class Split(NamedTuple):
     """Images and their labels."""
 
     images: Tensor
-    """``(N, C, H, W)`` uint8; in channels-last memory where batches are to be made fast."""
+    """``(N, C, H, W)`` uint8; channels-last memory makes batches faster."""
     labels: Tensor
     """``(N,)`` int64, indices into the data set's classes."""
 
     def some(self, chosen: Tensor) -> "Split":
         """Those of the given indices."""
         return Split(self.images[chosen], self.labels[chosen])
+
+    def to(self, device: torch.device | str) -> "Split":
+        """The same on ``device``."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def feed(self, digest: Any) -> None:
+        """Show images and labels to one of hashlib's digests."""
+        for tensor in (pixels.channels_last(self.images, "cpu"), self.labels.cpu().contiguous()):
+            digest.update(tensor.numpy().data)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +49,11 @@ class Dataset:
     """Per channel over the training images, on the scale 0 to 1."""
     std: tuple[float, ...]
     augment: bool
-    """Whether training images are cropped at random and flipped (not for digits: a mirrored 2 is no 2)."""
+    """Whether training crops images at random and mirrors them (not digits: a mirrored 2 is not a 2)."""
     source: str
     """Where the images came from, in a line."""
     valid: Split | None = None
-    """Images held out from training to choose by, where there are any."""
+    """Images held out from training, to choose by; None if there are none."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -52,17 +61,21 @@ class Dataset:
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
 
+    def splits(self) -> dict[str, Split]:
+        """The splits that exist, by name."""
+        splits = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {name: split for name, split in splits.items() if split is not None}
+
     def subset(self, train: int | None = None, test: int | None = None, *, seed: int = 0) -> "Dataset":
         """So many training and test images of a seeded shuffle; None keeps a split as it is."""
-
-        def some(split: Split, count: int | None) -> Split:
-            if count is None:
-                return split
-            if count < 1:
-                raise ValueError(f"a subset needs at least 1 image of each split, got {count}")
-            return split.some(_shuffle(len(split.labels), seed)[:count])
-
-        return replace(self, train=some(self.train, train), test=some(self.test, test))
+        parts: dict[str, Any] = {}
+        for name, count in (("train", train), ("test", test)):
+            if count is not None:
+                if count < 1:
+                    raise ValueError(f"a subset needs at least 1 image of each split, got {count}")
+                split = self.splits()[name]
+                parts[name] = split.some(_shuffle(len(split.labels), seed)[:count])
+        return replace(self, **parts)
 
     def hold_out(self, count: int, *, seed: int = 0) -> "Dataset":
         """The same with ``count`` training images of a seeded shuffle moved to ``valid``."""
@@ -73,21 +86,43 @@ class Dataset:
         train, valid = (self.train.some(part.sort().values) for part in (order[count:], order[:count]))
         return replace(self, train=train, valid=valid)
 
-    def checksum(self) -> str:
-        """Of all images and labels, in 16 hexadecimal digits: the same data have the same."""
-        return hash_images(self, hashlib.blake2b(digest_size=8))
+    def checksum(self, digest: Any = None) -> str:
+        """Of all images and labels, in hexadecimal digits: the same data have the same.
+
+        Args:
+            digest: one of hashlib's. Default: BLAKE2 with 16 digits.
+        """
+        digest = digest or hashlib.blake2b(digest_size=8)
+        for split in self.splits().values():
+            split.feed(digest)
+        return str(digest.hexdigest())
 
     def to(self, device: torch.device | str) -> "Dataset":
         """The same data set with its images and labels on ``device``."""
-        train, test = (Split(*(t.to(device) for t in split)) for split in (self.train, self.test))
-        valid = None if self.valid is None else Split(*(t.to(device) for t in self.valid))
-        return replace(self, train=train, test=test, valid=valid)
+        moved: dict[str, Any] = {name: split.to(device) for name, split in self.splits().items()}
+        return replace(self, **moved)
 
     def batches(
         self, batch_size: int, *, seed: int, epoch: int, device: torch.device | str = "cpu",
         start: int = 0, rank: int = 0, ranks: int = 1,
     ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-        """As :func:`orthoviz.datasets.batches`."""
+        """One epoch of the training images: shuffled, augmented where the data set says so, normalised.
+
+        The images are cropped at random after padding by an eighth of their size (4 pixels of 32) with
+        black, and mirrored half of the time. Chance comes from ``seed`` and ``epoch`` alone, drawn on the
+        CPU, so any device sees the same batches.
+
+        Args:
+            batch_size: images a batch.
+            seed: of the shuffle and the augmentation, with ``epoch``.
+            device: where the batches are made.
+            start: so many batches are passed over.
+            rank, ranks: of each batch this process, ``rank`` of ``ranks``, gets its part.
+
+        Yields:
+            images ``(batch, C, H, W)`` float32 with mean 0 and standard deviation 1, and labels
+            ``(batch,)``. The last batch is smaller where the batch size does not divide the images.
+        """
         images, labels = pixels.channels_last(self.train.images, device), self.train.labels.to(device)
         generator = torch.Generator().manual_seed(2**20 * seed + epoch)
         for i, chosen in enumerate(torch.randperm(len(labels), generator=generator).split(batch_size)):
@@ -100,11 +135,14 @@ class Dataset:
                 batch = pixels.crop_and_flip(batch, *mine)
             yield pixels.normalise(batch, self.mean, self.std), labels[chosen]
 
-    def whole(
+    def in_order(
         self, split: Split, batch_size: int = 1000, *, device: torch.device | str = "cpu",
         rank: int = 0, ranks: int = 1,
     ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-        """As :func:`orthoviz.datasets.whole`."""
+        """All images of a split in order, or each ``ranks``-th, normalised, none augmented.
+
+        Yields like :meth:`batches`.
+        """
         images = pixels.channels_last(split.images, device)[rank::ranks].split(batch_size)
         labels = split.labels.to(device)[rank::ranks].split(batch_size)
         for batch, answers in zip(images, labels, strict=True):
@@ -118,34 +156,28 @@ class Dataset:
         )
 
 
-def batches(
-    data: Dataset, batch_size: int, *, seed: int, epoch: int, device: torch.device | str = "cpu",
-    start: int = 0, rank: int = 0, ranks: int = 1,
-) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+def batches(data: Dataset, batch_size: int, **options: Any) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of the training images: shuffled, augmented where the data set says so, normalised.
 
-    The images are cropped at random after padding by an eighth of their size (4 pixels of 32) with
-    black, and mirrored half of the time. Chance comes from ``seed`` and ``epoch`` alone, drawn on the
-    CPU, so any device sees the same batches. ``start`` batches are passed over; of each other one this gives
-    the part of process ``rank`` of ``ranks``.
+    Args:
+        options: ``seed`` and ``epoch``, from which all chance comes; ``device``, ``start``, ``rank`` and
+            ``ranks``; see :meth:`Dataset.batches`.
 
     Yields:
-        images ``(batch, C, H, W)`` float32 with mean 0 and standard deviation 1, and labels
-        ``(batch,)``. The last batch is smaller where the batch size does not divide the images.
+        images ``(batch, C, H, W)`` float32 with mean 0 and standard deviation 1, and labels ``(batch,)``.
     """
-    more = {"start": start, "rank": rank, "ranks": ranks}
-    return data.batches(batch_size, seed=seed, epoch=epoch, device=device, **more)
+    return data.batches(batch_size, **options)
 
 
-def whole(
-    data: Dataset, split: Split, batch_size: int = 1000, *,
-    device: torch.device | str = "cpu", rank: int = 0, ranks: int = 1,
-) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-    """All images of a split in order, or each ``ranks``-th, normalised, none augmented.
+def in_order(
+    data: Dataset, split: Split, batch_size: int = 1000, **options: Any
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images of a split in order, normalised, none augmented, in batches like those of :func:`batches`.
 
-    Yields like :func:`batches`.
+    Args:
+        options: ``device``, ``rank`` and ``ranks``; see :meth:`Dataset.in_order`.
     """
-    return data.whole(split, batch_size, device=device, rank=rank, ranks=ranks)
+    return data.in_order(split, batch_size, **options)
 
 
 def digits() -> Dataset:
@@ -164,15 +196,6 @@ def digits() -> Dataset:
     source = "scikit-learn's copy of the UCI optical recognition of handwritten digits data set"
     mean, std = pixels.channel_statistics(train.images)
     return Dataset("digits", tuple("0123456789"), train, test, mean, std, augment=False, source=source)
-
-
-def hash_images(data: Dataset, digest: Any) -> str:
-    """Of all images and labels, by one of hashlib's digests."""
-    for split in (data.train, data.valid, data.test):
-        if split is not None:
-            digest.update(pixels.channels_last(split.images, "cpu").numpy().data)
-            digest.update(split.labels.cpu().contiguous().numpy().data)
-    return str(digest.hexdigest())
 
 
 def _shuffle(count: int, seed: int) -> Tensor:

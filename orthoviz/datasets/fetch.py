@@ -15,8 +15,8 @@ from orthoviz.datasets.dataset import DataError
 def fetch(name: str = "cifar10", *, url: str | None = None, replace: bool = False) -> str:
     """Download a data set, check its SHA-256, and add it.
 
-    What has arrived is kept when the line breaks; the next call goes on from there. A second one at the
-    same time waits for the first.
+    What has arrived is kept when the line breaks; the next call goes on from there. A second call at the
+    same time says that it waits, and waits for the first.
 
     Args:
         name: ``"cifar10"``, the only one so far.
@@ -32,7 +32,7 @@ def fetch(name: str = "cifar10", *, url: str | None = None, replace: bool = Fals
     if name != "cifar10":
         raise DataError(f"Only cifar10 can be fetched, got {name!r}. Add others with 'orthoviz data add'.")
     url = url or official.URL
-    with store.writing(f".{name}.lock") as folder:
+    with store.writing(f".{name}.lock", f"another download of {name}") as folder:
         store.check_free(name, replace)
         partial = folder / f".{official.FOLDER}.tar.gz.part"
         try:

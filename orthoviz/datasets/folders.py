@@ -1,11 +1,10 @@
-"""Photographs read in place: folders laid out as <class>/<image>, as ImageNet's."""
+"""Photographs read in place from folders laid out as <class>/<image>, like ImageNet."""
 
-import hashlib
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from orthoviz.datasets.images import Files, describe, is_hidden, list_images, re
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, per channel, on the scale 0 to 1."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_POSIX = os.name == "posix"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -33,72 +33,56 @@ class Folders(Dataset):
     size: int = 224
     """Height and width of what the network sees."""
     passed_over: Counter[str] = field(default_factory=Counter)
-    """How many files of which kind are no images."""
+    """How many files were passed over, by kind: they are not images."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of what the network sees."""
         return 3, self.size, self.size
 
-    def to(self, device: torch.device | str) -> "Folders":
-        """Itself: batches go to the device one by one."""
-        return self
-
-    def checksum(self) -> str:
-        """Of the images' names and lengths, in 16 hexadecimal digits."""
-        digest = hashlib.blake2b(digest_size=8)
-        for split in (self.train, self.valid, self.test):
-            for path in () if split is None else split.paths:
-                line = f"{Path(path).parent.name}/{Path(path).name} {os.path.getsize(path)}\n"
-                digest.update(line.encode(errors="surrogateescape"))  # a name may be in an old encoding
-        return digest.hexdigest()
-
     def batches(
         self, batch_size: int, *, seed: int, epoch: int, device: torch.device | str = "cpu",
         start: int = 0, rank: int = 0, ranks: int = 1,
     ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-        """As :func:`orthoviz.datasets.batches`: a random part of each image, at random size, half of them
+        """As :meth:`Dataset.batches`: a random part of each image, at random size, half of them
         mirrored. Chance comes from seed, epoch and image alone, whichever worker reads it."""
         generator = torch.Generator().manual_seed(2**20 * seed + epoch)
         order = torch.randperm(len(self.train.labels), generator=generator).split(batch_size)
-        base = (2**20 * seed + epoch) * 2**24
-        keys = [[(base + i, i) for i in chosen[rank::ranks].tolist()] for chosen in order[start:]]
-        part = _random_part(self.size) if self.augment else _middle(self.size)
-        yield from self._read(self.train, keys, part, device, ranks)
+        mine = [chosen[rank::ranks] for chosen in order[start:]]
+        images = _Decoded(self.train, _part(self.size, self.augment), generator.initial_seed() * 2**24)
+        return self._read(images, mine, device, ranks)
 
-    def whole(  # type: ignore[override]
+    def in_order(  # type: ignore[override]
         self, split: Files, batch_size: int = 1000, *, device: torch.device | str = "cpu",
         rank: int = 0, ranks: int = 1,
     ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-        """As :func:`orthoviz.datasets.whole`: the middle of each image, at most 256 at once."""
-        chosen = torch.arange(len(split.labels))[rank::ranks].split(min(batch_size, 256))
-        keys = [[(0, i) for i in part.tolist()] for part in chosen]
-        yield from self._read(split, keys, _middle(self.size), device, ranks)
+        """As :meth:`Dataset.in_order`: the middle of each image, at most 256 at once."""
+        mine = torch.arange(len(split.labels))[rank::ranks].split(min(batch_size, 256))
+        return self._read(_Decoded(split, _part(self.size, random=False)), mine, device, ranks)
 
     def _read(
-        self,
-        split: Files,
-        keys: list[list[tuple[int, int]]],
-        part: Any,
-        place: torch.device | str,
-        ranks: int,
+        self, images: "_Decoded", chosen: Sequence[Tensor], place: torch.device | str, ranks: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
         device = torch.device(place)
-        workers = max(1, (os.cpu_count() or 1) // ranks)
         loader = DataLoader(
-            _Decoded(split, part), batch_sampler=keys, num_workers=workers, prefetch_factor=4,
-            pin_memory=device.type == "cuda", worker_init_fn=_leave_signals, collate_fn=default_convert,
+            images,
+            batch_sampler=[indices.tolist() for indices in chosen],
+            num_workers=max(1, (os.cpu_count() or 1) // ranks),
+            prefetch_factor=4,
+            pin_memory=device.type == "cuda",
+            worker_init_fn=_leave_signals if _POSIX else None,
+            collate_fn=default_convert,
             generator=torch.Generator(),  # and not the global one
-        )  # fmt: skip
+        )
         mean, std = (255 * torch.tensor(v, device=device).view(3, 1, 1) for v in (self.mean, self.std))
-        with _signals_wait():
+        with _signals_wait() if _POSIX else nullcontext():
             started = iter(loader)
         for batch in started:
             if isinstance(batch, DataError):
                 raise batch
-            images, labels = batch  # uint8 until here: a quarter of the bytes
-            pixels = images.to(device, non_blocking=True).contiguous(memory_format=torch.channels_last)
-            yield (pixels.float() - mean) / std, labels.to(device, non_blocking=True)
+            pixels, labels = (tensor.to(device, non_blocking=True) for tensor in batch)
+            pixels = pixels.contiguous(memory_format=torch.channels_last)  # uint8: a quarter of the bytes
+            yield (pixels.float() - mean) / std, labels
 
     def __repr__(self) -> str:
         left_out = f"; passed over: {describe(self.passed_over)}" if self.passed_over else ""
@@ -108,16 +92,13 @@ class Folders(Dataset):
         )
 
 
-def folders(
-    train: str | Path, val: str | Path, *, size: int = 224, name: str = "", augment: bool = True
-) -> Folders:
+def folders(train: str | Path, val: str | Path, *, size: int = 224, augment: bool = True) -> Folders:
     """Two sets of photographs of any sizes, read in place.
 
     Args:
         train, val: to train and to test on: folders of ``<class>/<image>`` with the same classes.
         size: height and width of what the network sees. Training takes a random part of an image
             (torchvision's ``RandomResizedCrop``), testing the middle, once the shorter side is 256/224 of it.
-        name: default: that of the folder above.
         augment: False for digits and letters: training takes the middle too.
 
     Raises:
@@ -127,12 +108,9 @@ def folders(
     test_classes, testing, more_passed = list_images(Path(val))
     if differ := sorted(set(train_classes) ^ set(test_classes)):
         raise DataError(f"{train} and {val} have other classes: {', '.join(differ[:5])} in one only.")
-    name = name or Path(train).resolve().parent.name
-    return Folders(
-        name=name, classes=train_classes, train=training, test=testing, mean=_MEAN, std=_STD,
-        augment=augment, source=f"photographs in the folders of {name}", size=size,
-        passed_over=passed_over + more_passed,
-    )  # fmt: skip
+    name = Path(train).resolve().parent.name
+    about = _MEAN, _STD, augment, f"photographs in the folders of {name}"
+    return Folders(name, train_classes, training, testing, *about, None, size, passed_over + more_passed)
 
 
 def find_splits(folder: Path) -> tuple[Path, Path]:
@@ -142,7 +120,7 @@ def find_splits(folder: Path) -> tuple[Path, Path]:
         DataError: there are none, or several data sets.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder. Unpack an archive of images, and give its folder.")
+        raise DataError(f"{folder} is not a folder. Unpack an archive of images, and give its folder.")
     below = [] if (folder / "train").is_dir() else sorted(folder.iterdir())
     roots = [root for root in below if (root / "train").is_dir() and not is_hidden(root.name)] or [folder]
     if len(roots) > 1:
@@ -157,32 +135,33 @@ def find_splits(folder: Path) -> tuple[Path, Path]:
     return roots[0] / "train", tests[0]
 
 
+@dataclass
 class _Decoded(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """In a worker: parts of images as uint8, with chance from the number in each key."""
+    """In a worker: parts of images as uint8, each with its own seed."""
 
-    def __init__(self, split: Files, part: Any) -> None:
-        self._split, self._part = split, part
+    split: Files
+    part: Any
+    seed: int = 0
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
-        number, index = key
-        image, _ = read_image(self._split.paths[index])
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image, _ = read_image(self.split.paths[index])
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
-            torch.manual_seed(number)
-            return self._part(image), int(self._split.labels[index])
+            torch.manual_seed(self.seed + index)
+            return self.part(image), int(self.split.labels[index])
 
-    def __getitems__(self, keys: list[tuple[int, int]]) -> Any:
+    def __getitems__(self, indices: list[int]) -> Any:
         """A batch; an error as a value, as the loader would raise it with the worker's traceback in it."""
         try:
-            return default_collate([self[key] for key in keys])
+            return default_collate([self[index] for index in indices])
         except DataError as error:
             return error
 
 
 def _leave_signals(worker: int) -> None:
-    """A signal to the whole group of processes, as terminals and torchrun send it, is for the process that
-    trains: it ends its workers itself. So they are a group of their own; what came before is forgotten."""
-    if os.name != "posix":
-        return
+    """Make workers a group of their own, which forgets earlier signals.
+
+    Terminals and torchrun signal the whole group of the process that trains; it ends its workers itself.
+    """
     os.setpgrp()
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -193,10 +172,7 @@ def _leave_signals(worker: int) -> None:
 
 @contextmanager
 def _signals_wait() -> Iterator[None]:
-    """Signals wait while workers are started."""
-    if os.name != "posix":
-        yield
-        return
+    """Hold signals back while workers start."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
@@ -204,13 +180,12 @@ def _signals_wait() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _random_part(size: int) -> Any:
+def _part(size: int, random: bool) -> Any:
+    """What turns an image into a part of it: one at random, half of them mirrored, or the middle."""
     from torchvision.transforms import v2  # type: ignore[import-untyped]
 
-    return v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), v2.PILToTensor()])
-
-
-def _middle(size: int) -> Any:
-    from torchvision.transforms import v2
-
-    return v2.Compose([v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size), v2.PILToTensor()])
+    if random:
+        steps = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
+    else:
+        steps = [v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size)]
+    return v2.Compose([*steps, v2.PILToTensor()])

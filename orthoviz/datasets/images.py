@@ -1,10 +1,10 @@
-"""The one reader of image files, and the one list of those in a folder."""
+"""Read image files, and list those in a folder."""
 
 import os
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ _MODES = {
 
 
 class Files(NamedTuple):
-    """Images that lie on the disk, and their labels."""
+    """Images on the disk, and their labels."""
 
     paths: tuple[str, ...]
     labels: Tensor
@@ -46,16 +46,26 @@ class Files(NamedTuple):
         """Those of the given indices."""
         return Files(tuple(self.paths[i] for i in chosen.tolist()), self.labels[chosen])
 
+    def to(self, device: torch.device | str) -> "Files":
+        """Itself: batches go to the device one by one."""
+        return self
+
+    def feed(self, digest: Any) -> None:
+        """Show the images' names and lengths to one of hashlib's digests."""
+        for path in map(Path, self.paths):
+            line = f"{path.parent.name}/{path.name} {path.stat().st_size}\n"
+            digest.update(line.encode(errors="surrogateescape"))  # a name may be in an old encoding
+
 
 def read_image(path: str | Path) -> tuple[Image.Image, str]:
     """The image as 8-bit RGB, upright as its EXIF says, and what it was in the file, as "greyscale".
 
     Raises:
-        DataError: it is no image in one of the formats above, it is damaged, it has more pixels than
+        DataError: it is not an image in one of the formats above, it is damaged, it has more pixels than
             Pillow's limit of 89 million, or its values have no range that is known.
     """
     if not os.path.isfile(path):
-        raise DataError(f"{path} is no file: it is missing, a broken link or a device.")
+        raise DataError(f"{path} is not a file: it is missing, a broken link or a device.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -88,12 +98,12 @@ def list_images(folder: Path) -> tuple[tuple[str, ...], Files, Counter[str]]:
         and those without an image's ending.
 
     Raises:
-        DataError: it is no folder of folders of images, or links lead round in it.
+        DataError: it is not a folder of folders of images, or links in it form a circle.
     """
     from torchvision.datasets.folder import make_dataset  # type: ignore[import-untyped]
 
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder. Unpack archives and WebDataset shards into <class>/<image>.")
+        raise DataError(f"{folder}: not a folder. Unpack archives and WebDataset shards to <class>/<image>.")
     passed_over: Counter[str] = Counter()
 
     def is_image(path: str) -> bool:
@@ -125,7 +135,7 @@ def list_images(folder: Path) -> tuple[tuple[str, ...], Files, Counter[str]]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is none of the user's: macOS, Windows, Jupyter and git leave such ones."""
+    """Whether a system made this file or folder, not the user: macOS, Windows, Jupyter and git leave such."""
     return name.startswith(".") or name.lower() in _SYSTEM_FILES
 
 

@@ -46,14 +46,8 @@ def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel of uint8 images, on the scale 0 to 1."""
-    total = torch.zeros(images.shape[1], dtype=torch.float64)
-    squares = torch.zeros_like(total)
-    per_image = images[0].numel()
-    for chunk in images.split(max(1, 2**23 // per_image)):  # 64 MB of float64 at a time
-        values = chunk.double() / 255
-        total += values.sum((0, 2, 3))
-        squares += values.square().sum((0, 2, 3))
-    count = images.numel() / images.shape[1]
-    mean = total / count
-    std = (squares / count - mean.square()).clamp(min=0).sqrt()
-    return tuple(mean.tolist()), tuple(std.tolist())
+    values = torch.arange(256, dtype=torch.float64) / 255
+    shares = [c.reshape(-1).bincount(minlength=256).double() / c.numel() for c in images.unbind(1)]
+    means = [share @ values for share in shares]
+    stds = [(share @ (values - mean).square()).sqrt() for share, mean in zip(shares, means, strict=True)]
+    return tuple(map(float, means)), tuple(map(float, stds))

@@ -25,7 +25,7 @@ def contact_sheet(data: Dataset, per_class: int = 10, classes: int = 20) -> Imag
         top = gap + row * (cell_h + gap)
         draw.text((6, top + cell_h // 2), name, fill="black", font=font, anchor="lm")
         members = torch.nonzero(data.train.labels == row)[:per_class, 0]
-        images = [image for batch, _ in data.whole(data.train.some(members)) for image in batch]
+        images = [image for batch, _ in data.in_order(data.train.some(members)) for image in batch]
         for column, image in enumerate(images):
             pixels = (255 * (image * std + mean)).round().byte().expand(3, -1, -1)
             tile = Image.fromarray(pixels.permute(1, 2, 0).numpy())

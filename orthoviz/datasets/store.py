@@ -1,4 +1,4 @@
-"""Where data sets are kept: one file each, written beside and put in place in one step."""
+"""The store of data sets: one file each, written beside and put in place in one step."""
 
 import dataclasses
 import hashlib
@@ -6,29 +6,29 @@ import json
 import os
 import re
 import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from PIL import Image, ImageOps
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
 from orthoviz.datasets import official, pixels
-from orthoviz.datasets.dataset import DataError, Dataset, Split, digits, hash_images
+from orthoviz.datasets.dataset import DataError, Dataset, Split, digits
 from orthoviz.datasets.folders import Folders, find_splits, folders
 from orthoviz.datasets.images import Files, describe, read_image
 from orthoviz.files import checkout, replace_file
 
 _SUFFIX = ".safetensors"
-_BUILT_IN = {"digits": digits}
-_SHA256_BUILT_IN = {"digits": "3616d13d9b8a0a7a70107bddfd1b1572ec4785e7884f0571b848e039b01e1a3f"}
+_SHA256_OF_DIGITS = "3616d13d9b8a0a7a70107bddfd1b1572ec4785e7884f0571b848e039b01e1a3f"
 _MOST_BYTES = 4 * 10**9
 
 
@@ -36,7 +36,7 @@ def location() -> Path:
     """The folder of the data sets: ``ORTHOVIZ_DATA``, the checkout's ``data``, or the user's own.
 
     Raises:
-        DataError: it would be the user's own, and platformdirs, which knows where that is, is not installed.
+        DataError: it would be the user's own, and platformdirs, which finds it, is not installed.
     """
     if chosen := os.environ.get("ORTHOVIZ_DATA"):
         return Path(chosen).expanduser()
@@ -45,15 +45,14 @@ def location() -> Path:
     try:
         import platformdirs
     except ImportError:
-        raise DataError(
-            "There is no folder for data sets: set ORTHOVIZ_DATA to one, or 'pip install platformdirs'."
-        ) from None
+        todo = "set ORTHOVIZ_DATA to one, or 'pip install platformdirs'"
+        raise DataError(f"There is no folder for data sets: {todo}.") from None
     return platformdirs.user_data_path("orthoviz", appauthor=False) / "data"
 
 
 def available() -> list[str]:
     """Names of the data sets that :func:`load` knows here: built in, then added, by name."""
-    return [*_BUILT_IN, *sorted(p.stem for p in location().glob(f"[!.]*{_SUFFIX}"))]
+    return ["digits", *sorted(path.stem for path in location().glob(f"[!.]*{_SUFFIX}"))]
 
 
 def load(name: str, *, size: int | None = None) -> Dataset:
@@ -66,15 +65,13 @@ def load(name: str, *, size: int | None = None) -> Dataset:
         size: of a folder's images, as the network sees them; default: 224.
 
     Raises:
-        DataError: there is no such data set, its file is damaged, or its images have a size of their own.
+        DataError: there is no such data set, its file is damaged, or its images cannot take a ``size``.
     """
-    if name not in _BUILT_IN and not (_is_name(name) and _path(name).is_file()) and Path(name).exists():
+    if name != "digits" and name not in available() and Path(name).exists():
         return folders(*find_splits(Path(name)), size=size or 224)
     if size is not None:
         raise DataError(f"size is for a folder of images, {name}'s have their own: give it when you add them")
-    if name in _BUILT_IN:
-        return _BUILT_IN[name]()
-    return _read_file(name)[0]
+    return digits() if name == "digits" else _read_file(name)[0]
 
 
 def verify(name: str) -> Dataset:
@@ -83,20 +80,19 @@ def verify(name: str) -> Dataset:
     Raises:
         DataError: they are not, or there is no such data set.
     """
-    data, expected = (load(name), _SHA256_BUILT_IN[name]) if name in _BUILT_IN else _read_file(name)
-    found = hash_images(data, hashlib.sha256())
+    if name == "digits":
+        data, expected, todo = digits(), _SHA256_OF_DIGITS, "Install the scikit-learn that orthoviz asks for."
+    else:
+        (data, expected), todo = _read_file(name), _add_again(name)
+    found = data.checksum(hashlib.sha256())
     if found != expected:
-        way = "Install the scikit-learn that orthoviz asks for."
-        if name not in _BUILT_IN:
-            way = f"Run 'orthoviz data remove {name}' and add it again."
-        raise DataError(f"{name} is damaged: its SHA-256 is {found}, expected {expected}. {way}")
+        raise DataError(f"{name} is damaged: its SHA-256 is {found}, expected {expected}. {todo}")
     return data
 
 
 def add(
-    name: str, path: str | os.PathLike[str], *, size: int | None = None, replace: bool = False,
-    augment: bool = True,
-) -> str:  # fmt: skip
+    name: str, path: str | Path, *, size: int | None = None, replace: bool = False, augment: bool = True
+) -> str:
     """Check a folder of images or the official CIFAR-10 archive, and keep its images under ``name``.
 
     Args:
@@ -106,8 +102,8 @@ def add(
         size: resize and centre-crop every image to ``size`` x ``size`` pixels. Without it images
             of different sizes are refused.
         replace: put it in the place of the data set that has this name.
-        augment: whether training images are to be cropped at random and mirrored. Not for digits and
-            letters: a mirrored 2 is no 2.
+        augment: whether training crops images at random and mirrors them. Not for digits and
+            letters: a mirrored 2 is not a 2.
 
     Returns:
         What was found, in a few lines.
@@ -115,24 +111,24 @@ def add(
     Raises:
         DataError: something is wrong; the message says what, and nothing was added.
     """
-    check_free(name, replace)
-    if size is not None and not 1 <= size <= 4096:
-        raise DataError(f"size must be from 1 to 4096 pixels, got {size}. Nothing was added.")
     try:
+        check_free(name, replace)
+        if size is not None and not 1 <= size <= 4096:
+            raise DataError(f"size must be from 1 to 4096 pixels, got {size}.")
         data, notes = _read(Path(path).expanduser(), size)
         data = dataclasses.replace(data, augment=augment)
+        with writing(".lock", "another process that adds a data set"):
+            target = check_free(name, replace)  # another process may have added it meanwhile
+            for old in target.parent.glob(".*-*.safetensors"):  # of a process that was killed
+                old.unlink()
+            replace_file(target, lambda beside: _write_file(data, beside))
     except DataError as error:
         raise DataError(f"{error}\n    Nothing was added.") from None
-    with writing(".lock"):
-        target = check_free(name, replace)  # another process may have added it meanwhile
-        for old in target.parent.glob(".*-*.safetensors"):  # of a process that was killed
-            old.unlink()
-        replace_file(target, lambda beside: _write_file(data, beside))
     return "\n".join([_report(data), *notes])
 
 
 def _read(path: Path, size: int | None) -> tuple[Dataset, list[str]]:
-    """The data set at a path, and what to tell of it."""
+    """The data set at a path, and notes for the user."""
     if not path.exists():
         raise DataError(f"{path} does not exist.")
     if path.is_dir() and path.resolve().name != official.FOLDER:
@@ -195,15 +191,14 @@ def _read_file(name: str) -> tuple[Dataset, str]:
         data = Dataset(name, classes, train, test, mean, std, about["augment"], about["source"])
         return data, about["sha256"]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        again = f"Run 'orthoviz data remove {name}' and add it again."
-        raise DataError(f"{_path(name)} is damaged ({error}). {again}") from error
+        raise DataError(f"{_path(name)} is damaged ({error}). {_add_again(name)}") from error
 
 
 def _write_file(data: Dataset, path: Path) -> None:
     path.touch()
-    permissions = path.stat().st_mode  # as the user's umask has them; safetensors lets nobody else read it
+    permissions = path.stat().st_mode  # the umask's; safetensors makes files that only the owner can read
     about = {key: getattr(data, key) for key in ("classes", "mean", "std", "augment", "source")}
-    about |= {"sha256": hash_images(data, hashlib.sha256()), "added": time.strftime("%Y-%m-%d")}
+    about |= {"sha256": data.checksum(hashlib.sha256()), "added": time.strftime("%Y-%m-%d")}
     tensors = {}
     for part, split in (("train", data.train), ("test", data.test)):
         tensors[f"{part}_images"] = pixels.channels_last(split.images, "cpu")
@@ -227,8 +222,8 @@ def _report(data: Dataset) -> str:
 
 def remove(name: str) -> None:
     """Delete a data set that was fetched or added."""
-    if name in _BUILT_IN:
-        raise DataError(f"{name!r} is built in and cannot be removed.")
+    if name == "digits":
+        raise DataError("'digits' is built in and cannot be removed.")
     _check_there(name)
     _path(name).unlink()
 
@@ -237,38 +232,41 @@ def _path(name: str) -> Path:
     return location() / f"{name}{_SUFFIX}"
 
 
-def _is_name(name: str) -> bool:
-    return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name))
+def _add_again(name: str) -> str:
+    return f"Run 'orthoviz data remove {name}' and add it again."
 
 
 def _check_there(name: str) -> None:
-    if not (_is_name(name) and _path(name).is_file()):
+    if name not in (there := available()):
         todo = f"Run 'orthoviz data add {name} PATH' to add a folder of images."
         if name == "cifar10":
             todo = "Run 'orthoviz data fetch cifar10', or 'orthoviz data add cifar10 PATH' with its archive."
-        there = ", ".join(available())
-        raise DataError(f"There is no data set {name!r} in {location()}. There is: {there}. {todo}")
+        raise DataError(
+            f"There is no data set {name!r} in {location()}. There is: {', '.join(there)}. {todo}"
+        )
 
 
 def check_free(name: str, replace: bool) -> Path:
     """Where a new data set of this name would be kept, if it may be."""
-    if not _is_name(name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         wrong = f"A data set's name has letters, digits, '.', '_' and '-', got {name!r}."
-    elif name in _BUILT_IN:
-        wrong = f"{name!r} is built in. Choose another name."
+    elif name == "digits":
+        wrong = "'digits' is built in. Choose another name."
     elif _path(name).exists() and not replace:
-        wrong = (
-            f"There is a data set {name!r} already. Use --replace (replace=True) to put this one in its "
-            "place, or choose another name."
-        )
+        todo = "Use --replace (replace=True) to put this one in its place, or choose another name."
+        wrong = f"There is a data set {name!r} already. {todo}"
     else:
         return _path(name)
-    raise DataError(f"{wrong} Nothing was added.")
+    raise DataError(wrong)
 
 
 @contextmanager
-def writing(lock: str) -> Iterator[Path]:
+def writing(lock: str, other: str) -> Iterator[Path]:
     """The folder of the data sets, made if need be, while no other process holds this lock in it.
+
+    Args:
+        lock: name of its file.
+        other: what the other process does; printed once if this one has to wait.
 
     Raises:
         DataError: it cannot be written to.
@@ -276,12 +274,20 @@ def writing(lock: str) -> Iterator[Path]:
     folder = location()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / lock, mode=0o666):
+        with _acquire(folder / lock, other):
             yield folder
     except (SafetensorError, OSError) as error:
         there = next(p for p in (folder, *folder.parents) if p.is_dir())
         free = f"{shutil.disk_usage(there).free / 1e6:,.0f} MB are free there"
-        raise DataError(
-            f"{folder} could not be written to ({error}; {free}). Nothing was added.\n"
-            "    Make room, or set ORTHOVIZ_DATA to another folder."
-        ) from error
+        todo = "Make room, or set ORTHOVIZ_DATA to another folder."
+        raise DataError(f"{folder} could not be written to ({error}; {free}).\n    {todo}") from error
+
+
+def _acquire(path: Path, other: str) -> AbstractContextManager[object]:
+    """The lock, which is let go when a block of ``with`` ends."""
+    lock = FileLock(path, mode=0o666)
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        print(f"waiting for {other}", file=sys.stderr, flush=True)
+        return lock.acquire()

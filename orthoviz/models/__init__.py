@@ -1,7 +1,7 @@
 """The networks of lessons and experiments; ours are plain ``nn.Sequential`` that can be read at a glance."""
 
-from orthoviz.models.cnn import BASIC_CNN_LAYERS, basic_cnn, digits_cnn, initialised
-from orthoviz.models.named import OURS, TORCHVISION, named
+from orthoviz.models.by_name import OURS, TORCHVISION, build
+from orthoviz.models.cnn import BASIC_CNN_LAYERS, basic_cnn, digits_cnn, initialise
 from orthoviz.models.resnet import resnet20, resnet44
 from orthoviz.models.speedrun import speedrun_cnn
 
@@ -10,9 +10,9 @@ __all__ = [
     "OURS",
     "TORCHVISION",
     "basic_cnn",
+    "build",
     "digits_cnn",
-    "initialised",
-    "named",
+    "initialise",
     "resnet20",
     "resnet44",
     "speedrun_cnn",

@@ -49,13 +49,13 @@ def _cnn(
     for width, stride in zip(widths, strides, strict=True):
         options = {"kernel_size": 3, "stride": stride, "padding": 1}
         convolution = nn.utils.skip_init(nn.Conv2d, channels, width, **options)
-        layers += [initialised(convolution, generator), nn.BatchNorm2d(width), nn.ReLU()]
+        layers += [initialise(convolution, generator), nn.BatchNorm2d(width), nn.ReLU()]
         channels = width
     head = nn.utils.skip_init(nn.Linear, features, num_classes)
-    return nn.Sequential(*layers, nn.Flatten(), initialised(head, generator))
+    return nn.Sequential(*layers, nn.Flatten(), initialise(head, generator))
 
 
-def initialised(layer: nn.Module, generator: torch.Generator | None) -> nn.Module:
+def initialise(layer: nn.Module, generator: torch.Generator | None) -> nn.Module:
     """Torch's default weights, uniform within 1 / sqrt(inputs of a unit), drawn from ``generator``."""
     assert isinstance(layer.weight, Tensor)
     bound = layer.weight[0].numel() ** -0.5

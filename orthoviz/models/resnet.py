@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
-from orthoviz.models.cnn import initialised
+from orthoviz.models.cnn import initialise
 
 
 def resnet20(num_classes: int = 10, *, seed: int | None = None) -> nn.Sequential:
@@ -53,10 +53,10 @@ def _resnet(blocks: int, num_classes: int, seed: int | None) -> nn.Sequential:
         for _ in range(blocks):
             layers.append(Block(inputs, width, generator))
             inputs = width
-    head = initialised(nn.utils.skip_init(nn.Linear, 64, num_classes), generator)
+    head = initialise(nn.utils.skip_init(nn.Linear, 64, num_classes), generator)
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
 
 
 def _convolution(inputs: int, width: int, generator: torch.Generator | None, stride: int = 1) -> nn.Module:
     options = {"kernel_size": 3, "stride": stride, "padding": 1, "bias": False}
-    return initialised(nn.utils.skip_init(nn.Conv2d, inputs, width, **options), generator)
+    return initialise(nn.utils.skip_init(nn.Conv2d, inputs, width, **options), generator)

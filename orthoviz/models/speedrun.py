@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from orthoviz.models.cnn import initialised
+from orthoviz.models.cnn import initialise
 
 
 def speedrun_cnn(
@@ -28,7 +28,7 @@ def speedrun_cnn(
     scales of batch-norm, scaled logits, mirrored test images.
     """
     generator = None if seed is None else torch.Generator().manual_seed(seed)
-    whitening = initialised(nn.utils.skip_init(nn.Conv2d, 3, 24, 2), generator)
+    whitening = initialise(nn.utils.skip_init(nn.Conv2d, 3, 24, 2), generator)
     assert isinstance(whitening, nn.Conv2d)
     whitening.weight.requires_grad_(False)
     if images is not None:
@@ -42,31 +42,20 @@ def speedrun_cnn(
         layers += [_convolution(channels, out, generator), nn.MaxPool2d(2), _norm(out), nn.GELU()]
         layers += [_convolution(out, out, generator), _norm(out), nn.GELU()]
         channels = out
-    head = initialised(nn.utils.skip_init(nn.Linear, channels, num_classes, bias=False), generator)
-    return Mirrored(nn.Sequential(*layers, nn.MaxPool2d(3), nn.Flatten(), head, Scaled(1 / 9)))
-
-
-class Scaled(nn.Module):
-    """Times a constant."""
-
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.factor * x
+    head = initialise(nn.utils.skip_init(nn.Linear, channels, num_classes, bias=False), generator)
+    return Mirrored(nn.Sequential(*layers, nn.MaxPool2d(3), nn.Flatten(), head))
 
 
 class Mirrored(nn.Module):
-    """In eval mode the mean of the network's logits over an image and its mirror image."""
+    """A ninth of the network's logits; in eval mode their mean over an image and its mirror image."""
 
     def __init__(self, network: nn.Sequential) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.network(x)
-        return logits if self.training else (logits + self.network(x.flip(-1))) / 2
+        logits: Tensor = 1 / 9 * self.network(x)
+        return logits if self.training else (logits + 1 / 9 * self.network(x.flip(-1))) / 2
 
 
 def _whitening(images: Tensor) -> Tensor:
@@ -79,10 +68,10 @@ def _whitening(images: Tensor) -> Tensor:
 
 
 def _convolution(inputs: int, outputs: int, generator: torch.Generator | None) -> nn.Module:
-    """3 x 3, at first passing its inputs on where there are as many outputs."""
+    """3 x 3; at first its first outputs are its inputs."""
     convolution: nn.Module = nn.utils.skip_init(nn.Conv2d, inputs, outputs, 3, padding=1, bias=False)
     assert isinstance(convolution, nn.Conv2d)
-    initialised(convolution, generator)
+    initialise(convolution, generator)
     with torch.no_grad():
         nn.init.dirac_(convolution.weight[:inputs])
     return convolution

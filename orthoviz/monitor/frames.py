@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 COLUMNS = ("run", "optimizer", "seed", "step", "epoch", "layer", "stage", "quantity", "index", "value")
 """Of the frame: one value a row. ``step`` counts the steps done before; quantities with several values
 number them by ``index``, pairs by ``i * m + j``, and several matrices of one parameter go on counting."""
-
-_TEXT = ("run", "optimizer", "layer", "stage", "quantity")
 
 Entry = tuple[str, str, str, int]
 """Layer, stage, quantity, and how many values there are of it."""
@@ -42,18 +40,23 @@ def frame_of(records: Sequence[Record], labels: Labels) -> "pd.DataFrame":
     import pandas as pd
 
     records = sorted(records, key=lambda record: record.step)
-    rows = [(record.step, record.epoch, *entry) for record in records for entry in record.entries]
-    entries = pd.DataFrame(rows, columns=["step", "epoch", "layer", "stage", "quantity", "count"])
-    entries = entries.assign(**labels._asdict())[[*COLUMNS[:-2], "count"]]
-    for key in _TEXT:
-        entries[key] = pd.Categorical(entries[key], categories=entries[key].unique())
-    entries = entries.astype({"seed": "Int64", "step": "int64", "epoch": "Int64", "count": "int64"})
-    counts = entries.pop("count").to_numpy()
-    frame = entries.take(np.repeat(np.arange(len(entries)), counts))
-    frame.index = pd.RangeIndex(len(frame))  # without a copy
-    frame["index"] = np.arange(len(frame)) - np.repeat(counts.cumsum() - counts, counts)
-    frame["value"] = np.concatenate([np.empty(0), *(record.values for record in records)])
-    return frame
+    values = np.concatenate([np.empty(0), *(record.values for record in records)])
+    lengths = [len(record.values) for record in records]
+    entries = np.array([entry for record in records for entry in record.entries], object).reshape(-1, 4)
+    counts = entries[:, 3].astype(np.int64)
+    starts = counts.cumsum() - counts
+    columns: dict[str, Any] = {
+        "run": pd.Categorical([labels.run]).repeat(len(values)),
+        "optimizer": pd.Categorical([labels.optimizer]).repeat(len(values)),
+        "seed": pd.array([labels.seed], "Int64").repeat(len(values)),
+        "step": np.repeat(np.array([record.step for record in records], np.int64), lengths),
+        "epoch": pd.array([record.epoch for record in records], "Int64").repeat(lengths),
+    }
+    for key, names in zip(("layer", "stage", "quantity"), entries.T, strict=False):
+        codes, categories = pd.factorize(names)
+        columns[key] = pd.Categorical.from_codes(codes, pd.Index(categories)).repeat(counts)
+    columns |= {"index": np.arange(len(values)) - starts.repeat(counts), "value": values}
+    return pd.DataFrame(columns, copy=False)
 
 
 def read(folder: str | Path) -> "pd.DataFrame":
@@ -76,6 +79,6 @@ def join(*frames: "pd.DataFrame") -> "pd.DataFrame":
     from pandas.api.types import union_categoricals
 
     joined = pd.concat(frames, ignore_index=True)
-    for key in _TEXT:
+    for key in ("run", "optimizer", "layer", "stage", "quantity"):
         joined[key] = union_categoricals([frame[key].astype("category") for frame in frames])
     return joined

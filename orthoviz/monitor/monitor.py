@@ -89,7 +89,7 @@ class Monitor:
     _failed: bool = False
     _sized: bool = False  # whether the sizes of matrices and maps are recorded
     _collected: int | None = None  # the last step that collect() measured
-    _logged: list[tuple[int, int | None, str, Tensor]] = field(default_factory=list)  # still on their device
+    _waiting: list[tuple[int, int | None, list[Value]]] = field(default_factory=list)  # still on their device
     _records: list[Record] = field(default_factory=list)
     _parts: int = 0  # files written to the stream
 
@@ -112,7 +112,7 @@ class Monitor:
             raise RuntimeError("this monitor is watching already: stop it first")
         if self.silent:
             return self
-        self._collected = None  # who knows what happened to the weights in between
+        self._collected = None  # the weights may have changed meanwhile
         if self.probe is not None:
             self._activations()  # finds out now whether the model takes it
         if self.stream is not None and not self._parts:
@@ -147,7 +147,7 @@ class Monitor:
             self.stop()
 
     def __repr__(self) -> str:
-        count = sum(len(record.values) for record in self._records) + len(self._logged)
+        count = sum(len(record.values) for record in self._records) + len(self._waiting)
         state = "watching" if self._handles else "not watching"
         return (
             f"Monitor of {len(self.layers)} matrices, {state}: step {self.step}, "
@@ -161,7 +161,7 @@ class Monitor:
         waited for.
 
         Raises:
-            ValueError: a value is no single number, or its name is that of a measured quantity.
+            ValueError: a value is not a single number, or a measured quantity has its name.
         """
         for name, value in values.items():
             if name in QUANTITIES:
@@ -171,7 +171,7 @@ class Monitor:
             if number.numel() != 1:
                 raise ValueError(f"{name} must be a single number, got shape {tuple(number.shape)}")
             if not self.silent:
-                self._logged.append((self.step, self.epoch, name, number.reshape(())))
+                self._waiting.append((self.step, self.epoch, [("", "", name, number)]))
 
     @torch.no_grad()
     def collect(self) -> None:
@@ -202,9 +202,9 @@ class Monitor:
         self._listen()
 
     def _listen(self) -> None:
-        """Hear of the next step's stages if it is to be measured. They cost a copy, so only then."""
+        """Ask for the next step's stages if it is a step to measure. They cost a copy, so only then."""
         if self._handles and self._due() and hasattr(self.optimizer, "register_stage_hook"):
-            self._stage_handle = self.optimizer.register_stage_hook(self._hear)  # type: ignore[union-attr]
+            self._stage_handle = self.optimizer.register_stage_hook(self._take)  # type: ignore[union-attr]
 
     def _due(self, ahead: int = 0) -> bool:
         return (self.step + ahead) % self.every == 0
@@ -216,8 +216,8 @@ class Monitor:
         self._matrices, self._announced, self._evaluated, self._active = {}, set(), False, []
 
     @_guarded
-    def _hear(self, parameter: Tensor, stage: str, matrix: Tensor) -> None:
-        """A stage of an optimiser that tells them."""
+    def _take(self, parameter: Tensor, stage: str, matrix: Tensor) -> None:
+        """A stage that the optimiser shows."""
         layer = self._layer_of.get(parameter)  # type: ignore[call-overload]
         if layer is None or stage not in self._needed or stage == "applied":
             return
@@ -274,7 +274,7 @@ class Monitor:
         """After a step: measure, if it is time."""
         for layer in self.layers:
             seen = self._matrices.get(layer.name, {})
-            # Whatever was heard: ov.orthogonalise tells of it when the step is over, torch's SGD never
+            # Whatever was shown: ov.orthogonalise has the buffer only after the step, torch's SGD shows none
             buffer = optimizer.state.get(layer.parameter, {}).get("momentum_buffer")
             if buffer is not None and self._due():
                 self._see(layer, "momentum", buffer)
@@ -291,7 +291,7 @@ class Monitor:
         self._listen()
 
     def _see_gradients(self) -> None:
-        """The gradients, unscaled, of layers whose optimiser did not tell of them."""
+        """The gradients, unscaled, of layers whose optimiser has not shown them."""
         if not self._due() and self.optimizer is not None:
             return
         scale = getattr(self.optimizer, "grad_scale", None)  # of a fused optimiser under GradScaler
@@ -322,7 +322,8 @@ class Monitor:
         found += self._active
         if self._collected == self.step:  # of these it has this step's already
             found = [one for one in found if one[1] not in ("weight", "activation")]
-        self._keep(found)
+        self._waiting.insert(0, (self.step, self.epoch, found))
+        self._fetch()
         if self.stream is not None:
             self._write(self.stream)
 
@@ -338,27 +339,25 @@ class Monitor:
         found = activations(self.model, self.probe, modules, quantities)
         return [(layer, "activation", name, value) for (layer, name), value in found.items()]
 
-    def _keep(self, found: list[Value]) -> None:
-        """Values of this step, and those that were logged, as records: one copy from the device."""
-        logged, self._logged = self._logged, []
-        tensors = [value for *_, value in (*found, *logged)]
+    def _fetch(self) -> None:
+        """Values that wait on the device become records, with one copy."""
+        waiting, self._waiting = self._waiting, []
+        tensors = [value for *_, values in waiting for *_, value in values]
         if not tensors:
             return
         device = tensors[0].device
-        exact = torch.float32 if device.type == "mps" else torch.float64  # where there is no other
+        exact = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
         flat = torch.cat([tensor.reshape(-1).to(device, exact) for tensor in tensors]).cpu().double().numpy()
-        ours = flat[: len(flat) - len(logged)]
-        if found:
-            entries = tuple((layer, stage, name, value.numel()) for layer, stage, name, value in found)
-            self._records.append(Record(self.step, self.epoch, entries, ours))
-        for (step, epoch, name, _), value in zip(logged, flat[len(ours) :, None], strict=True):
-            self._records.append(Record(step, epoch, (("", "", name, 1),), value))
+        for step, epoch, values in waiting:
+            entries = tuple((layer, stage, name, value.numel()) for layer, stage, name, value in values)
+            own, flat = np.split(flat, [sum(count for *_, count in entries)])
+            self._records.append(Record(step, epoch, entries, own))
 
     # What was seen
 
     def frame(self) -> "pd.DataFrame":
         """All values so far, one a row, with the columns of :data:`COLUMNS`."""
-        self._keep([])
+        self._fetch()
         if self.stream is None or not self._parts:
             return frame_of(self._records, self.labels)
         self._write(self.stream)

@@ -31,7 +31,7 @@ def activations(
     """Quantities of the activations of each module that has any, by the module's name and the quantity's.
 
     A module's activation is the output of the first activation function that is applied after it, if that has
-    as many channels, wherever it stands: so normalisation and the sum of a residual block are in it.
+    as many channels, anywhere in the model: so it includes normalisation and the sum of a residual block.
     It is measured at once, as ``(samples, channels, ...)``, because it may be overwritten later.
 
     Raises:

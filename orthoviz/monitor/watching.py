@@ -1,4 +1,4 @@
-"""What is to be watched: which matrices of a model, under which names, and which of their quantities."""
+"""What to watch: which matrices of a model, under which names, and which of their quantities."""
 
 import difflib
 import warnings
@@ -94,7 +94,7 @@ def watch(
 def _layers(
     model: nn.Module, optimizer: Optimizer | None, patterns: Iterable[str] | str | None
 ) -> list[Layer]:
-    """The matrices that are to be watched: which, the optimiser's groups say, else the modules do.
+    """The matrices to watch, read as the optimiser's groups say, else as the modules do.
 
     Raises:
         ValueError: there is no matrix, or none that fits a pattern; the optimiser holds other parameters.
@@ -119,9 +119,7 @@ def _layers(
             layers.append(Layer(decision.name, parameter, tuple(layout), _owner(model, decision.name)))
     if not layers:
         raise ValueError("the model has no weight matrix to watch")
-    if patterns is None:
-        return layers
-    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    patterns = ["*"] if patterns is None else [patterns] if isinstance(patterns, str) else list(patterns)
     for pattern in patterns:
         if not any(_fits(layer, pattern) for layer in layers):
             names = [layer.name for layer in layers]

@@ -53,9 +53,8 @@ def need(data: pd.DataFrame, *columns: str) -> None:
     """Raise ValueError where a frame lacks one of these columns."""
     lacking = [name for name in columns if name not in data]
     if lacking:
-        raise ValueError(
-            f"data needs a column {', '.join(lacking)}; it has {', '.join(map(str, data.columns))}"
-        )
+        there = ", ".join(map(str, data.columns))
+        raise ValueError(f"data needs a column {', '.join(lacking)}; it has {there}")
 
 
 def lines(ax: Axes, rows: pd.DataFrame, *, x: str = "step", hue: str = "optimizer") -> None:
@@ -164,5 +163,5 @@ def only(names: Iterable[Any], what: str) -> str:
     found = list(dict.fromkeys(map(str, names)))
     if len(found) > 1:
         there = ", ".join(found[:6])
-        raise ValueError(f"the data has {len(found)} {what}s, {there}: choose one with {what}=")
+        raise ValueError(f"the data has {len(found)} values of {what}, {there}: choose one with {what}=")
     return found[0]

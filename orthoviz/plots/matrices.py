@@ -192,13 +192,10 @@ def _alike(cosine: NDArray[Any]) -> NDArray[Any]:
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
 
-    distance = 1 - np.abs(np.nan_to_num(cosine))
-    np.fill_diagonal(distance, 0)
-    if len(distance) < 3:
-        return np.arange(len(distance))
-    return np.asarray(
-        leaves_list(linkage(squareform(distance, checks=False), "average", optimal_ordering=True))
-    )
+    if len(cosine) < 3:
+        return np.arange(len(cosine))
+    distance = squareform(1 - np.abs(np.nan_to_num(cosine)), checks=False)
+    return np.asarray(leaves_list(linkage(distance, "average", optimal_ordering=True)))
 
 
 def cka_matrix(
@@ -236,9 +233,8 @@ def cka_matrix(
 
 
 def _cka(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> NDArray[Any]:
-    return np.array(
-        [[measures.minibatch_cka([(X, Y)]).item() for Y in right.values()] for X in left.values()]
-    )
+    pairs = [[(X, Y) for Y in right.values()] for X in left.values()]
+    return np.array([[measures.minibatch_cka([pair]).item() for pair in row] for row in pairs])
 
 
 def filters(weight: Tensor, *, title: str | None = None) -> Figure:
@@ -252,12 +248,11 @@ def filters(weight: Tensor, *, title: str | None = None) -> Figure:
         title: default: how alike the filters are.
 
     Raises:
-        ValueError: the weight is no two-dimensional convolution's.
+        ValueError: the weight is not a two-dimensional convolution's.
     """
     if weight.ndim != 4:
-        raise ValueError(
-            f"weight must be (filters, channels, height, width), got shape {tuple(weight.shape)}"
-        )
+        shape = tuple(weight.shape)
+        raise ValueError(f"weight must be (filters, channels, height, width), got shape {shape}")
     weight = weight.detach().float().cpu()
     random = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
     own, chance = (measures.mean_abs_cosine(W.flatten(1)).item() for W in (weight, random))
@@ -278,8 +273,7 @@ def _sheet(weight: Tensor) -> NDArray[Any]:
     count, channels, height, width = weight.shape
     colour = channels == 3
     pictures = weight if colour else weight.mean(1, keepdim=True)
-    scale = pictures.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-30)
-    pictures = pictures / scale
+    pictures = pictures / pictures.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-30)
     columns = int(np.ceil(count**0.5 * 1.3))
     lines = -(-count // columns)
     blank = 1.0 if colour else np.nan

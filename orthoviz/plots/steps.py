@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -68,9 +69,8 @@ def over_steps(
     layers = list(rows["layer"].unique())
     if ax is not None and len(layers) > 1:
         raise ValueError(f"ax takes one layer, the frame has {', '.join(layers)}: pass layer=")
-    shown = layers
-    if len(layers) > _MOST:
-        shown = [layers[round(i * (len(layers) - 1) / (_MOST - 1))] for i in range(_MOST)]
+    places = np.linspace(0, len(layers) - 1, min(len(layers), _MOST))
+    shown = [layers[round(place)] for place in places]
     width = max(4.8, min(13.0, 3.4 * len(shown)))
     figure, panels = new_figure(width, 3.6, (1,) * len(shown), ax=ax)
     for panel, name in zip(panels, shown, strict=True):
@@ -106,13 +106,9 @@ def training_curves(data: pd.DataFrame, *, hue: str = "optimizer", chance: float
     need(data, hue, "epoch", "train_loss", "test_loss", "test_accuracy")
     data = with_labels(data)
     last = ends(data.assign(value=data["test_accuracy"]), hue, "epoch")
-    title = f"Test accuracy after the last epoch: {in_words(last)}"
     data = data.astype({hue: str})
-    tall = data.melt(
-        [c for c in (hue, "seed", "epoch") if c in data],
-        ["train_loss", "test_loss", "test_accuracy"],
-        "quantity",
-    ).dropna(subset="value")
+    keys, losses = [c for c in (hue, "seed", "epoch") if c in data], ["train_loss", "test_loss"]
+    tall = data.melt(keys, [*losses, "test_accuracy"], "quantity").dropna(subset="value")
     figure, axes = new_figure(10, 3.8, (1, 1))
     for panel, name in zip(axes, ["test_loss", "test_accuracy"], strict=True):
         lines(panel, tall[tall["quantity"] == name], x="epoch", hue=hue)
@@ -123,7 +119,7 @@ def training_curves(data: pd.DataFrame, *, hue: str = "optimizer", chance: float
         axes[0].plot(training[name].index, training[name], color=colour, lw=1, alpha=0.5)
     axes[0].set_ylabel("loss (nats): test, and training (thin)")
     plain_legend(axes[1], shown=False)
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(f"Test accuracy after the last epoch: {in_words(last)}", fontsize=12)
     return figure
 
 

@@ -63,11 +63,8 @@ def look(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     names = list(dict.fromkeys(names))
     taken = [_KNOWN[name] for name in names if name in _KNOWN]
     others = cycle(one for one in zip(_OTHERS, _PATTERNS, strict=True) if one not in taken)
-    new = {name: next(others) for name in names if name not in COLOURS}
-    return {
-        "palette": {name: COLOURS.get(name) or new[name][0] for name in names},
-        "dashes": {name: DASHES[name] if name in DASHES else new[name][1] for name in names},
-    }
+    looks = {name: _KNOWN.get(name) or next(others) for name in names}
+    return {key: {name: looks[name][i] for name in names} for i, key in enumerate(("palette", "dashes"))}
 
 
 def new_figure(

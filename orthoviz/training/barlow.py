@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from orthoviz import measures, models
-from orthoviz.datasets import Dataset, batches, whole
+from orthoviz.datasets import Dataset, batches, in_order
 
 LAMBDA = 0.005
 """Weight of the redundancy term, as in the paper."""
@@ -79,7 +79,7 @@ def twins(encoder: str = "basic_cnn", *, width: int = 512, seed: int | None = No
     Returns:
         A module with two parts, ``model[0]`` (images to features) and ``model[1]`` (features to embeddings).
     """
-    network = models.named(encoder, seed=seed)
+    network = models.build(encoder, seed=seed)
     if encoder in models.OURS:
         *body, head = network.children()
         assert isinstance(head, nn.Linear)
@@ -94,7 +94,7 @@ def twins(encoder: str = "basic_cnn", *, width: int = 512, seed: int | None = No
     layers: list[nn.Module] = []
     for i in range(3):
         dense = nn.utils.skip_init(nn.Linear, inputs if i == 0 else width, width)
-        layers.append(models.initialised(dense, generator))
+        layers.append(models.initialise(dense, generator))
         if i < 2:
             layers += [nn.BatchNorm1d(width), nn.ReLU()]
     return nn.Sequential(features, nn.Sequential(*layers))
@@ -181,7 +181,7 @@ def probe(model: nn.Module, data: Any) -> dict[str, float]:
         ``linear_accuracy``, of a logistic regression on them.
     """
     model.eval()
-    embeddings = torch.cat([model(images) for images, _ in whole(data, data.test, device=_device(model))])
+    embeddings = torch.cat([model(images) for images, _ in in_order(data, data.test, device=_device(model))])
     (known, answers), (asked, right) = (features(model, data, part) for part in ("train", "test"))
     return {
         "rank_me": measures.rank_me(embeddings).item(),
@@ -200,7 +200,7 @@ def features(model: nn.Module, data: Any, part: str) -> tuple[Tensor, Tensor]:
         split = split.some(torch.randperm(count, generator=torch.Generator().manual_seed(0))[:_PROBED])
     found = [
         (model[0](images).flatten(1).cpu(), labels.cpu())  # type: ignore[index]
-        for images, labels in whole(data, split, device=_device(model))
+        for images, labels in in_order(data, split, device=_device(model))
     ]
     X, y = (torch.cat(parts) for parts in zip(*found, strict=True))
     return X, y

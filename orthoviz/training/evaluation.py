@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
-from orthoviz.datasets import Dataset, whole
+from orthoviz.datasets import Dataset, in_order
 from orthoviz.training.processes import rank_and_size
 
 
@@ -25,7 +25,7 @@ def evaluate(model: nn.Module, data: Dataset) -> dict[str, float]:
             continue
         sums = torch.zeros(2, dtype=torch.float64 if device.type != "mps" else torch.float32)
         sums = sums.to(device)
-        for images, labels in whole(data, split, device=device, rank=rank, ranks=ranks):
+        for images, labels in in_order(data, split, device=device, rank=rank, ranks=ranks):
             logits = model(images)
             right = (logits.argmax(1) == labels).sum()
             sums += torch.stack((cross_entropy(logits, labels, reduction="sum"), right))

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
 from torch.utils.flop_counter import FlopCounterMode
 
 from orthoviz import models
-from orthoviz.datasets import load, whole
+from orthoviz.datasets import in_order, load
 from orthoviz.files import replace_file
 from orthoviz.matrices import param_groups
 from orthoviz.optim import optimizers
@@ -349,7 +349,7 @@ def flop_per_image(model: str, shape: tuple[int, int, int], twins: bool = False)
         if twins:
             made: nn.Module = barlow.twins(model)
         else:
-            made = models.speedrun_cnn() if model == "speedrun_cnn" else models.named(model)
+            made = models.speedrun_cnn() if model == "speedrun_cnn" else models.build(model)
         made = made.to("meta")
         images = torch.zeros(2, *shape)
         with FlopCounterMode(display=False) as counter:
@@ -362,14 +362,14 @@ def network(chosen: Recipe, data: Any, seed: int) -> nn.Module:
     if chosen.twins:
         return barlow.twins(chosen.model, seed=seed)
     if chosen.model != "speedrun_cnn":
-        return models.named(chosen.model, seed=seed)
-    images = next(iter(whole(data, data.train, batch_size=5_000)))[0]
+        return models.build(chosen.model, seed=seed)
+    images = next(iter(in_order(data, data.train, batch_size=5_000)))[0]
     return models.speedrun_cnn(images, len(data.classes), seed=seed)
 
 
 def _watch_options(chosen: Recipe, data: Any, batch_size: int) -> dict[str, Any] | None:
     if not chosen.watched:
         return None
-    probe: torch.Tensor = next(iter(whole(data, data.test, batch_size=512)))[0]
+    probe: torch.Tensor = next(iter(in_order(data, data.test, batch_size=512)))[0]
     per_epoch = -(-len(data.train.labels) // batch_size)
     return {"every": 5 * per_epoch, "quantities": list(chosen.watched), "probe": probe}

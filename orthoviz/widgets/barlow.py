@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from orthoviz import measures, training
-from orthoviz.datasets import Dataset, load, whole
+from orthoviz.datasets import Dataset, in_order, load
 from orthoviz.matrices import param_groups
 from orthoviz.optim import LABELS, OPTIMIZERS
 from orthoviz.plots import ORTHOGONAL, RANDOM, SGD
@@ -122,7 +122,7 @@ def _dimensions(model: nn.Module, images: Dataset) -> float:
     Batch-norm takes its statistics from these images, in a copy: its running ones lag behind at first.
     """
     twin = copy.deepcopy(model).train()
-    return measures.rank_me(torch.cat([twin(some) for some, _ in whole(images, images.test)])).item()
+    return measures.rank_me(torch.cat([twin(some) for some, _ in in_order(images, images.test)])).item()
 
 
 def _numbers(C: Any, ranks: list[float]) -> str:

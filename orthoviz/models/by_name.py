@@ -18,7 +18,7 @@ TORCHVISION = (
 """Those of the paper's Table 1; ResNet-34 is that of its ImageNet experiment too."""
 
 
-def named(name: str, num_classes: int | None = None, *, seed: int | None = None) -> nn.Module:
+def build(name: str, num_classes: int | None = None, *, seed: int | None = None) -> nn.Module:
     """A network by name: this package's own, or one of torchvision's.
 
     Args:
