@@ -158,7 +158,11 @@ SHAPES = {
 MARKS = {kind: pytest.mark.full if kind == "vgg11" else pytest.mark.slow for kind in SHAPES}
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=MARKS[kind]) for kind in SHAPES], ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=MARKS[kind]) for kind in SHAPES],
+    ids=lambda kind: getattr(kind, "__name__", kind),
+)
 def test_a_step_of_models_of_many_kinds(kind):
     torch.manual_seed(0)
     if kind in TIMM:
