@@ -1,4 +1,4 @@
-"""What one of several processes runs: python -m tests.ranks CASE, with torchrun's environment variables."""
+"""What one of several processes runs: python -m tests.ranks FOLDER CASE ..., with torchrun's variables."""
 
 import gc
 import os
@@ -161,10 +161,13 @@ def barlow(rank, ranks):
 if __name__ == "__main__":
     dist.init_process_group("gloo")
     alive = weakref.ref(dist.group.WORLD)
-    globals()[sys.argv[1]](dist.get_rank(), dist.get_world_size())
-    dist.barrier()
+    folder, *cases = sys.argv[1:]
+    for case in cases:
+        os.environ["RESULT"] = f"{folder}/{case}.pt"
+        globals()[case](dist.get_rank(), dist.get_world_size())
+        dist.barrier()
     dist.destroy_process_group()
     gc.collect()  # wrapped modules keep the group in cycles
-    if sys.argv[1] == "sharded":  # torch's mesh keeps the group, whose threads can abort an ordinary exit
+    if "sharded" in cases:  # torch's mesh keeps the group, whose threads can abort an ordinary exit
         os._exit(0)
     assert alive() is None, "a process group that outlives its end can abort the interpreter's"

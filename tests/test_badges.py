@@ -48,7 +48,7 @@ def read(project):
     return {path: path.read_bytes() for path in sorted(project.glob("notebooks/**/*.*")) if path.is_file()}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_every_lesson_has_them_once_or_without_an_address_not_at_all(project):
     before = read(project)
     assert badges(project) == before
@@ -108,7 +108,7 @@ def test_where_the_package_is_there_nothing_is_installed():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_where_it_is_missing_it_is_installed_with_lessons_and_results(tmp_path):
     """From a repository at the address, which git is told to find in a folder."""
     there = tmp_path / "there"

@@ -1,4 +1,4 @@
-"""Barlow Twins against its formulas written out, and two real processes."""
+"""Barlow Twins against its formulas written out; test_ranks.py has it on two processes."""
 
 from dataclasses import replace
 
@@ -9,7 +9,6 @@ from torch import nn
 
 import orthoviz as ov
 from orthoviz.training import barlow
-from tests.test_ranks import launch
 
 
 def embeddings(seed=0, count=40, size=6):
@@ -50,19 +49,6 @@ def test_gradients_are_those_of_finite_differences():
     assert torch.autograd.gradcheck(
         lambda a, b: barlow.barlow_loss(a, b, lam=0.1), (first.requires_grad_(), second.requires_grad_())
     )
-
-
-@pytest.mark.slow
-def test_two_processes_have_the_loss_and_gradient_of_one(tmp_path):
-    launch("barlow", 2, tmp_path / "gradient.pt")
-    loss, gradient = torch.load(tmp_path / "gradient.pt")
-    torch.manual_seed(0)
-    weight = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
-    first, second = embeddings(count=12, size=5)
-    right = barlow.barlow_loss(first @ weight, second @ weight, lam=0.1)
-    right.backward()
-    assert loss == pytest.approx(right.item(), rel=1e-9)
-    torch.testing.assert_close(gradient, weight.grad, rtol=1e-8, atol=1e-10)
 
 
 def test_two_views_of_an_image_are_views_of_it_and_differ():

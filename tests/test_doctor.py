@@ -111,7 +111,7 @@ def test_what_is_not_in_order_has_a_line_with_what_to_do(tmp_path, pictures):
     assert (done.returncode, done.stdout.splitlines()[-1]) == (1, f"{len(fixes)} to fix")
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_package_that_another_needs_is_missed_in_a_line(tmp_path):
     (tmp_path / "nbclient.py").write_text("import swept_away")
     done = run("-m", "orthoviz", "doctor", cwd=tmp_path, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
@@ -225,7 +225,7 @@ def pack_class(clone, *platforms):
     return done.stdout, [name.partition("-py3")[0].partition("-cp312-")[0] for name in names]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_class_has_the_wheels_of_its_platforms_and_what_a_lesson_needs(tmp_path, pictures):
     clone, folder = make_clone(tmp_path), tmp_path / "a class"
     wheel(tmp_path / "index", "torch", "99.0+cpu", "cp312-cp312-manylinux_2_28_x86_64")
@@ -256,7 +256,7 @@ def test_a_class_has_the_wheels_of_its_platforms_and_what_a_lesson_needs(tmp_pat
     assert run("-c", check, cwd=folder).stdout == "['wheels/tqdm-99.0-py3-none-any.whl']\n"
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_what_cannot_be_had_is_named_and_the_rest_is_packed(tmp_path):
     clone = make_clone(tmp_path)
     wheel(tmp_path / "index", "colorama", "99.0", needs="Summary: not the wheel of the lock\n")

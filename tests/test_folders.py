@@ -127,7 +127,7 @@ ov.training.fit(model, optimizer, data, **options)
         assert run.poll() is None, run.stdout.read()
         time.sleep(0.1)
     os.killpg(run.pid, signal.SIGTERM)
-    output = run.communicate(timeout=60)[0]
+    output = run.communicate(timeout=1200)[0]
     assert run.returncode == 0, output
     assert "Stopped: terminated" in output
 

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 UV = shutil.which("uv", path=sysconfig.get_path("scripts"))
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.full
 
 
 def run(*command, cwd, check=True, **environment):

@@ -276,7 +276,7 @@ ov.widgets.polar_lab()
 """
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_slides_are_made_of_the_lesson_and_need_no_network(slides, tmp_path):
     if lab.CHROMIUM is None:
         pytest.skip("no Chromium on this machine")

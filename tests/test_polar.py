@@ -616,13 +616,8 @@ def test_vmap_maps_over_matrices(method):
     torch.testing.assert_close(mapped, ov.polar_factor(G, method), rtol=0, atol=2e-5)
 
 
-COMPILED_ALWAYS = ("newton_schulz", "fast")  # the others take half a minute each
-
-
-@pytest.mark.parametrize(
-    "method",
-    [pytest.param(m, marks=[] if m in COMPILED_ALWAYS else pytest.mark.full) for m in APPROXIMATE],
-)
+@pytest.mark.full  # half a minute each; test_cuda.py compiles "fast" for one shape
+@pytest.mark.parametrize("method", APPROXIMATE)
 def test_an_iteration_compiles_as_one_graph(method):
     torch.compiler.reset()
     compiled = torch.compile(lambda G: ov.polar_factor(G, method), fullgraph=True, backend="aot_eager")

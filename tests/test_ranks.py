@@ -1,4 +1,4 @@
-"""Real processes over gloo: each runs a case of tests/ranks.py."""
+"""Real processes over gloo: they run the cases of tests/ranks.py."""
 
 import os
 import socket
@@ -10,13 +10,15 @@ import torch
 
 import orthoviz as ov
 from orthoviz.optim.ranks import owners
+from orthoviz.training.barlow import barlow_loss
 from tests import ranks as cases
+from tests.test_barlow import embeddings
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
 
 
-def launch(case, count, result=""):
-    """Run a case on so many ranks; what they print comes with a failure."""
+def launch(folder, count, *cases):
+    """Run cases on so many ranks, one after the other; what they print comes with a failure."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -25,11 +27,11 @@ def launch(case, count, result=""):
         environment = {
             **os.environ,
             **dict(RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)),
-            **dict(RESULT=str(result), OMP_NUM_THREADS="1"),
+            "OMP_NUM_THREADS": "1",
         }
         processes.append(
             subprocess.Popen(
-                [sys.executable, "-m", "tests.ranks", case],
+                [sys.executable, "-m", "tests.ranks", str(folder), *cases],
                 env=environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -37,12 +39,24 @@ def launch(case, count, result=""):
             )
         )
     try:
-        outputs = [process.communicate(timeout=180)[0] for process in processes]
+        outputs = [process.communicate(timeout=1200)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
     for process, output in zip(processes, outputs, strict=True):
         assert process.returncode == 0, output
+    return {case: torch.load(folder / f"{case}.pt") for case in cases if (folder / f"{case}.pt").exists()}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What two ranks find, by case.
+
+    They also check by themselves: all hold the same bits, each works on its part of the matrices, a layer
+    without a gradient hangs nobody, ranks with other parameters are refused.
+    """
+    cases = ("after", "wrapped", "watched", "barlow", "none", "strangers")
+    return launch(tmp_path_factory.mktemp("ranks"), 2, *cases)
 
 
 def one_process(**options):
@@ -52,50 +66,49 @@ def one_process(**options):
     return [p.detach() for p in model.parameters()]
 
 
-@pytest.mark.parametrize(
-    ("case", "ranks", "options"),
-    [
-        ("shared", 1, {}),
-        pytest.param("shared", 3, {}, marks=pytest.mark.full),  # one more than there are matrices
-        ("after", 2, {"order": "after_momentum"}),
-        ("wrapped", 2, {}),
-    ],
-)
-def test_ranks_share_the_work_hold_the_same_bits_and_do_what_one_does(case, ranks, options, tmp_path):
-    launch(case, ranks, tmp_path / "weights.pt")
-    for a, b in zip(torch.load(tmp_path / "weights.pt"), one_process(**options), strict=True):
+def close(weights, right):
+    for a, b in zip(weights, right, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_one_rank_watches_and_sees_what_one_process_sees(tmp_path):
-    launch("watched", 2, tmp_path / "values.pt")
+@pytest.mark.slow
+@pytest.mark.parametrize(("case", "options"), [("after", {"order": "after_momentum"}), ("wrapped", {})])
+def test_two_ranks_do_what_one_process_does(found, case, options):
+    close(found[case], one_process(**options))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("ranks", [1, 3])  # three are one more than there are matrices
+def test_one_rank_and_three_do_what_one_process_does(ranks, tmp_path):
+    close(launch(tmp_path, ranks, "shared")["shared"], one_process())
+
+
+@pytest.mark.slow
+def test_one_rank_watches_and_sees_what_one_process_sees(found):
     model = cases.network()
     optimizer = ov.OrthogonalSGD(ov.param_groups(model), lr=0.02, momentum=0.9)
     probe = cases.batch(9, 0, 1)[0]
     with ov.watch(model, optimizer, quantities="research", probe=probe) as monitor:
         cases.train(model, optimizer, 0, 1, steps=2)
-    torch.testing.assert_close(
-        torch.tensor(torch.load(tmp_path / "values.pt")),
-        torch.tensor(monitor.frame().value.tolist()),
-        rtol=1e-3,
-        atol=1e-4,
-        equal_nan=True,
-    )
+    values, right = torch.tensor(found["watched"]), torch.tensor(monitor.frame().value.tolist())
+    torch.testing.assert_close(values, right, rtol=1e-3, atol=1e-4, equal_nan=True)
 
 
-def test_a_layer_without_a_gradient_hangs_nobody():
-    launch("none", 2)
+@pytest.mark.slow
+def test_two_ranks_have_the_barlow_loss_and_gradient_of_one_process(found):
+    loss, gradient = found["barlow"]
+    torch.manual_seed(0)
+    weight = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    first, second = embeddings(count=12, size=5)
+    right = barlow_loss(first @ weight, second @ weight, lam=0.1)
+    right.backward()
+    assert loss == pytest.approx(right.item(), rel=1e-9)
+    torch.testing.assert_close(gradient, weight.grad, rtol=1e-8, atol=1e-10)
 
 
-def test_ranks_with_other_parameters_are_refused():
-    launch("strangers", 2)
-
-
+@pytest.mark.slow
 def test_sharded_parameters_step_as_whole_ones(tmp_path):
-    launch("sharded", 2, tmp_path / "weights.pt")
-    right = one_process(weight_decay=1e-3, scale="rms")
-    for a, b in zip(torch.load(tmp_path / "weights.pt"), right, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    close(launch(tmp_path, 2, "sharded")["sharded"], one_process(weight_decay=1e-3, scale="rms"))
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8])

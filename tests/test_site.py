@@ -1,7 +1,7 @@
 """The pages of `make site`, in a real browser that has no network.
 
-The quick part builds all pages in a copy of the project, lessons without outputs and two views with theirs.
-In full (`pytest -m full tests/test_site.py`, ten minutes or so) they are what `make site` makes.
+Once all pages in a copy of the project, lessons without outputs and two views with theirs; and once, in ten
+minutes or so, what `make site` makes.
 """
 
 import os
@@ -25,7 +25,7 @@ ADDRESS = "https://github.com/someone/a-course"
 LESSONS = sorted(path.stem for path in ROOT.glob("notebooks/[0-9]*.py"))
 
 needs_chromium = pytest.mark.skipif(lab.CHROMIUM is None, reason="Chromium is not installed")
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.full
 
 
 def copy(folder):
@@ -40,7 +40,7 @@ def build(folder, *options):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
-@pytest.fixture(scope="module", params=["text", pytest.param("executed", marks=pytest.mark.full)])
+@pytest.fixture(scope="module", params=["text", "executed"])
 def site(request, tmp_path_factory):
     """The folder of the pages."""
     if request.param == "executed":

@@ -155,7 +155,8 @@ SHAPES = {
     **dict.fromkeys(TORCHVISION, (2, 3, 32, 32)),
     **dict.fromkeys(TIMM, (2, 3, 224, 224)),
 }
-MARKS = {kind: pytest.mark.full if kind == "vgg11" else pytest.mark.slow for kind in SHAPES}
+LONG = ("vgg11", "mixer_s32_224")
+MARKS = {kind: pytest.mark.full if kind in LONG else pytest.mark.slow for kind in SHAPES}
 
 
 @pytest.mark.parametrize(

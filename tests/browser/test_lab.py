@@ -1,4 +1,4 @@
-"""Lessons 00 and 01 and their views, touched as a learner would; test_lessons.py has all twelve."""
+"""Lesson 00 and two views, touched as a learner would. In full: test_lessons.py and test_views.py."""
 
 import re
 import shutil
@@ -14,12 +14,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(lab.CHROMIUM is None, reason="no Chromium on this machine"),
 ]
-
-
-@pytest.fixture
-def page():
-    with lab.browser() as page:
-        yield page
 
 
 def output_of(page, alt):
@@ -141,10 +135,39 @@ def test_a_lesson_that_was_run_and_saved_leaves_the_checkout_as_it_was(lesson):
     )
 
 
-def test_polar_labs_slider_moves_its_picture(address, page):
-    lab.open_notebook(page, address, "01_polar_factor")
-    lab.write_cells(page, "import orthoviz as ov", "ov.widgets.polar_lab(p=1.0)")
-    lab.run_all(page)
+def works(page, alt, key="ArrowRight"):
+    """A view answers to its first slider by keyboard, to every preset, to "make it lose" and to reset."""
+    view = output_of(page, alt)
+    view.scroll_into_view_if_needed()
+    first, said = picture(view), view.locator("img").get_attribute("alt")
+    view.locator(".noUi-handle:visible, [role=slider]:visible").first.focus()
+    page.keyboard.press(key)
+    changed(page, view, first)
+    expect(view.locator("img")).not_to_have_attribute("alt", said)
+    before = picture(view)
+    view.get_by_role("button", name="make it lose", exact=True).click()
+    changed(page, view, before)
+    before = picture(view)
+    view.get_by_role("button", name="reset", exact=True).click()
+    changed(page, view, before)
+    expect(view.locator("img")).to_have_attribute("alt", said)
+    view.get_by_role("button", name="as code", exact=True).click()
+    expect(view.locator("code")).to_contain_text("ov.widgets.")
+
+
+@pytest.fixture(scope="module")
+def views(address):
+    """A page with a view that shows a state, and one that works."""
+    with lab.browser() as page:
+        lab.open_notebook(page, address, "01_polar_factor")
+        cells = ("import orthoviz as ov", "ov.widgets.polar_lab(p=1.0)", "ov.widgets.race(epochs=1000)")
+        lab.write_cells(page, *cells)
+        lab.run_all(page)
+        yield page
+
+
+def test_polar_labs_slider_moves_its_picture(views):
+    page = views
     clean(page)
     fits(page)
     view = output_of(page, "G has axes")
@@ -177,39 +200,8 @@ def test_polar_labs_slider_moves_its_picture(address, page):
     clean(page)
 
 
-def works(page, alt, key="ArrowRight"):
-    """A view answers to its first slider by keyboard, to every preset, to "make it lose" and to reset."""
-    view = output_of(page, alt)
-    view.scroll_into_view_if_needed()
-    first, said = picture(view), view.locator("img").get_attribute("alt")
-    view.locator(".noUi-handle:visible, [role=slider]:visible").first.focus()
-    page.keyboard.press(key)
-    changed(page, view, first)
-    expect(view.locator("img")).not_to_have_attribute("alt", said)
-    before = picture(view)
-    view.get_by_role("button", name="make it lose", exact=True).click()
-    changed(page, view, before)
-    before = picture(view)
-    view.get_by_role("button", name="reset", exact=True).click()
-    changed(page, view, before)
-    expect(view.locator("img")).to_have_attribute("alt", said)
-    view.get_by_role("button", name="as code", exact=True).click()
-    expect(view.locator("code")).to_contain_text("ov.widgets.")
-
-
-def test_the_views_of_lesson_01_answer(address, page):
-    lab.open_notebook(page, address, "01_polar_factor")
-    lab.run_all(page)
-    works(page, "3 rows in 2 dimensions")
-    works(page, "Filter 3", key="ArrowLeft")
-    clean(page)
-    fits(page, 1280, 800)
-
-
-def test_races_start_move_stop_and_end_with_their_cell(address, page):
-    lab.open_notebook(page, address, "00_start_here")
-    lab.write_cells(page, "import orthoviz as ov", "ov.widgets.race(epochs=1000)")
-    lab.run_all(page)
+def test_races_start_move_stop_and_end_with_their_cell(views):
+    page = views
     view = output_of(page, "Press start")
     view.scroll_into_view_if_needed()
     start = view.get_by_role("button", name="start", exact=True)

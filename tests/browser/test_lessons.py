@@ -18,6 +18,10 @@ pytestmark = [
 
 LESSONS = sorted(path.stem for path in (lab.ROOT / "notebooks").glob("[0-9]*.ipynb"))
 VIEWS = {  # how their cell and their picture's alternative text begin; the key that moves them
+    "01_polar_factor": (
+        ("flattening()", "3 rows in 2 dimensions", "ArrowRight"),
+        ("dead_filters()", "Filter 3", "ArrowLeft"),
+    ),
     "02_toy_problems": (
         ("loss_valley()", "Step 45", "ArrowLeft"),
         ("step_size_lens()", "loss", "ArrowRight"),

@@ -1,7 +1,4 @@
-"""The page of all views in the browser: each opens, answers to keys and buttons, and bears rough treatment.
-
-What is marked "full" takes minutes (make test-views, make test-full).
-"""
+"""The page of all views in the browser: each opens, answers to keys and buttons, and survives rough use."""
 
 import json
 import re
@@ -15,7 +12,7 @@ from tests.browser.lab import VIEWS, find_view
 from tests.browser.test_lab import changed, clean, fits, picture
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.full,
     pytest.mark.skipif(lab.CHROMIUM is None, reason="no Chromium on this machine"),
 ]
 
@@ -131,10 +128,6 @@ def test_exported_without_a_kernel_each_view_is_its_picture(address, page, tmp_p
     export.close()
 
 
-# In full
-
-
-@pytest.mark.full
 @pytest.mark.parametrize("width", [1280, 800])
 def test_every_control_of_every_view_changes_its_picture(address, width):
     with lab.browser(width=width) as page:
@@ -192,7 +185,6 @@ print(json.dumps([psutil.Process().memory_info().rss / 1e6,
 """
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("name", VIEWS)
 def test_five_hundred_changes_at_full_speed(page, name):
     view = find_view(page, name)
@@ -214,7 +206,6 @@ def test_five_hundred_changes_at_full_speed(page, name):
     print(f"{name}: {memory - before[0]:.1f} MB more")
 
 
-@pytest.mark.full
 def test_in_notebook_7(tmp_path):
     with lab.server(tmp_path, notebook7=True) as address, lab.browser() as page:
         lab.open_notebook(page, address, "views")
@@ -228,7 +219,6 @@ def test_in_notebook_7(tmp_path):
         clean(page)
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("width", [1280, 800])
 @pytest.mark.parametrize("dark", [False, True], ids=["lecture", "dark"])
 def test_themes(tmp_path, dark, width):
