@@ -84,7 +84,7 @@ def test_a_machine_in_order_has_a_line_for_each_check(tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_what_is_not_in_order_has_a_line_with_what_to_do(tmp_path, pictures):
     """Old packages first on the path, a kernel of another environment, a damaged data set."""
     assert store.verify("mine").name == "mine"

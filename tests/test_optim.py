@@ -412,6 +412,7 @@ def test_a_method_object_is_stored_as_its_name_and_arguments(step):
     torch.testing.assert_close(before - 0.1 * ov.polar_factor(p.grad, method), p.detach())
 
 
+@pytest.mark.full  # examples/compiled_step.py has one
 def test_a_whole_step_compiles():
     model, twin = network(torch.float32), network(torch.float32)
     options = dict(lr=torch.tensor(0.02), momentum=0.9, method="newton_schulz", order="after_momentum")

@@ -112,7 +112,7 @@ def test_a_run_of_version_0_1_goes_on(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.full)])
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.full)])
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, kills):
     """At random moments, with a checkpoint after every step, so that many fall into writing one."""
     whole = process(tmp_path / "whole", 12)  # with as many threads, for the last bit
@@ -285,7 +285,7 @@ def test_several_processes_stop_after_the_same_step_and_go_on(tmp_path, together
     assert history(tmp_path / "several").equals(history(together(2)))
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_when_one_of_several_processes_is_killed_none_hangs(tmp_path):
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),

@@ -205,7 +205,8 @@ def test_barlow_opens_with_a_run_whose_numbers_are_those_of_training():
     view.close()
 
 
-@pytest.mark.parametrize("optimizer", ["lars", pytest.param("orthogonal_lars", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("optimizer", ["lars", "orthogonal_lars"])
 def test_without_the_second_term_the_outputs_collapse_and_too_much_of_it_makes_views_differ(optimizer):
     view = ov.widgets.barlow(lam=0.0, optimizer=optimizer)
     diagonal, off, span = numbers(NUMBERS, view)

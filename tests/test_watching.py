@@ -155,7 +155,7 @@ SHAPES = {
     **dict.fromkeys(TORCHVISION, (2, 3, 32, 32)),
     **dict.fromkeys(TIMM, (2, 3, 224, 224)),
 }
-LONG = ("vgg11", "mixer_s32_224")
+LONG = ("vgg11", "mixer_s32_224", "regnet_x_400mf", "densenet121")
 MARKS = {kind: pytest.mark.full if kind in LONG else pytest.mark.slow for kind in SHAPES}
 
 
