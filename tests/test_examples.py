@@ -10,6 +10,8 @@ import torch.distributed as dist
 import examples
 import orthoviz as ov
 
+pytestmark = pytest.mark.slow
+
 NAMES = [module.name for module in pkgutil.iter_modules(examples.__path__)]
 LIBRARIES = {"lightning_module": "lightning", "accelerate_loop": "accelerate"}
 

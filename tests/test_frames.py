@@ -47,6 +47,7 @@ def test_frames_are_tidy_and_are_joined_with_their_labels(monitor):
     assert len(frame) == sum(map(len, frames))
 
 
+@pytest.mark.slow
 def test_a_killed_run_keeps_what_it_had(tmp_path):
     script = textwrap.dedent("""
         import os, sys, signal, torch, orthoviz as ov

@@ -16,6 +16,8 @@ from benchmarks import recorded
 from orthoviz.course.exercises import EXERCISES
 from tests.browser import lab
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 KIT = ROOT / "notebooks" / "lecturer"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(KIT.glob("*.md"))}
@@ -220,7 +222,6 @@ def test_recorded_modes_are_what_the_lesson_finds_now():
             assert abs(then.to_numpy() - now.to_numpy())[way].max() < 6e-4
 
 
-@pytest.mark.slow
 def test_a_recorded_race_is_what_the_lesson_finds_now(monkeypatch, tmp_path):
     monkeypatch.setenv("ORTHOVIZ_DATA", str(tmp_path))
     train = recorded.play("00_start_here", "train")["train"]

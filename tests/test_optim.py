@@ -490,3 +490,11 @@ def test_a_parameter_in_two_groups_is_refused():
     p = nn.Parameter(torch.zeros(2, 2))
     with pytest.raises(ValueError, match="more than one parameter group"):
         ov.OrthogonalSGD([{"params": [p], "layout": ("rows", 1)}, {"params": [p], "layout": None}], lr=0.1)
+
+
+@pytest.mark.parametrize("make", [ov.OrthogonalSGD, ov.optim.SWAN])
+def test_the_callers_groups_stay_as_they_are(make):
+    first, second = ({"params": [nn.Parameter(torch.ones(2, 3))], "layout": ("rows", 1)} for _ in range(2))
+    optimizer = make([first], lr=0.1)
+    optimizer.add_param_group(second)
+    assert set(first) == set(second) == {"params", "layout"}

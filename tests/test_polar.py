@@ -471,6 +471,7 @@ def test_a_symmetric_product_by_blocks_is_the_plain_product(shape, dtype):
     torch.testing.assert_close(C, C.mT)
 
 
+@pytest.mark.slow
 def test_tritons_kernel_is_the_plain_product_in_its_interpreter():
     pytest.importorskip("triton", reason="triton comes with torch for Linux and CUDA")
     script = (

@@ -69,6 +69,7 @@ def without_jupyter(script, cwd=ROOT, **environment):
     )
 
 
+@pytest.mark.slow
 def test_training_and_plots_work_without_jupyter(tmp_path):
     done = without_jupyter(
         "import orthoviz as ov\n"
@@ -100,6 +101,7 @@ def test_what_needs_jupyter_says_so_in_a_sentence(script, words):
     assert f"{words}, which is not installed: pip install ipywidgets jupyterlab" in last
 
 
+@pytest.mark.slow
 def test_a_package_without_checkout_and_platformdirs_asks_for_a_folder(tmp_path):
     shutil.copytree(ROOT / "orthoviz", tmp_path / "orthoviz")
     script = (

@@ -12,6 +12,8 @@ from orthoviz.plots import COLOURS
 from orthoviz.widgets import cosine_film
 from tests.views import again, code, line, points, press, source, watched
 
+pytestmark = pytest.mark.slow
+
 FILM = {"conv 1": (32, 27), "conv 2": (32, 288), "conv 3": (32, 288), "head": (10, 512)}
 KINDS = {"filters": ("weight", "mean_abs_cosine"), "feature maps": ("activation", "feature_cosine")}
 NAMES, RULES = ("sgd", "orthogonal_sgd"), ("equal lr", "best lr of each")

@@ -8,6 +8,8 @@ from matplotlib.patches import Rectangle
 import orthoviz as ov
 from tests.views import code, line, points, press, without_ghosts
 
+pytestmark = pytest.mark.slow
+
 COLOURS = {"drop": "#0072B2", "keep": "#CC79A7", "Jordan": "#E69F00", "fast": "#009E73"}
 OTHERS = np.arange(16) != 3
 

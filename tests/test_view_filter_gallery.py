@@ -10,6 +10,8 @@ from orthoviz.training.stored import folder
 from orthoviz.widgets import filter_gallery
 from tests.views import again, code, line, numbers, presets, press, source, without_ghosts
 
+pytestmark = pytest.mark.slow
+
 
 def alike(matrix):
     """|cos| of every two rows, the most alike first."""

@@ -13,6 +13,8 @@ from orthoviz.models import basic_cnn
 from orthoviz.plots import ORTHOGONAL, PALE
 from tests.views import again, code, line, numbers, points, press
 
+pytestmark = pytest.mark.slow
+
 
 def random(*shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))

@@ -16,6 +16,8 @@ from orthoviz.training import barlow
 from orthoviz.widgets import view as module
 from tests.views import code, line, numbers, points, press, source
 
+pytestmark = pytest.mark.slow
+
 DATA = ov.datasets.load("digits")
 NUMBERS = r"diagonal (\S+) on average, off the diagonal (\S+) \(rms\); .* span (\S+) of 32 dimensions"
 

@@ -9,6 +9,8 @@ import orthoviz as ov
 from orthoviz.plots import MODES
 from tests.views import line, numbers, points, press
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def valley():

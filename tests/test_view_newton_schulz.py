@@ -8,6 +8,8 @@ import orthoviz as ov
 from orthoviz.plots import ORTHOGONAL
 from tests.views import code, line, numbers, points, press
 
+pytestmark = pytest.mark.slow
+
 JORDAN = (3.4445, -4.7750, 2.0315)
 NORMAL = torch.randn(20, 50, generator=torch.Generator().manual_seed(0))
 ERRORS = r"Residual (\S+), alignment (\S+), relative error to the exact factor (\S+)\."

@@ -9,6 +9,8 @@ import orthoviz as ov
 from orthoviz.plots import INK, ORTHOGONAL, RANDOM
 from tests.views import again, code, line, numbers, points, press
 
+pytestmark = pytest.mark.slow
+
 G = np.array([[1.6, 0.3], [1.2, 0.9]])
 
 

@@ -11,6 +11,8 @@ from orthoviz.plots import RANDOM, STAGES
 from orthoviz.widgets import stage_spectra
 from tests.views import again, code, line, numbers, points, press, source, watched
 
+pytestmark = pytest.mark.slow
+
 BUFFER = dict(color=STAGES["momentum"][0], linewidth=2.4)
 
 

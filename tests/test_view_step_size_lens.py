@@ -10,6 +10,8 @@ from torch import nn
 import orthoviz as ov
 from tests.views import code, line, numbers, points, press
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def network():

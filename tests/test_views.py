@@ -17,6 +17,8 @@ from orthoviz.widgets import view as module
 from orthoviz.widgets.controls import short, slider
 from tests.views import NAMES, again, code, line, presets, press, source, without_ghosts
 
+pytestmark = pytest.mark.slow
+
 LIVE = ("race", "barlow")
 
 
