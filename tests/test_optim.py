@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 import orthoviz as ov
 from tests.reference import MuonsRule, PapersRule, polar
@@ -498,3 +499,73 @@ def test_the_callers_groups_stay_as_they_are(make):
     optimizer = make([first], lr=0.1)
     optimizer.add_param_group(second)
     assert set(first) == set(second) == {"params", "layout"}
+
+
+def sgd_with_a_schedule():
+    """A network, and the state of torch's SGD with named parameters and a schedule after a step."""
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4))
+    optimizer = torch.optim.SGD(model.named_parameters(), lr=0.5, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100)
+    model(torch.ones(8, 6)).square().sum().backward()
+    optimizer.step()
+    schedule.step()
+    return model, optimizer
+
+
+def test_a_state_of_named_parameters_goes_where_the_names_say_and_sgds_rates_stay_behind():
+    model, sgd = sgd_with_a_schedule()
+    groups = ov.param_groups(model)
+    optimizer = ov.OrthogonalSGD(groups, lr=0.5, momentum=0.9, rest="adamw", rest_lr=1e-3)
+    optimizer.load_state_dict(sgd.state_dict())
+    for p in model.parameters():
+        assert torch.equal(optimizer.state[p]["momentum_buffer"], sgd.state[p]["momentum_buffer"])
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1.0)
+    assert {g["lr"] for g in optimizer.param_groups if g["layout"] is None} == {1e-3}
+
+
+class Inside(nn.Module):
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        Inside,
+        lambda model: torch.compile(Inside(model), backend="eager"),
+        lambda model: nn.Sequential(torch.compile(model[0], backend="eager"), *model[1:]),
+        lambda model: nn.Sequential(checkpoint_wrapper(model[0]), *model[1:]),
+    ],
+    ids=["parallel", "compiled and parallel", "a compiled layer", "a checkpointed layer"],
+)
+def test_a_state_is_loaded_whatever_wraps_the_model_or_a_layer(wrap):
+    plain = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4))
+    saved = ov.OrthogonalSGD(ov.param_groups(plain), lr=0.1, momentum=0.9)
+    saved.load_state_dict(ov.OrthogonalSGD(ov.param_groups(wrap(plain)), lr=0.3).state_dict())
+    assert saved.param_groups[0]["lr"] == 0.3
+
+
+def test_a_hook_before_loading_sees_the_state_as_it_was_given_and_can_rename_it():
+    inner, outer = nn.Linear(6, 5), nn.ModuleDict({"backbone": nn.Linear(6, 5)})
+    state = ov.OrthogonalSGD(ov.param_groups(inner), lr=0.3).state_dict()
+    optimizer, seen = ov.OrthogonalSGD(ov.param_groups(outer), lr=0.1), []
+
+    def rename(_, state):
+        seen.append(state)
+        names = [[f"backbone.{name}" for name in group["param_names"]] for group in state["param_groups"]]
+        groups = zip(state["param_groups"], names, strict=True)
+        return {**state, "param_groups": [{**group, "param_names": new} for group, new in groups]}
+
+    optimizer.register_load_state_dict_pre_hook(rename)
+    optimizer.load_state_dict(state)
+    assert seen[0]["param_groups"] == state["param_groups"]
+    assert optimizer.param_groups[0]["lr"] == 0.3
+    assert len(optimizer._optimizer_load_state_dict_pre_hooks) == 1
+
+
+@pytest.mark.parametrize("option", ["nesterov", "decoupled", "maximize"])
+def test_a_word_is_no_truth_value(option):
+    model = nn.Linear(3, 2)
+    with pytest.raises(TypeError, match=f"{option} must be True or False, got 'false'"):
+        ov.OrthogonalSGD(ov.param_groups(model), lr=0.1, momentum=0.9, **{option: "false"})

@@ -98,27 +98,39 @@ class MatrixOptimizer(torch.optim.Optimizer):
 
         Options that the state lacks stay as they were constructed; which matrix a parameter is, is never
         loaded. One group of all parameters in the model's order, as in ``SGD(model.parameters())``, is
-        distributed over the groups of ``ov.param_groups(model)``.
+        distributed over the groups of ``ov.param_groups(model)``. Names are compared without the parts that
+        DistributedDataParallel, ``torch.compile`` and activation checkpointing add. Hooks of
+        ``register_load_state_dict_pre_hook`` see the state as it was given, and come first.
 
         Raises:
             ValueError: the state belongs to other parameters.
         """
+        last = self.register_load_state_dict_pre_hook(lambda _, state: self._adapt(state))
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            last.remove()
+
+    def _adapt(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        """The state with this optimiser's groups."""
         saved = [with_new_names(group) for group in state_dict["param_groups"]]
         groups = self.param_groups
         places = [i for group in groups for i in group.get("positions", ())]
         if len(saved) == 1 != len(groups) and sorted(places) == list(range(len(saved[0]["params"]))):
             (whole,) = saved
-            saved = [{**whole, "params": [whole["params"][i] for i in g["positions"]]} for g in groups]
+            lists = [key for key in ("params", "param_names") if key in whole]
+            saved = [whole | {key: [whole[key][i] for i in g["positions"]] for key in lists} for g in groups]
             for own, theirs in zip(groups, saved, strict=True):
                 if own["layout"] is None and own.get("rest_lr") is not None:
-                    del theirs["lr"]  # SGD's, not AdamW's
+                    for key in ("lr", "initial_lr"):  # SGD's, not AdamW's
+                        theirs.pop(key, None)
         kept = ("layout", "positions", "param_names")
         merged = []
         for own, theirs in zip(groups, saved, strict=False):
             _check_same_parameters(own, theirs, state_dict["state"])
             merged.append({**own, **theirs, **{key: own[key] for key in kept if key in own}})
             self._check({**merged[-1], "params": own["params"]})
-        super().load_state_dict({**state_dict, "param_groups": merged + list(saved[len(merged) :])})
+        return {**state_dict, "param_groups": merged + list(saved[len(merged) :])}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -165,6 +177,9 @@ class MatrixOptimizer(torch.optim.Optimizer):
                 raise ValueError(f"{name} must be at least 0, got {group[name]}")
         if "betas" in group and not all(0 <= beta < 1 for beta in group["betas"]):
             raise ValueError(f"betas must both be in [0, 1), got {group['betas']}")
+        for name in ("nesterov", "decoupled", "maximize"):
+            if name in group and not isinstance(group[name], bool):
+                raise TypeError(f"{name} must be True or False, got {group[name]!r}")
         check_settings(group)
         if group["layout"] != UNKNOWN:
             for p in group["params"]:
@@ -253,10 +268,14 @@ def with_new_names(group: Group) -> Group:
     return group | {"scale": "match"} if group.get("scale") == "match_norm" else group
 
 
+_WRAPPERS = {"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"}
+"""Parts of names that wrapped modules add."""
+
+
 def _check_same_parameters(own: Group, saved: Group, state: dict[Any, Any]) -> None:
     """Raise ValueError where a saved group is of other parameters, as far as names and shapes tell."""
     names = [
-        [name.removeprefix("module.").removeprefix("_orig_mod.") for name in group["param_names"]]
+        [".".join(part for part in name.split(".") if part not in _WRAPPERS) for name in group["param_names"]]
         for group in (own, saved)
         if "param_names" in group
     ]
