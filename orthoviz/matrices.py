@@ -88,7 +88,8 @@ def param_groups(
     What a weight's rows are is read from its module, not guessed from its shape: a transposed
     convolution stores its inputs first, a grouped one holds a matrix for every group, attention
     stacks three, an LSTM four. The weight under a parametrisation (weight norm, spectral norm, ...) is read
-    like the weight itself. Embeddings and depthwise convolutions (one row a group) are left alone.
+    like the weight itself. Embeddings, depthwise convolutions (one row a group) and complex parameters are
+    left alone.
 
     Args:
         model: any module. A parameter used in several places is listed once; where its uses disagree
@@ -221,7 +222,7 @@ def _layout(module: nn.Module, name: str, parameter: nn.Parameter) -> tuple[Layo
             parts, why = 3, "named qkv and three times as tall as wide: a matrix each"
     if parameter.ndim > 1 and parameter.shape[0] % parts:
         parts, why = 1, "a row for each output"
-    problem = _why_not((kind, parts), parameter.shape)
+    problem = "complex" if parameter.is_complex() else _why_not((kind, parts), parameter.shape)
     return (None, problem) if problem else ((kind, parts), why)
 
 

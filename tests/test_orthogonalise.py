@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import orthoviz as ov
+from orthoviz.matrices import as_matrix, from_matrix
 from tests.reference import polar
 from tests.test_optim import HYPER, network, same, train
 
@@ -488,3 +489,50 @@ def test_an_optimiser_whose_step_takes_no_closure_can_be_given_back():
     handle.remove()
     optimizer.step()
     torch.testing.assert_close(p.detach(), -3 * torch.eye(2))
+
+
+class WithSpectrum(nn.Module):
+    """A layer, an embedding whose gradients are sparse, and complex weights, as in a Fourier operator."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens, self.dense = nn.Embedding(20, 8, sparse=True), nn.Linear(8, 8)
+        self.spectrum = nn.Parameter(torch.randn(8, 5, dtype=torch.cfloat))
+
+    def forward(self, tokens):
+        x = self.dense(self.tokens(tokens).mean(1))
+        return torch.fft.irfft(torch.fft.rfft(x) * self.spectrum.sum(0), n=8)
+
+
+def test_what_is_no_matrix_is_left_to_the_optimiser_sparse_and_complex_too():
+    torch.manual_seed(0)
+    model = WithSpectrum()
+    plain = copy.deepcopy(model)
+    optimizers = [torch.optim.SGD(m.parameters(), lr=0.1) for m in (model, plain)]
+    ov.orthogonalise(optimizers[0], model)
+    for m, optimizer in zip((model, plain), optimizers, strict=True):
+        m(torch.arange(12).reshape(4, 3)).square().mean().backward()
+        optimizer.step()
+    assert torch.equal(model.tokens.weight, plain.tokens.weight)
+    assert torch.equal(model.spectrum, plain.spectrum)
+    assert not torch.equal(model.dense.weight, plain.dense.weight)
+
+
+def test_parameters_that_come_later_are_read_by_the_model_that_was_given():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(20, 8), nn.ConvTranspose1d(8, 6, 3), nn.Conv1d(6, 6, 3, groups=3))
+    optimizer = torch.optim.SGD(model[2].parameters(), lr=1.0)
+    ov.orthogonalise(optimizer, model)
+    optimizer.add_param_group({"params": [*model[:2].parameters()]})
+    before = [p.detach().clone() for p in model.parameters()]
+    for p in model.parameters():
+        p.grad = torch.randn_like(p)
+    optimizer.step()
+    layouts = {id(p): g["layout"] for g in ov.param_groups(model) for _, p in g["params"]}
+    for p, old in zip(model.parameters(), before, strict=True):
+        layout = layouts[id(p)]
+        right = p.grad
+        if layout is not None:
+            U, _, Vh = torch.linalg.svd(as_matrix(p.grad.double(), layout), full_matrices=False)
+            right = from_matrix(U @ Vh, layout, like=p)
+        torch.testing.assert_close(old - p.detach(), right, rtol=0, atol=1e-5)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 from torch.utils.hooks import RemovableHandle
 
-from orthoviz.matrices import as_matrix, check_layout, layout_of_shape
+from orthoviz.matrices import Layout, as_matrix, check_layout, layout_of_shape
 from orthoviz.optim.directions import Entry, Group, check_settings, set_steps, take_directions
 from orthoviz.optim.ranks import ProcessGroup, check_agreement
 from orthoviz.polar.methods import to_plain
@@ -220,8 +220,14 @@ class MatrixOptimizer(torch.optim.Optimizer):
             )
 
 
-def entries_of(optimizer: torch.optim.Optimizer) -> list[Entry]:
+def entries_of(
+    optimizer: torch.optim.Optimizer, layouts: Mapping[Tensor, Layout | None] | None = None
+) -> list[Entry]:
     """Every parameter that has a gradient, group by group.
+
+    Args:
+        layouts: which matrix a parameter is, before what its group or its shape says. With them, a parameter
+            that is no matrix is left out.
 
     Raises:
         TypeError: a gradient is sparse or complex; so it is refused before any parameter has moved.
@@ -231,13 +237,17 @@ def entries_of(optimizer: torch.optim.Optimizer) -> list[Entry]:
         for i, p in enumerate(group["params"]):
             if p.grad is None or not p.numel():
                 continue
+            layout = group.get("layout", UNKNOWN)
+            layout = layout_of_shape(p.shape) if layout == UNKNOWN else layout
+            layout = layout if layouts is None else layouts.get(p, layout)
+            if layouts is not None and layout is None:
+                continue
             name = group["param_names"][i] if "param_names" in group else f"of shape {tuple(p.shape)}"
             if p.grad.is_sparse:
                 raise TypeError(f"the gradient of parameter {name} is sparse: use a dense gradient")
             if p.grad.is_complex():
                 raise TypeError(f"the gradient of parameter {name} is complex: only real ones are supported")
-            layout = group.get("layout", UNKNOWN)
-            entries.append(Entry(p, p.grad, group, layout_of_shape(p.shape) if layout == UNKNOWN else layout))
+            entries.append(Entry(p, p.grad, group, layout))
     return entries
 
 

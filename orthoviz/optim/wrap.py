@@ -113,11 +113,11 @@ class Orthogonalised:
 
     def _entries(self) -> list[Entry]:
         """The matrices that have a gradient, with the settings of all."""
-        entries = entries_of(self._optimizer)
-        for entry in entries:  # as they were made: a loaded state may have groups without matrices
-            entry.layout = self._layouts.get(entry.parameter, entry.layout)
+        # layouts as they were made: a loaded state may have groups without matrices
+        entries = entries_of(self._optimizer, self._layouts)
+        for entry in entries:
             entry.group = self._settings
-        return [entry for entry in entries if entry.layout is not None]
+        return entries
 
     def _announce_after(self, before: dict[Tensor, Tensor]) -> None:
         """The stages that are known once the step is done."""
@@ -150,8 +150,9 @@ def orthogonalise(
     Args:
         optimizer: an instance. If it was made from ``ov.param_groups(model)``, its groups say what is a
             matrix, overrides included.
-        model: says so otherwise; it holds all of the optimiser's parameters. Without either, a tensor of two
-            or more dimensions is taken as ``flatten(1)``, with one warning.
+        model: says so otherwise; it holds all of the optimiser's parameters, also those of groups that are
+            added later. Without either, a real tensor of two or more dimensions is taken as ``flatten(1)``,
+            with one warning.
         method, tol, null, scale, process_group: as for :class:`orthoviz.OrthogonalSGD`.
 
     Returns:
@@ -160,7 +161,7 @@ def orthogonalise(
         announced where there is a ``momentum_buffer``.
 
     Raises:
-        TypeError: not an optimiser; a gradient is sparse or complex.
+        TypeError: not an optimiser; the gradient of a matrix is sparse or complex.
         ValueError: the optimiser is orthogonal already; it wraps another one; it holds parameters that are
             not the model's; an argument has a value that does not exist.
         RuntimeError: in a step under GradScaler with a fused optimiser, whose gradients are still scaled.
@@ -201,7 +202,7 @@ def _layouts(optimizer: torch.optim.Optimizer, model: nn.Module | None) -> dict[
     unknown = [p for group in groups for p in group["params"] if p not in known]
     if model is None:
         warn_of_shapes("orthogonalise", unknown)
-        found = {p: layout_of_shape(tuple(p.shape)) for p in unknown}
+        found = {p: None if p.is_complex() else layout_of_shape(tuple(p.shape)) for p in unknown}
     else:
         found = {p: group["layout"] for group in param_groups(model) for _, p in group["params"]}
     strangers = sum(p not in found for p in unknown)
@@ -209,4 +210,4 @@ def _layouts(optimizer: torch.optim.Optimizer, model: nn.Module | None) -> dict[
         raise ValueError(
             f"{strangers} of the optimiser's parameters are not the model's: pass the model they belong to"
         )
-    return known | {p: found[p] for p in unknown}
+    return found | known  # all of the model's: some may come to the optimiser later
