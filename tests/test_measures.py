@@ -415,3 +415,24 @@ def test_measures_keep_the_dtype(dtype):
         assert value.dtype == dtype
         assert value.shape == (3,)
         assert value.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("samples", [10, 50, 64, 100, 333])
+def test_equal_samples_do_not_vary_whatever_their_mean_rounds_to(samples, dtype):
+    generator = torch.Generator().manual_seed(0)
+    equal = torch.randn(1, 16, dtype=dtype, generator=generator).expand(samples, 16)
+    others = torch.randn(samples, 7, dtype=dtype, generator=generator)
+    assert ov.measures.linear_cka(equal, others).isnan()
+    assert ov.measures.participation_ratio(equal, centred=True).isnan()
+    with pytest.warns(UserWarning, match="do not vary"):
+        assert ov.measures.minibatch_cka([(equal, others)]).isnan()
+
+
+def test_small_variance_around_a_large_mean_is_measured():
+    generator = torch.Generator().manual_seed(0)
+    X, Y = (torch.randn(60, 5, dtype=torch.float64, generator=generator) for _ in range(2))
+    Y = Y + X
+    for measure in (ov.measures.linear_cka, lambda X, Y: ov.measures.minibatch_cka([(X, Y)])):
+        right = measure(X, Y)
+        assert measure(1e-4 * X + 1, Y).item() == pytest.approx(right.item(), rel=1e-6)

@@ -1,5 +1,6 @@
 """What a probe sees of activations, against what the model computes."""
 
+import contextlib
 import copy
 
 import numpy as np
@@ -86,3 +87,34 @@ def test_a_layer_that_runs_twice_has_the_mean_of_both_and_a_probe_may_be_argumen
     probe = (x, 2.0) if kind == "tuple" else {"x": x, "scale": 2.0}
     frame = watched(model, plain(model), quantities=["dead_units"], probe=probe)
     assert value(frame, "dead_units", "activation", 0, "layer.weight").tolist() == both.tolist()
+
+
+class Running(nn.Module):
+    """Keeps a statistic by assignment, and one that is first made in a forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("largest", None)
+
+    def forward(self, x):
+        self.mean = 0.9 * self.mean + 0.1 * x.detach().mean()
+        self.largest = x.detach().amax() if self.largest is None else self.largest.maximum(x.detach().amax())
+        return x - self.mean
+
+
+def test_a_probe_leaves_statistics_that_are_assigned_as_they_were():
+    found = []
+    for probed in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 6), Running(), nn.ReLU(), nn.Linear(6, 3))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        monitor = ov.watch(model, optimizer, quantities=["dead_units"], probe=torch.full((16, 8), 5.0))
+        with monitor if probed else contextlib.nullcontext():
+            for _ in range(3):
+                optimizer.zero_grad()
+                model(torch.randn(32, 8)).square().mean().backward()
+                optimizer.step()
+        found.append(model.state_dict())
+    for name, right in found[0].items():
+        assert torch.equal(found[1][name], right), name

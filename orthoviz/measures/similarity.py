@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from orthoviz.measures.spectra import centre
 from orthoviz.polar.factor import check_matrix
 
 
@@ -196,7 +197,7 @@ def linear_cka(X: Tensor, Y: Tensor) -> Tensor:
     _same_samples(X, Y)
     grams = []
     for Z in (X.double(), Y.double()):
-        Z = Z - Z.mean(-2, keepdim=True)
+        Z = centre(Z)
         gram = Z @ Z.mT  # samples x samples, however many features there are
         length = torch.where(gram.abs().amax((-2, -1)) > 0, gram.norm(dim=(-2, -1)), torch.nan)
         grams.append(gram / length[..., None, None])
@@ -232,7 +233,8 @@ def minibatch_cka(batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
         _same_samples(X, Y)
         if X.ndim != 2 or len(X) < 4:
             raise ValueError(f"a batch must be (n, features) with n >= 4 samples, got shape {tuple(X.shape)}")
-        K, L = (_hollow(Z.double() @ Z.double().mT) for Z in (X, Y))
+        centred = (centre(Z.double()) for Z in (X, Y))  # changes nothing but what rounding leaves
+        K, L = (_hollow(Z @ Z.mT) for Z in centred)
         found.append(torch.stack([_hsic(K, L), _hsic(K, K), _hsic(L, L)]))
     if not found:
         raise ValueError("there is no batch")

@@ -9,6 +9,12 @@ from orthoviz.polar import counts, default_tol
 from orthoviz.polar.factor import check_matrix
 
 
+def centre(rows: Tensor) -> Tensor:
+    """Rows less their mean. What rounding alone leaves of equal values, up to 1e-12 of the mean, is zero."""
+    mean = rows.mean(-2, keepdim=True)
+    return torch.where((rows - mean).abs() > 1e-12 * mean.abs(), rows - mean, 0.0)
+
+
 def singular_values(matrix: Tensor) -> Tensor:
     r"""Lengths of the axes of the ellipsoid that the matrix makes of the unit sphere.
 
@@ -104,7 +110,8 @@ def participation_ratio(matrix: Tensor, *, centred: bool = False) -> Tensor:
             runs at one number only.
 
     Returns:
-        ``(...)``, dimensionless, in the matrix's dtype. NaN for a zero matrix and one that is not finite.
+        ``(...)``, dimensionless, in the matrix's dtype. NaN for a zero matrix and one that is not finite;
+        if centred, for equal rows too.
 
     Raises:
         TypeError, ValueError: it is no real matrix.
@@ -113,7 +120,7 @@ def participation_ratio(matrix: Tensor, *, centred: bool = False) -> Tensor:
     """
     if centred:
         rows = check_matrix(matrix, "matrix").double()
-        matrix = (rows - rows.mean(-2, keepdim=True)).to(matrix.dtype)
+        matrix = centre(rows).to(matrix.dtype)
     return _measured("participation_ratio", matrix)
 
 

@@ -136,7 +136,8 @@ def _call(model: nn.Module, probe: Any, device: torch.device) -> None:
 def _still(model: nn.Module) -> Iterator[None]:
     """The model in eval mode, eager and without gradients; afterwards everything is as it was."""
     modes = [(module, module.training) for module in model.modules()]
-    buffers = [(b, b._version, b.clone()) for b in model.buffers()]
+    buffers = {module: dict(module._buffers) for module in model.modules()}
+    copies = [(buffer, buffer._version, buffer.clone()) for buffer in model.buffers()]
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
     with (
         torch.random.fork_rng(devices),
@@ -150,6 +151,8 @@ def _still(model: nn.Module) -> Iterator[None]:
         finally:
             for module, mode in modes:
                 module.training = mode
-            for buffer, version, old in buffers:
+            for module, own in buffers.items():
+                module._buffers.update(own)  # one that was assigned anew
+            for buffer, version, old in copies:
                 if buffer._version != version:
                     buffer.copy_(old)
