@@ -443,12 +443,26 @@ def test_what_cannot_be_is_refused():
         ov.orthogonalise(optimizer)
 
 
-def test_a_wrapper_of_an_optimiser_is_refused():
-    accelerate = pytest.importorskip("accelerate")
+def accelerated(model):
+    prepare = pytest.importorskip("accelerate").Accelerator(cpu=True).prepare
+    return prepare(torch.optim.SGD(model.parameters(), lr=0.1))
+
+
+def aware_of_sharpness(model):
+    SAM = pytest.importorskip("pytorch_optimizer").SAM
+    return SAM(model.parameters(), base_optimizer=torch.optim.SGD, lr=0.1)
+
+
+def ahead(model):
+    lookahead = pytest.importorskip("timm.optim").Lookahead
+    return lookahead(torch.optim.SGD(model.parameters(), lr=0.1))
+
+
+@pytest.mark.parametrize("wrapper", [accelerated, aware_of_sharpness, ahead])
+def test_a_wrapper_of_an_optimiser_is_refused(wrapper):
     model = nn.Linear(3, 2)
-    prepared = accelerate.Accelerator(cpu=True).prepare(torch.optim.SGD(model.parameters(), lr=0.1))
     with pytest.raises(ValueError, match="before wrapping it"):
-        ov.orthogonalise(prepared, model)
+        ov.orthogonalise(wrapper(model), model)
 
 
 def test_orthogonalising_needs_no_process_group():

@@ -183,7 +183,8 @@ def orthogonalise(
         )
     if hasattr(optimizer, "register_stage_hook"):
         raise ValueError(f"this {type(optimizer).__name__} is orthogonal already")
-    if isinstance(getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+    # its methods, such as SAM's first_step and second_step, would move the weights past our step
+    if any(isinstance(value, torch.optim.Optimizer) for value in vars(optimizer).values()):
         raise ValueError(
             f"{type(optimizer).__name__} wraps another optimiser: orthogonalise that one, before wrapping it"
         )
