@@ -115,10 +115,7 @@ def flattening(
             if ax.get_visible() != seen:
                 ax.set_visible(seen)
                 canvas.anew()
-        off = [
-            _draw_map(canvas, image, label, side)
-            for image, label, side in zip(images, labels, (O, O.mT), strict=True)
-        ]
+        off = [_draw_map(canvas, *parts) for parts in zip(images, labels, (O, O.mT), strict=True)]
         _draw_bricks(canvas, bricks, gradient, matrix)
         was, now = (some.abs().mean().item() for some in pairs)
         size = f"{m} row{'s' * (m > 1)} in {n} dimensions"
