@@ -5,6 +5,7 @@ import importlib
 import io
 import math
 import pickle
+import types
 from functools import partial
 
 import numpy as np
@@ -550,3 +551,33 @@ def test_parameters_that_come_later_are_read_by_the_model_that_was_given():
             U, _, Vh = torch.linalg.svd(as_matrix(p.grad.double(), layout), full_matrices=False)
             right = from_matrix(U @ Vh, layout, like=p)
         torch.testing.assert_close(old - p.detach(), right, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("hook_first", [True, False])
+def test_hooks_before_a_step_see_and_may_clip_the_gradient(hook_first):
+    model, seen = nn.Linear(8, 6, bias=False), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+
+    def clip(*_):
+        seen.append(nn.utils.clip_grad_norm_(model.parameters(), 1.0).item())
+
+    if hook_first:
+        optimizer.register_step_pre_hook(clip)
+    ov.orthogonalise(optimizer, model)
+    if not hook_first:
+        optimizer.register_step_pre_hook(clip)
+    before, gradient = model.weight.detach().clone(), torch.randn(6, 8)
+    model.weight.grad = gradient.clone()
+    optimizer.step()
+    assert seen == [pytest.approx(gradient.norm().item())]
+    assert model.weight.grad.norm() == pytest.approx(1)
+    torch.testing.assert_close(torch.linalg.svdvals(before - model.weight.detach()), torch.ones(6))
+
+
+def test_an_instances_own_step_without_hooks_does_not_pass_for_an_orthogonal_one():
+    model = nn.Linear(8, 6)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    optimizer.step = types.MethodType(lambda self: None, optimizer)
+    ov.orthogonalise(optimizer, model)
+    with pytest.raises(RuntimeError, match="SGD took a plain step"):
+        optimizer.step()

@@ -58,8 +58,7 @@ class Orthogonalised:
     def _wrap(self, inner: Callable[..., Any]) -> Callable[..., Any]:
         """``step`` with polar factors in ``p.grad`` while it runs, however it ends.
 
-        torch's hooks before and after a step would nearly do, but the one after is not called when a step
-        raises, and the gradients would stay replaced.
+        torch's hook after a step is not called when the step raises, and the gradients would stay replaced.
         """
 
         @functools.wraps(inner)
@@ -83,12 +82,25 @@ class Orthogonalised:
                 )
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             before = {p: p.detach().clone() for p in parameters} if self._stages.hooks else {}
+            replaced = []
+
+            def replace(*_: Any) -> None:
+                self._replace()
+                replaced.append(True)
+
+            # The last hook before the step, so that the user's own, such as one that clips, see gradients
+            hook = closure is None and optimizer.register_step_pre_hook(replace)
             try:
-                if closure is None:
-                    self._replace()
                 result = inner(*([] if closure is None else [orthogonal_closure]), **kwargs)
             finally:
+                if hook:
+                    hook.remove()
                 self._restore()
+            if closure is None and not replaced:
+                raise RuntimeError(
+                    f"this {type(optimizer).__name__} took a plain step: its step was replaced by one that "
+                    "runs no hooks. Call ov.orthogonalise on the optimiser as it was made"
+                )
             if before:
                 self._announce_after(before)
             return result
@@ -164,7 +176,8 @@ def orthogonalise(
         TypeError: not an optimiser; the gradient of a matrix is sparse or complex.
         ValueError: the optimiser is orthogonal already; it wraps another one; it holds parameters that are
             not the model's; an argument has a value that does not exist.
-        RuntimeError: in a step under GradScaler with a fused optimiser, whose gradients are still scaled.
+        RuntimeError: in a step under GradScaler with a fused optimiser, whose gradients are still scaled; or
+            after a step of an instance whose own ``step`` runs no hooks.
 
     Note:
         A copied or unpickled optimiser is a plain one: torch copies no hooks either. The state dict is the
