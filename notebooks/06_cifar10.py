@@ -90,7 +90,7 @@ guess
 
 # %%
 data = ov.datasets.load("digits")
-racers = {name: ov.optim.OPTIMIZERS[name] for name in ("SGD", "orthogonal SGD")}
+racers = {name: ov.optim.OPTIMIZERS[name] for name in ("sgd", "orthogonal_sgd")}
 rates = {"equal_lr": 0.01, "equal_step": 0.1, "both_tuned": (0.01, 0.03, 0.1, 0.3)}
 found = {}
 for protocol, lrs in rates.items():
