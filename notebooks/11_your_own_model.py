@@ -201,7 +201,8 @@ for name, rate in found.rates.items():
     edge = "at the END of its grid" if rate in (min(RATES[name]), max(RATES[name])) else "inside its grid"
     late = ran[(ran.optimizer == name) & (ran.seconds > 0.75 * ran.seconds.max())].groupby("epoch")
     gained = f"{100 * late.test_accuracy.mean().diff().sum():+.1f} points"
-    print(f"{ov.optim.LABELS[name]}: rate {rate:g}, {edge}; {gained} in the last quarter of its time")
+    label = ov.optim.LABELS.get(name, name)  # a name of your own is its own label
+    print(f"{label}: rate {rate:g}, {edge}; {gained} in the last quarter of its time")
 
 # %% [markdown]
 # ## The decision

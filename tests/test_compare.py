@@ -287,3 +287,13 @@ def test_a_decision_counts_every_pair_of_runs(ours, theirs, says):
 def test_no_runs_decide_nothing():
     with pytest.raises(ValueError, match="at least one run, got 2 and 0"):
         decision([0.9, 0.8], [], 0.01)
+
+
+@pytest.mark.slow
+def test_every_stored_table_of_runs_is_drawn_even_one_without_losses(tmp_path):
+    needed = {"optimizer", "epoch", "batch_size", "test_accuracy"}
+    tables = stored.root().glob("*/table.csv")
+    runs = {path.parent.name for path in tables if needed <= set(pd.read_csv(path, nrows=1))}
+    assert "recorded-equal_lr" in runs
+    assert {path.stem for path in reports.draw_all(tmp_path)} == runs
+    assert min(path.stat().st_size for path in tmp_path.glob("*.png")) > 10_000

@@ -581,3 +581,19 @@ def test_an_instances_own_step_without_hooks_does_not_pass_for_an_orthogonal_one
     ov.orthogonalise(optimizer, model)
     with pytest.raises(RuntimeError, match="SGD took a plain step"):
         optimizer.step()
+
+
+class CallsItsParent(torch.optim.SGD):
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+def test_a_step_that_calls_its_parents_step_is_orthogonal_once_and_gives_the_gradient_back():
+    torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0)  # torch then runs hooks in the parent's step too
+    model, gradient = nn.Linear(8, 6, bias=False), torch.randn(6, 8)
+    optimizer = CallsItsParent(model.parameters(), lr=1.0)
+    ov.orthogonalise(optimizer, model)
+    before, model.weight.grad = model.weight.detach().clone(), gradient.clone()
+    optimizer.step()
+    assert torch.equal(model.weight.grad, gradient)
+    torch.testing.assert_close(torch.linalg.svdvals(before - model.weight.detach()), torch.ones(6))

@@ -82,19 +82,21 @@ class Orthogonalised:
                 )
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             before = {p: p.detach().clone() for p in parameters} if self._stages.hooks else {}
-            replaced = []
+            replaced = False
 
             def replace(*_: Any) -> None:
-                self._replace()
-                replaced.append(True)
+                nonlocal replaced
+                if not replaced:  # a step that calls its parent's step runs the hooks twice
+                    replaced = True
+                    self._replace()
 
-            # The last hook before the step, so that the user's own, such as one that clips, see gradients
-            hook = closure is None and optimizer.register_step_pre_hook(replace)
             try:
-                result = inner(*([] if closure is None else [orthogonal_closure]), **kwargs)
+                if closure is not None:
+                    result = inner(orthogonal_closure, **kwargs)
+                else:  # the last hook, so that the user's own see gradients, and may clip them
+                    with optimizer.register_step_pre_hook(replace):
+                        result = inner(**kwargs)
             finally:
-                if hook:
-                    hook.remove()
                 self._restore()
             if closure is None and not replaced:
                 raise RuntimeError(
