@@ -139,7 +139,7 @@ def test_bare_parameters_work_as_in_the_paper_with_one_warning():
         (dict(lr=0.1, scale="big"), "None, 'sqrt_max', 'sqrt_ratio', 'rms', 'match', got 'big'"),
         (dict(lr=0.1, betas=(0.9, 1.0)), "betas"),
         (dict(lr=0.1, eps=-1.0), "eps"),
-        (dict(lr=0.1, method="per_layer"), "per_tensor, per_filter, got 'per_layer'"),
+        (dict(lr=0.1, method="per_layer"), "per_filter, half, random_spectrum, got 'per_layer'"),
         (dict(lr=0.1, method="per_filter", null="keep"), "per_filter is no polar factor"),
         (dict(lr=0.1, layout=("diagonal", 1)), "layout must be None"),
         (dict(lr=0.1, layout=("rows", 3)), "layout must be None"),
@@ -211,7 +211,7 @@ def test_both_orders_are_the_factor_of_averaged_factors():
     np.testing.assert_allclose(p.detach().numpy(), right, atol=1e-12)
 
 
-def test_coupled_decay_enters_the_buffer_and_decoupled_shrinks_the_weight():
+def test_decay_is_added_to_a_factor_and_never_enters_one():
     (G,) = gradients(3, 5, count=1)
     start = torch.randn(3, 5, dtype=torch.float64)
 
@@ -220,7 +220,8 @@ def test_coupled_decay_enters_the_buffer_and_decoupled_shrinks_the_weight():
 
     right = {
         (False, "before_momentum"): start - 0.1 * (factor(G) + 0.2 * start),
-        (False, "after_momentum"): start - 0.1 * factor(G + 0.2 * start),
+        (False, "after_momentum"): start - 0.1 * (factor(G) + 0.2 * start),
+        (False, "both"): start - 0.1 * (factor(G) + 0.2 * start),
         (True, "before_momentum"): 0.98 * start - 0.1 * factor(G),
         (True, "after_momentum"): 0.98 * start - 0.1 * factor(G),
     }
@@ -273,7 +274,63 @@ def test_controls_have_the_factors_length_without_its_shape(scale):
                 torch.testing.assert_close(moved / moved.norm(), (G / scale) / (G / scale).norm())
 
 
-@pytest.mark.parametrize("method", ["exact", "per_tensor", "per_filter"])
+@pytest.mark.parametrize("shape", [(4, 9), (9, 4)])
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_other_spectra_keep_the_directions_and_the_factors_length(shape, scale):
+    """A hand-made spectrum with a null direction: what comes out is U s V^T, s as the control says."""
+    U, _, Vh = np.linalg.svd(gradients(*shape, count=1)[0].numpy(), full_matrices=False)
+    made = np.array([8.0, 4.0, 1.0, 0.0])
+    G = torch.as_tensor(scale * (U * made) @ Vh, dtype=torch.float32)
+    seen = {}
+    for method in ("random_spectrum", "half", ("power", 1.0), ("power", 0), ("power", -0.5)):
+        p = nn.Parameter(torch.zeros(shape))
+        moved = -fed(p, single(p, lr=1.0, method=method), [G]).numpy()
+        inner = U.T @ moved @ Vh.T
+        np.testing.assert_allclose(inner, np.diag(inner.diagonal()), atol=1e-5)
+        seen[method] = inner.diagonal()
+        assert seen[method][3] == pytest.approx(0, abs=1e-5)
+        assert np.linalg.norm(moved) == pytest.approx(3**0.5, rel=1e-5)
+        if isinstance(method, tuple) or method == "half":
+            right = np.append(made[:3] ** (0.5 if method == "half" else method[1]), 0)
+            np.testing.assert_allclose(seen[method], right * 3**0.5 / np.linalg.norm(right), atol=1e-5)
+    p = nn.Parameter(torch.zeros(shape))
+    again = -fed(p, single(p, lr=1.0, method="random_spectrum"), [G]).numpy()
+    np.testing.assert_array_equal((U.T @ again @ Vh.T).diagonal(), seen["random_spectrum"])
+
+
+def test_a_random_spectrum_is_uniform():
+    draws = []
+    for G in gradients(3, 8, count=1500):
+        s = np.linalg.svd(ov.optim.CONTROLS["random_spectrum"](G).numpy(), compute_uv=False)
+        draws.append(s[1:] / s[0])
+    # of three uniform numbers over their largest, the others are uniform too: mean 1/2, variance 1/12
+    draws = np.array(draws).ravel()
+    assert abs(draws.mean() - 0.5) < 5 * (1 / 12 / len(draws)) ** 0.5
+    assert draws.var() == pytest.approx(1 / 12, rel=0.1)
+
+
+def test_muon_as_people_use_it_is_muons_rule_with_adamw_beside():
+    model, twin = network(torch.float32), network(torch.float32)
+    ours = ov.optim.OPTIMIZERS["muon"](ov.param_groups(model), 0.02)
+    options = dict(lr=0.02, momentum=0.95, nesterov=True, weight_decay=0.01, table=ov.polar.JORDAN)
+    rules = {p: MuonsRule(p.detach().flatten(1), **options) for p in twin.parameters() if p.ndim > 1}
+    rest = [p for p in twin.parameters() if p.ndim < 2]
+    beside = torch.optim.AdamW(rest, lr=0.003, weight_decay=0.01)
+    for seed in range(3):
+        train(model, ours, 1, seed=seed)
+        for p, q in zip(twin.parameters(), model.parameters(), strict=True):
+            p.grad = q.grad.clone()
+            if p in rules:
+                rules[p].step(q.grad.flatten(1))
+        beside.step()
+    for p, q in zip(twin.parameters(), model.parameters(), strict=True):
+        if p in rules:
+            np.testing.assert_allclose(q.detach().flatten(1).numpy(), rules[p].weight, atol=1e-5)
+        else:
+            torch.testing.assert_close(p, q)
+
+
+@pytest.mark.parametrize("method", ["exact", "per_tensor", "per_filter", "random_spectrum", "half"])
 @pytest.mark.parametrize("scale", [None, "match"])
 def test_a_dead_filter_and_a_dead_layer_stay(method, scale):
     for G in (torch.zeros(3, 5), torch.tensor([[0.0] * 5, [1.0, 2, 3, 4, 5], [5.0, 1, 0, 2, 1]])):

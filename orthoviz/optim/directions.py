@@ -15,7 +15,7 @@ from torch import Tensor
 
 from orthoviz.matrices import Layout, as_matrix, from_matrix
 from orthoviz.optim.ranks import ProcessGroup, gathered, mesh_group, shared, spread_like
-from orthoviz.polar import METHODS, polar_factors
+from orthoviz.polar import METHODS, counts, default_tol, polar_factors
 from orthoviz.polar.factor import power_of_two
 from orthoviz.polar.methods import as_method
 
@@ -86,7 +86,7 @@ def check_settings(group: Group) -> None:
     method, tol, null = group["method"], group["tol"], group["null"]
     if isinstance(method, str) and method not in [*METHODS, *CONTROLS]:
         raise ValueError(f"method must be one of {', '.join([*METHODS, *CONTROLS])}, got {method!r}")
-    if method not in CONTROLS:
+    if as_control(method) is None:
         as_method(method, tol, null)
     elif tol is not None or null != "drop":
         raise ValueError(f"{method} is no polar factor: leave out tol and null")
@@ -123,7 +123,51 @@ def _match_length(O: Tensor, G: Tensor) -> Tensor:
     return matched.to(G.dtype)
 
 
-CONTROLS: dict[str, Callable[[Tensor], Tensor]] = {"per_tensor": per_tensor, "per_filter": per_filter}
+def power(G: Tensor, p: float) -> Tensor:
+    r"""A control: :math:`U S^p V^\top` at the polar factor's length. p = 0 is the factor, p = 1 per tensor; with
+    p < 0 the weakest directions become the strongest."""
+    return _with_spectrum(G, lambda s: s**p)
+
+
+def random_spectrum(G: Tensor) -> Tensor:
+    r"""A control: :math:`U D V^\top` at the polar factor's length, D uniform at random.
+
+    D is drawn from a seed that G itself gives, so that a step can be repeated, on every rank and in a run
+    that is resumed.
+    """
+    seed = int(G.to("cpu", torch.float64).sum().view(torch.int64))
+    generator = torch.Generator().manual_seed(seed)
+    return _with_spectrum(G, lambda s: torch.rand(s.shape, generator=generator).to(s))
+
+
+def _with_spectrum(G: Tensor, spectrum: Callable[[Tensor], Tensor]) -> Tensor:
+    """G with other singular values in the directions that count, at the factor's length. NaN gives NaN."""
+    X = G.to(torch.float64)
+    X = X * power_of_two(X.abs().amax((-2, -1), keepdim=True))
+    finite = X.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
+    U, s, Vh = torch.linalg.svd(torch.where(finite, X, 0.0), full_matrices=False)
+    kept = counts(s, default_tol(G.dtype))
+    s = torch.where(kept, spectrum(torch.where(kept, s, 1.0)), 0.0)
+    length = torch.linalg.vector_norm(s, dim=-1, keepdim=True)
+    s = s * (kept.sum(-1, keepdim=True).sqrt() / torch.where(length == 0, 1, length))
+    return torch.where(finite, (U * s.unsqueeze(-2)) @ Vh, torch.nan).to(G.dtype)
+
+
+CONTROLS: dict[str, Callable[[Tensor], Tensor]] = {
+    "per_tensor": per_tensor,
+    "per_filter": per_filter,
+    "half": partial(power, p=0.5),
+    "random_spectrum": random_spectrum,
+}
+"""By the name that ``method`` takes; ``("power", p)`` is :func:`power` at any p."""
+
+
+def as_control(method: Any) -> Callable[[Tensor], Tensor] | None:
+    """The control that a method names, or None."""
+    if isinstance(method, tuple) and method[0] == "power":
+        return partial(power, p=float(method[1]))
+    return CONTROLS.get(method) if isinstance(method, str) else None
+
 
 SCALES: dict[str | None, Callable[[Tensor, Tensor], Tensor]] = {
     None: lambda O, G: O,
@@ -139,8 +183,8 @@ def _scaled_factors(
     method: str | tuple[Any, ...], tol: float | None, null: str, scale: str | None, matrices: list[Tensor]
 ) -> list[Tensor]:
     """The polar factors or controls of the matrices, scaled."""
-    if method in CONTROLS:
-        factors = [CONTROLS[method](G) for G in matrices]  # type: ignore[index]
+    if control := as_control(method):
+        factors = [control(G) for G in matrices]
     else:
         factors = polar_factors(matrices, as_method(method, tol, null))
     return [SCALES[scale](O, G) for O, G in zip(factors, matrices, strict=True)]

@@ -32,6 +32,9 @@ LABELS = {
     "trust_region": "trust region",
     "swan": "SWAN",
     "muon_order_rms": "Muon's order, AdamW's scale",
+    "muon": "Muon",
+    "random_spectrum": "random spectrum",
+    "half": "square-root spectrum",
 }
 """What a reader sees, by name."""
 
@@ -51,12 +54,17 @@ def optimizers(
 
     Args:
         momentum, weight_decay: of the optimisers that have them; the defaults are the paper's (Table 1). LARS
-            has a trust coefficient of 0.1, so that its learning rates are of the others' order.
+            has a trust coefficient of 0.1, so that its learning rates are of the others' order. Muon has its
+            own.
         process_group: ranks that share the work of the polar factors.
     """
     papers: dict[str, Any] = dict(momentum=momentum, weight_decay=weight_decay)
     ours = papers | {"process_group": process_group}
     muons = ours | {"order": "after_momentum"}
+
+    # As people use it: Nesterov, decoupled decay, and the rest by AdamW at a rate of its own
+    muon: dict[str, Any] = dict(order="after_momentum", momentum=0.95, nesterov=True, scale="sqrt_max")
+    muon |= dict(method="newton_schulz", decoupled=True, weight_decay=0.01, rest="adamw", rest_lr=0.003)
 
     def orthogonal(kind: Make, groups: ParamGroups, lr: float) -> torch.optim.Optimizer:
         optimizer = kind(groups, lr)
@@ -81,6 +89,9 @@ def optimizers(
         "trust_region": partial(OrthogonalSGD, **muons, dampening=momentum, decoupled=True),
         "swan": SWAN,
         "muon_order_rms": partial(OrthogonalSGD, **muons, scale="rms"),
+        "muon": partial(OrthogonalSGD, **muon, process_group=process_group),
+        "random_spectrum": partial(OrthogonalSGD, **ours, method="random_spectrum"),
+        "half": partial(OrthogonalSGD, **ours, method="half"),
     }
 
 

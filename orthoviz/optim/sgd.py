@@ -29,8 +29,9 @@ class OrthogonalSGD(MatrixOptimizer):
 
     (with Nesterov momentum the step is :math:`x_t + \mu b_t`). The order is the paper's,
     ``"before_momentum"``: gradient, polar factor, momentum. With ``"after_momentum"``, Muon's order,
-    :math:`x_t = G_t + \lambda \theta_{t-1}` and the step is the polar factor of what the buffer gives. With
-    ``"both"`` it is the polar factor of a buffer of polar factors.
+    :math:`x_t = G_t` and the step is the polar factor of what the buffer gives, plus
+    :math:`\lambda \theta_{t-1}`. With ``"both"`` it is the polar factor of a buffer of polar factors, plus
+    the same. Weight decay never enters a polar factor, which would give it full length.
 
     The step's length no longer depends on the gradient's: ``O`` has Frobenius norm
     :math:`\sqrt{\mathrm{rank}\, G}`, so a good ``lr`` is not SGD's. Biases, norms and whatever else is no
@@ -134,17 +135,25 @@ class OrthogonalSGD(MatrixOptimizer):
         self._take_directions(e for e in entries if e.group["order"] != "after_momentum")
         for members in by_group(entries):
             self._add_momentum(members, members[0].group)
-        self._take_directions(e for e in entries if e.group["order"] != "before_momentum")
+        last = [e for e in entries if e.group["order"] != "before_momentum"]
+        self._take_directions(last)
+        for members in by_group([entry for entry in last if entry.layout is not None]):
+            self._add_decay(members, members[0].group)
         move(entries)
 
+    def _add_decay(self, entries: list[Entry], group: Group) -> None:
+        """Add coupled weight decay to the steps of one group."""
+        if entries and group["weight_decay"] and not group["decoupled"]:
+            weights, steps = [e.parameter for e in entries], [e.step for e in entries]
+            set_steps(entries, torch._foreach_add(steps, weights, alpha=group["weight_decay"]))
+
     def _add_momentum(self, entries: list[Entry], group: Group) -> None:
-        """Send the steps of one group, with coupled weight decay, through the buffer."""
-        x = [entry.step for entry in entries]
-        if group["weight_decay"] and not group["decoupled"]:
-            x = list(torch._foreach_add(x, [e.parameter for e in entries], alpha=group["weight_decay"]))
-        set_steps(entries, x)
+        """Send the steps of one group through the buffer, with decay where no factor comes after it."""
+        first = [e for e in entries if e.layout is None or group["order"] == "before_momentum"]
+        self._add_decay(first, group)
         if not group["momentum"]:
             return
+        x = [entry.step for entry in entries]
         buffers, old, new = [], [], []
         for entry in entries:
             state = self.state[entry.parameter]
