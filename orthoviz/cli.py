@@ -51,6 +51,11 @@ def _run_recipe(
     resume: bool = True, **given: Any,
 ) -> int:  # fmt: skip
     """Run a recipe. What is done in its folder already is not done again, with ``resume`` or without."""
+    if name == "queue":
+        from orthoviz.training import queue
+
+        queue.work(out)
+        return 0
     changed = {"epochs", "seeds", "data", "train", "val", "size"}
     if fixed := [f"--{key.replace('_', '-')}" for key in given if key not in changed]:
         says = (
@@ -208,7 +213,8 @@ _COMMANDS: dict[str, Any] = {
             _arg("--fresh", "open an untouched copy; yours is kept beside it", **_FLAG),
             _arg("--no-browser", "print the address only", dest="browser", **_OFF)),
     "train": ("train a network; or run an experiment with all of its runs, but for those that are in --out",
-              "cli._train", _arg("recipe", "an experiment of --list", nargs="?", metavar="RECIPE"),
+              "cli._train", _arg("recipe", "one of --list, or queue: all that the claims wait for", nargs="?",
+                                 metavar="RECIPE"),
               _arg("--list", "say what recipes there are, and what they cost", dest="run",
                    action="store_const", const="cli._list_recipes"),
               _arg("--estimate", "measure a recipe's step here, and say how long it takes", **_FLAG),

@@ -10,7 +10,7 @@ from orthoviz import plots
 from orthoviz.optim.named import label_of
 from orthoviz.plots.frames import need
 from orthoviz.training import recipes
-from orthoviz.training.comparison import best_rate, summary
+from orthoviz.training.outcomes import best_rate, summary
 from orthoviz.training.stored import finals, names, results
 
 
@@ -46,15 +46,11 @@ def compare(name: str) -> str:
     groups = table.groupby("batch_size") if "batch_size" in table else [("", table)]
     lines = []
     for batch_size, part in groups:
-        chosen = part[part["chosen"]] if "chosen" in part else _at_best_rate(part)
-        rates = {str(key): float(lr) for key, lr in chosen.groupby("optimizer")["lr"].first().items()}
-        lines.append(summary(chosen, f"{name}, batch {batch_size}", rates))
+        if "chosen" not in part:
+            best = {key: best_rate(runs, "test_accuracy") for key, runs in part.groupby("optimizer")}
+            part = part.assign(chosen=part["lr"] == part["optimizer"].map(best))
+        lines.append(summary(part, f"{name}, batch {batch_size}"))
     return "\n".join(lines)
-
-
-def _at_best_rate(table: pd.DataFrame) -> pd.DataFrame:
-    best = {name: best_rate(runs, "test_accuracy") for name, runs in table.groupby("optimizer")}
-    return table[table["lr"] == table["optimizer"].map(best)]
 
 
 def table1() -> pd.DataFrame:

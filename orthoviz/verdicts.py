@@ -1,53 +1,98 @@
-"""Which of several is better, said only where every run agrees: one rule for all who say it."""
+"""Which of several is better, by pairs of runs that share a seed: one rule for all who say it."""
 
+import math
 from collections.abc import Mapping, Sequence
-from statistics import mean
+from statistics import mean, stdev
+from typing import NamedTuple
+
+from scipy.special import stdtr, stdtrit
+
+LEVEL = 0.05
+"""How often equal ones may be called different."""
+
+
+class Lead(NamedTuple):
+    """How far the runs of one are ahead of another's, in pairs of runs with the same seed."""
+
+    mean: float
+    low: float
+    high: float
+    """The ends of the 95 % interval."""
+    p: float
+    """How often equal ones would come as far apart, by chance."""
+
+
+def lead(ours: Sequence[float], theirs: Sequence[float]) -> Lead:
+    """The mean of the paired differences, with Student's t interval; one pair has an infinite one.
+
+    Differences are compared to nine digits, so that 0.97 - 0.96 is 0.01.
+
+    Raises:
+        ValueError: not equally many runs, or none.
+    """
+    if len(ours) != len(theirs) or not ours:
+        raise ValueError(f"pairs need equally many runs, at least one, got {len(ours)} and {len(theirs)}")
+    leads = [round(a - b, 9) for a, b in zip(ours, theirs, strict=True)]
+    middle, free = mean(leads), len(leads) - 1
+    if not free:
+        return Lead(middle, -math.inf, math.inf, 1.0)
+    error = stdev(leads) / math.sqrt(len(leads))
+    if error == 0:
+        return Lead(middle, middle, middle, float(middle == 0))
+    half = error * float(stdtrit(free, 1 - LEVEL / 2))
+    return Lead(middle, middle - half, middle + half, 2 * float(stdtr(free, -abs(middle) / error)))
+
+
+def different(leads: Mapping[str, Lead]) -> set[str]:
+    """Those whose lead is not chance, corrected for their number (Holm 1979)."""
+    found: set[str] = set()
+    for name in sorted(leads, key=lambda name: leads[name].p):
+        if leads[name].p > LEVEL / (len(leads) - len(found)):
+            break
+        found.add(name)
+    return found
 
 
 def verdict(values: Mapping[str, Sequence[float]], *, more_is_better: bool = True) -> str:
-    """In words: "A better" where the worst run of A beats the best run of every other.
-
-    Otherwise those that A, the best on average, beats in this sense, and those that it does not; "not
-    separated" where it beats none, or where one has a single run.
+    """In words: which are better or worse than the first, and which are not separated from it.
 
     Args:
-        values: the runs' final values by name, two names or more.
+        values: the runs' final values by name, two names or more, in the order of their seeds.
         more_is_better: of accuracies; False for losses.
     """
+    first, *others = values
     if min(map(len, values.values())) < 2:
         return "not separated by one run each"
-    sign = 1 if more_is_better else -1
-    runs = {name: [sign * value for value in some] for name, some in values.items()}
-    best, *others = sorted(runs, key=lambda name: -mean(runs[name]))
-    behind = [name for name in others if max(runs[name]) < min(runs[best])]
-    beside = [name for name in others if name not in behind]
-    if not beside:
-        return f"{best} better"
-    if not behind:
+    if len(set(map(len, values.values()))) > 1:
+        return "not compared, for their runs make no pairs"
+    leads = {name: lead(values[name], values[first]) for name in others}
+    told = different(leads)
+    ahead = [name for name in others if name in told and (leads[name].mean > 0) == more_is_better]
+    behind = [name for name in others if name in told and name not in ahead]
+    if not told:
         return "not separated"
+    if len(others) == 1:
+        return f"{(ahead or [first])[0]} better"
+    beside = [name for name in others if name not in told]
+    groups = {"better than": ahead, "worse than": behind, "not separated from": beside}
     # semicolons: names may have commas in them
-    return f"{best} better than {'; '.join(behind)}, not separated from {'; '.join(beside)}"
+    return ", ".join(f"{'; '.join(names)} {word} {first}" for word, names in groups.items() if names)
 
 
 def decision(ours: Sequence[float], theirs: Sequence[float], worth: float) -> str:
     """Whether to change: "adopt", "stay" or "cannot tell".
 
-    Adopt where every run of ours is ahead of every run of theirs by more than ``worth``; stay where none is
-    ahead of any by more; otherwise, and where one of them has a single run, the runs cannot tell. Leads are
-    compared to nine digits, so that 0.97 - 0.96 is 0.01.
+    Adopt where the whole interval of our lead is above ``worth``, stay where none of it is; otherwise, and
+    of one pair, the runs cannot tell.
 
     Args:
-        ours, theirs: the runs' final values, more is better.
+        ours, theirs: the runs' final values in the order of their seeds; more is better.
         worth: what the change must bring, in their unit.
 
     Raises:
-        ValueError: one of them has no run.
+        ValueError: not equally many runs, or none.
     """
-    if not (ours and theirs):
-        raise ValueError(f"both need at least one run, got {len(ours)} and {len(theirs)}")
-    if min(len(ours), len(theirs)) < 2:
-        return "cannot tell"
-    least, most = round(min(ours) - max(theirs), 9), round(max(ours) - min(theirs), 9)
-    if least > worth:
+    _, low, high, _ = lead(ours, theirs)
+    if low > worth:
         return "adopt"
-    return "cannot tell" if most > worth else "stay"
+    return "cannot tell" if high > worth else "stay"

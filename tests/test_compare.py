@@ -12,7 +12,8 @@ import orthoviz as ov
 from orthoviz import reports
 from orthoviz.cli import main
 from orthoviz.training import recipes, stored
-from orthoviz.training.comparison import folder_names, summary
+from orthoviz.training.comparison import folder_names
+from orthoviz.training.outcomes import summary
 from orthoviz.training.records import read_watched, segment
 from orthoviz.verdicts import decision
 

@@ -9,7 +9,7 @@ import pandas as pd
 from orthoviz.claims.parts import AGAINST, FOR, NO_CASE, ONE_RUN, UNCLEAR, Part
 from orthoviz.models import BASIC_CNN_LAYERS
 from orthoviz.optim.named import label_of
-from orthoviz.training.comparison import best_rate, last_values
+from orthoviz.training.outcomes import best_rate, last_values
 from orthoviz.verdicts import verdict
 
 _Values = Mapping[str, Sequence[float]]

@@ -2,7 +2,7 @@
 
 from orthoviz.models.by_name import OURS, TORCHVISION, build
 from orthoviz.models.cnn import BASIC_CNN_LAYERS, basic_cnn, digits_cnn, initialise
-from orthoviz.models.resnet import resnet20, resnet44
+from orthoviz.models.resnet import resnet8, resnet20, resnet44
 from orthoviz.models.speedrun import speedrun_cnn
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "build",
     "digits_cnn",
     "initialise",
+    "resnet8",
     "resnet20",
     "resnet44",
     "speedrun_cnn",

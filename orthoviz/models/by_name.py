@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from orthoviz.models.cnn import basic_cnn, digits_cnn
-from orthoviz.models.resnet import resnet20, resnet44
+from orthoviz.models.resnet import resnet8, resnet20, resnet44
 
-OURS = {"basic_cnn": basic_cnn, "digits_cnn": digits_cnn, "resnet20": resnet20, "resnet44": resnet44}
+OURS = {"basic_cnn": basic_cnn, "digits_cnn": digits_cnn}
+OURS |= {"resnet8": resnet8, "resnet20": resnet20, "resnet44": resnet44}
 
 TORCHVISION = (
     *("resnet18", "resnet34", "resnet50", "densenet121", "densenet161", "resnext50_32x4d"),

@@ -7,6 +7,12 @@ from torch.nn.functional import pad, relu
 from orthoviz.models.cnn import initialise
 
 
+def resnet8(num_classes: int = 10, *, seed: int | None = None) -> nn.Sequential:
+    """:func:`resnet20` with one block a stage instead of three: minutes an epoch become seconds; 75,290
+    parameters with ten classes."""
+    return _resnet(1, num_classes, seed)
+
+
 def resnet20(num_classes: int = 10, *, seed: int | None = None) -> nn.Sequential:
     """ResNet-20 for ``(N, 3, 32, 32)`` images, as in the paper: 269,722 parameters with ten classes.
 

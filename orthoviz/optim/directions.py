@@ -124,8 +124,8 @@ def _match_length(O: Tensor, G: Tensor) -> Tensor:
 
 
 def power(G: Tensor, p: float) -> Tensor:
-    r"""A control: :math:`U S^p V^\top` at the polar factor's length. p = 0 is the factor, p = 1 per tensor; with
-    p < 0 the weakest directions become the strongest."""
+    r"""A control: :math:`U S^p V^\top` at the polar factor's length. p = 0 is the factor, p = 1 per tensor;
+    with p < 0 the weakest directions become the strongest."""
     return _with_spectrum(G, lambda s: s**p)
 
 

@@ -35,6 +35,7 @@ LABELS = {
     "muon": "Muon",
     "random_spectrum": "random spectrum",
     "half": "square-root spectrum",
+    "no_momentum": "no momentum",
 }
 """What a reader sees, by name."""
 
@@ -92,6 +93,8 @@ def optimizers(
         "muon": partial(OrthogonalSGD, **muon, process_group=process_group),
         "random_spectrum": partial(OrthogonalSGD, **ours, method="random_spectrum"),
         "half": partial(OrthogonalSGD, **ours, method="half"),
+        # SWAN without its rows: the polar factor of the gradient itself, the rest by AdamW
+        "no_momentum": partial(OrthogonalSGD, scale="rms", rest="adamw", process_group=process_group),
     }
 
 

@@ -42,7 +42,7 @@ def check_fits(
     optimizer: Optimizer,
     data: Dataset,
     *,
-    epochs: int,
+    epochs: float,
     batch_size: int,
     accumulate: int = 1,
 ) -> None:

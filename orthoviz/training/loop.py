@@ -1,5 +1,6 @@
 """The training loop, read from top to bottom."""
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -84,11 +85,14 @@ class _Progress:
         """Done in all."""
         return (self.epoch - 1) * self.per_epoch + self.step
 
-    def end_epoch(self, scores: dict[str, float]) -> None:
-        """Give the epoch its row of the history, and begin the next."""
-        row = {"epoch": self.epoch, "step": self.steps, "train_loss": _means(self.losses).mean().item()}
-        self.rows.append({**row, **scores, "seconds": self.rows[-1]["seconds"] + self.seconds})
-        self.epoch, self.step, self.losses, self.seconds = self.epoch + 1, 0, [], 0.0
+    def end_epoch(self, scores: dict[str, float], *, within: bool) -> None:
+        """Give the epoch its row of the history, and begin the next, unless the run ends within it."""
+        done: float = self.steps / self.per_epoch if within else self.epoch
+        row = {"epoch": done, "step": self.steps, "train_loss": _means(self.losses).mean().item()}
+        before = next(row["seconds"] for row in reversed(self.rows) if row["epoch"] <= self.epoch - 1)
+        self.rows.append({**row, **scores, "seconds": before + self.seconds})
+        if not within:
+            self.epoch, self.step, self.losses, self.seconds = self.epoch + 1, 0, [], 0.0
 
 
 def fit(
@@ -96,7 +100,7 @@ def fit(
     optimizer: Optimizer,
     data: Dataset,
     *,
-    epochs: int,
+    epochs: float,
     batch_size: int = 256,
     loss: Loss = cross_entropy,
     evaluation: Callable[[nn.Module, Dataset], dict[str, float]] | None = None,
@@ -126,7 +130,7 @@ def fit(
         model: takes ``(N, C, H, W)`` float images to logits ``(N, classes)``.
         optimizer: any torch optimiser over (some of) the model's parameters.
         data: see :func:`orthoviz.datasets.load`.
-        epochs: passes over the training images.
+        epochs: passes over the training images; 2.5 ends half-way through the third.
         batch_size: images a step, over all processes; an epoch's last batch may be smaller.
         loss: of logits and labels, a mean over the batch.
         evaluation: of the model and the data, after every epoch. Default: :func:`evaluate`, whose test loss
@@ -161,33 +165,36 @@ def fit(
     how = dict(loss=loss, scheduler=scheduler, scaler=scaler, monitor=monitor, **options)
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
     at, stopped = _Progress(math.ceil(len(data.train.labels) / batch_size)), None
+    in_all = round(epochs * at.per_epoch)
 
     opened = open_folder(out, model, optimizer, data, options, resume=resume)
     with opened as folder, requests() as asked:
         if restored := folder.newest():
             _restore(restored, parts, at, device)
-            if at.epoch <= epochs:
+            if at.steps < in_all:
                 say(f"Going on after epoch {at.epoch - 1}, step {at.step} of {at.per_epoch}.")
         else:
             scores = evaluation(model, data)
             at.rows.append({"epoch": 0, "step": 0, "train_loss": math.nan, **scores, "seconds": 0})
         _tell(monitor, at, bool(restored))
-        network, started = _network(model, compile), at.epoch
+        network, started = _network(model, compile), at.steps
         with _bar(epochs, at, data, batch_size, shown=progress) as bar, _memory(options):
-            while at.epoch <= epochs and not stopped:
+            while at.steps < in_all and not stopped:
                 losses = steps(network, optimizer, data, epoch=at.epoch, start=at.step, **how)
+                losses = itertools.islice(losses, in_all - at.steps)
                 stopped = _train_epoch(losses, at, asked, folder, parts, lambda: bar.update(batch_size))
                 diverged = stopped is not None and stopped.kind == "diverged"
-                if at.step == at.per_epoch or diverged:
-                    at.end_epoch(scores := evaluation(model, data))
+                if at.step == at.per_epoch or at.steps == in_all or diverged:
+                    within = at.step < at.per_epoch and not diverged
+                    at.end_epoch(scores := evaluation(model, data), within=within)
                     bar.set_postfix({key: f"{value:.3f}" for key, value in scores.items()})
                     folder.write_history(at.rows)
-                    if not stopped and (word := asked()) and at.epoch <= epochs:
+                    if not stopped and (word := asked()) and at.steps < in_all:
                         stopped = Stop(word, at.epoch - 1, at.per_epoch, f"{word} after epoch {at.epoch - 1}")
                 _tell(monitor, at)
                 if folder and not diverged:
                     _save(folder, parts, at)
-        if at.epoch > started or stopped:
+        if at.steps > started or stopped:
             folder.close(at.rows, str(stopped) if stopped else None)
     if stopped:
         say(f"Stopped: {stopped}." + (" To go on: resume=True, or --resume." if out else ""))
@@ -364,10 +371,10 @@ def _memory(options: dict[str, Any]) -> Iterator[None]:
         ) from error
 
 
-def _bar(epochs: int, at: _Progress, data: Dataset, batch_size: int, *, shown: bool) -> Any:
+def _bar(epochs: float, at: _Progress, data: Dataset, batch_size: int, *, shown: bool) -> Any:
     """Images a second, and the time left."""
     count = len(data.train.labels)
     return tqdm(
-        total=epochs * count, initial=(at.epoch - 1) * count + at.step * batch_size, unit=" images",
+        total=round(epochs * count), initial=(at.epoch - 1) * count + at.step * batch_size, unit=" images",
         unit_scale=True, leave=False, delay=3, disable=None if shown and rank_and_size()[0] == 0 else True,
     )  # fmt: skip

@@ -20,7 +20,8 @@ from orthoviz.files import replace_file
 from orthoviz.matrices import param_groups
 from orthoviz.optim import optimizers
 from orthoviz.training import barlow
-from orthoviz.training.comparison import compare, milliseconds, rates, starter, step_options
+from orthoviz.training.comparison import compare, rates
+from orthoviz.training.equal import milliseconds, starter, step_options
 from orthoviz.training.processes import rank_and_size
 
 
@@ -40,6 +41,8 @@ class Recipe:
     epochs: int = 100
     batch_sizes: tuple[int, ...] = (1024,)
     seeds: int = 5
+    grow: bool = False
+    """Whether a grid grows until its best rate is inside."""
     weight_decay: float = 5e-4
     schedule: Callable[[Optimizer, int], LRScheduler] | None = None
     held_out: int = 0
@@ -110,6 +113,11 @@ def _step_down(optimizer: Optimizer, steps: int) -> LRScheduler:
     return MultiStepLR(optimizer, [steps // 2, 3 * steps // 4], 0.1)
 
 
+def _linear(optimizer: Optimizer, steps: int) -> LRScheduler:
+    """In equal parts down to nothing."""
+    return LambdaLR(optimizer, lambda i: max(0.0, 1 - i / steps))
+
+
 def _triangle(optimizer: Optimizer, steps: int) -> LRScheduler:
     """Up over the first fifth, then down to nothing."""
     top = max(1, steps // 5)
@@ -124,6 +132,9 @@ _RATES = {
     "matched": _SGD_RATES,
     "per_tensor": _OUR_RATES,
     "per_filter": _OUR_RATES,
+    "random_spectrum": _OUR_RATES,
+    "half": _OUR_RATES,
+    "muon": _OUR_RATES,
     "adamw": (0.0003, 0.001, 0.003, 0.01),
 }
 """Grids of four, around each one's best on BasicCNN."""
@@ -138,17 +149,23 @@ _BATCHES = Recipe(
     "Batch sizes 4 to 1024 on 8,000 images, one epoch: null directions kept and dropped, both orders",
     paper="resnet18: at 4 orthogonal SGD collapses, from 16 on it wins",
     optimizers=("sgd", "orthogonal_sgd", "orthogonal_sgd_keep", "muon_order", "muon_order_keep"),
+    protocol="both_tuned",
+    lrs=(0.003, 0.01, 0.03),
     epochs=1,
     batch_sizes=(4, 16, 64, 256, 1024),
     images=8_000,
-    seeds=2,
+    held_out=1_000,
+    seeds=3,
 )
 _CONTROLS = Recipe(
-    "Length or shape: both optimisers and their controls, each over four learning rates, three epochs",
-    **_rates("sgd", "orthogonal_sgd", "matched", "per_tensor", "per_filter", "muon_order"),
+    "Length or shape: optimisers and their controls, each over four learning rates or more, three epochs",
+    **_rates(
+        *("sgd", "orthogonal_sgd", "matched", "per_tensor", "per_filter", "random_spectrum", "half"),
+        *("muon_order", "muon"),
+    ),
     protocol="both_tuned",
+    grow=True,
     epochs=3,
-    seeds=2,
     held_out=5_000,
 )
 _FAIR = Recipe("", epochs=10, seeds=3, held_out=5_000)
@@ -176,12 +193,16 @@ RECIPES: dict[str, Recipe] = {
         optimizers=("sgd", "orthogonal_sgd", "orthogonal_sgd_keep"),
         batch_sizes=(4, 16),
         images=2_000,
+        protocol="equal_lr",
+        lrs=0.01,
+        held_out=0,
         seeds=1,
     ),
     "lr_sweep": replace(
         _CONTROLS,
         what="How much the learning rate matters: four rates each, five epochs",
         **_rates("sgd", "orthogonal_sgd"),
+        grow=False,
         epochs=5,
         seeds=3,
     ),
@@ -201,7 +222,15 @@ RECIPES: dict[str, Recipe] = {
         what="Each at its best of four learning rates",
         **_rates("sgd", "orthogonal_sgd", "muon_order", muon_order=_OUR_RATES),
         protocol="both_tuned",
-        seeds=2,
+        grow=True,
+    ),
+    "fair/schedule": replace(
+        _FAIR,
+        what="Each at its best of four learning rates, which fall in equal parts to zero",
+        **_rates("sgd", "orthogonal_sgd", "muon"),
+        protocol="both_tuned",
+        grow=True,
+        schedule=_linear,
     ),
     "imagenet/resnet34": replace(
         _IMAGENET,
@@ -224,9 +253,19 @@ RECIPES: dict[str, Recipe] = {
     ),
     "successors": replace(
         _CONTROLS,
-        what="AdamW, SWAN, and Muon's order with and without AdamW's scale, all over AdamW's four rates",
-        optimizers=("adamw", "swan", "muon_order", "muon_order_rms"),
+        what="AdamW, Muon, Muon's order with and without AdamW's scale, SWAN, and SWAN without its rows",
+        optimizers=("adamw", "muon", "muon_order", "muon_order_rms", "swan", "no_momentum"),
         lrs=_RATES["adamw"],
+    ),
+    "resnet8": replace(
+        _FAIR,
+        what="A residual network of three blocks, rates that fall to zero, each at its best",
+        model="resnet8",
+        **_rates("sgd", "orthogonal_sgd", "muon"),
+        protocol="both_tuned",
+        grow=True,
+        schedule=_linear,
+        epochs=5,
     ),
     "speedrun": replace(
         _CONTROLS,
@@ -234,6 +273,7 @@ RECIPES: dict[str, Recipe] = {
         "SGD, AdamW, and both orders, each over four rates",
         model="speedrun_cnn",
         **_rates("sgd", "adamw", "orthogonal_sgd", "muon_order", sgd=(0.03, 0.1, 0.3, 1.0)),
+        grow=False,
         epochs=10,
         seeds=1,
         schedule=_triangle,
@@ -255,13 +295,17 @@ def recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def run(name: str, out: str | Path, *, data: Any = None, **changes: Any) -> pd.DataFrame:
+def run(
+    name: str, out: str | Path, *, data: Any = None, done: pd.DataFrame | None = None,
+    keep: Callable[[pd.DataFrame], Any] | None = None, **changes: Any,
+) -> pd.DataFrame:  # fmt: skip
     """Run a recipe into a folder; what was done there already is not done again.
 
     Args:
         out: gets a folder of the recipe's name, with a folder for every run, and ``table.csv`` with all of
             their histories.
         data: another data set than the recipe's.
+        done, keep: as for :func:`compare`, over all batch sizes.
         changes: other values of the recipe's fields, such as ``epochs`` or ``seeds``; None is no change.
 
     Returns:
@@ -269,7 +313,8 @@ def run(name: str, out: str | Path, *, data: Any = None, **changes: Any) -> pd.D
     """
     chosen, data = _prepare(name, data, changes)
     folder = Path(out) / name
-    frames, verdicts = [], []
+    frames: list[pd.DataFrame] = []
+    verdicts: list[str] = []
     group = torch.distributed.group.WORLD if rank_and_size()[1] > 1 else None
     made = optimizers(weight_decay=chosen.weight_decay, process_group=group)
     for batch_size in chosen.batch_sizes:
@@ -279,6 +324,7 @@ def run(name: str, out: str | Path, *, data: Any = None, **changes: Any) -> pd.D
             {name: made[name] for name in chosen.optimizers},
             protocol=chosen.protocol,
             lrs=chosen.lrs,
+            grow=chosen.grow,
             epochs=chosen.epochs,
             seeds=chosen.seeds,
             batch_size=batch_size,
@@ -286,6 +332,8 @@ def run(name: str, out: str | Path, *, data: Any = None, **changes: Any) -> pd.D
             schedule=chosen.schedule,
             watched=_watch_options(chosen, data, batch_size),
             out=folder / f"batch{batch_size}" if len(chosen.batch_sizes) > 1 else folder,
+            done=done,
+            keep=keep and partial(_keep_all, keep, tuple(frames)),
             **chosen.options,
         )
         frames.append(found.frame)
@@ -295,6 +343,13 @@ def run(name: str, out: str | Path, *, data: Any = None, **changes: Any) -> pd.D
         replace_file(folder / "table.csv", lambda beside: table.to_csv(beside, index=False))
     table.attrs["verdicts"] = verdicts
     return table
+
+
+def _keep_all(
+    keep: Callable[[pd.DataFrame], Any], before: Sequence[pd.DataFrame], frame: pd.DataFrame
+) -> None:
+    """Keep what was found of earlier batch sizes too."""
+    keep(pd.concat([*before, frame], ignore_index=True))
 
 
 def _prepare(name: str, data: Any, changes: Mapping[str, Any]) -> tuple[Recipe, Any]:

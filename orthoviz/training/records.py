@@ -118,10 +118,10 @@ def _check(path: Path, config: Mapping[str, Any], resume: bool) -> None:
         raise ValueError(f"the run in {path} has {'; '.join(differ)}: it cannot go on otherwise")
 
 
-def finished_epochs(path: Path) -> int:
+def finished_epochs(path: Path) -> float:
     """How many epochs a run's folder tells of."""
     history = path / "history.csv"
-    return int(pd.read_csv(history)["epoch"].iloc[-1]) if history.exists() else 0
+    return float(pd.read_csv(history)["epoch"].iloc[-1]) if history.exists() else 0.0
 
 
 def segment(path: Path) -> Path:

@@ -11,14 +11,18 @@ import pandas as pd
 from orthoviz.files import checkout, replace_file, write_json
 from orthoviz.optim.named import LABELS
 from orthoviz.training import recipes
-from orthoviz.training.comparison import folder_names, last_epochs
+from orthoviz.training.comparison import folder_names
+from orthoviz.training.outcomes import last_epochs
 from orthoviz.training.records import read_watched
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _COLUMNS = (
     *("optimizer", "lr", "batch_size", "seed", "epoch", "step", "seconds", "train_loss"),
     *("valid_loss", "valid_accuracy", "test_loss", "test_accuracy", "linear_accuracy", "rank_me", "chosen"),
+    *("step_length", "date", "commit"),
 )
+ORIGIN = ("date", "commit", "torch", "python", "device", "hours")
+"""Where a run comes from: of all runs in a table's provenance."""
 
 
 def root() -> Path:
@@ -47,6 +51,17 @@ def table_file(name: str) -> Path:
     """The file of a stored table, ``"name"`` or, for another table of the same command, ``"name/part"``."""
     stored, _, part = name.partition("/")
     return root() / stored / f"{part or 'table'}.csv"
+
+
+def unfinished(recipe: str) -> Path:
+    """The file with the rows of a recipe's runs while some are missing."""
+    return root() / "unfinished" / f"{recipe.replace('/', '-')}.csv"
+
+
+def is_complete(recipe: str) -> bool:
+    """Whether all runs of a recipe are stored, as the queue makes them."""
+    about = root() / recipe.replace("/", "-") / "provenance.json"
+    return about.exists() and bool(json.loads(about.read_text(encoding="utf-8")).get("complete"))
 
 
 def read_runs(path: Path) -> pd.DataFrame:
@@ -125,6 +140,9 @@ def store(recipe: str, runs: str | Path, copy: str) -> Path:
     costs: Any = recipes.estimate(recipe).set_index(["optimizer", "batch_size"])["ms_per_step"]
     kinds = pd.MultiIndex.from_frame(table[["optimizer", "batch_size"]])
     table["seconds"] = table["step"] * costs[kinds].to_numpy() / 1000
+    records = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(runs.rglob("provenance.json"))]
+    if "commit" in table:  # of the queue
+        records = table.drop_duplicates(["optimizer", "lr", "batch_size", "seed"]).to_dict("records")
     table = check_table(table[[column for column in _COLUMNS if column in table]])
     path = root() / recipe.replace("/", "-")
     path.mkdir(parents=True, exist_ok=True)
@@ -135,20 +153,21 @@ def store(recipe: str, runs: str | Path, copy: str) -> Path:
     if seen:
         means = pd.concat(seen)
         replace_file(path / "watched.csv", lambda b: means.to_csv(b, index=False, float_format="%.4g"))
-    records = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(runs.rglob("provenance.json"))]
     about = {
         "what": recipes.recipe(recipe).what,
         "data": copy,
         "command": f"orthoviz train {recipe}",
         "runs": len(records),
         "hours": round(sum(one["hours"] for one in records), 2),
+        "complete": True,
     }
-    for key in ("date", "commit", "torch", "python", "device"):
+    for key in ORIGIN[:-1]:
         about[key] = ", ".join(sorted({str(one[key]) for one in records}))
     about["milliseconds_per_step"] = {
         f"{optimizer}, batch {size}": round(value, 2) for (optimizer, size), value in costs.items()
     }
     write_json(path / "provenance.json", about | {"timed": time.strftime("%Y-%m-%d")})
+    unfinished(recipe).unlink(missing_ok=True)
     return path
 
 

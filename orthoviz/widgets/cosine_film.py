@@ -12,7 +12,7 @@ from orthoviz.measures import random_cosine
 from orthoviz.optim.named import label_of
 from orthoviz.plots import INK, RANDOM, look
 from orthoviz.plots.frames import need, sizes_of
-from orthoviz.training.comparison import best_rate
+from orthoviz.training.outcomes import best_rate
 from orthoviz.widgets.view import Canvas, Scene, buttons, view
 
 _EQUAL, _BEST, _SKIP = "equal lr", "best lr of each", "skip"

@@ -17,12 +17,13 @@ from orthoviz.datasets import Dataset, load
 from orthoviz.models import basic_cnn, digits_cnn
 from orthoviz.optim import CONTROLS, LABELS, OPTIMIZERS
 from orthoviz.plots import ORTHOGONAL, RANDOM, SGD
-from orthoviz.training.comparison import best_rate, starter, summary
+from orthoviz.training.equal import starter
+from orthoviz.training.outcomes import best_rate, summary
 from orthoviz.widgets.view import Canvas, Scene, buttons, slider, view
 
 _RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 _CONTROLS = ("matched", *CONTROLS)
-_MARKERS = dict(zip(OPTIMIZERS, "os8D*HPp^vhXd<>x+1", strict=True))
+_MARKERS = dict(zip(OPTIMIZERS, "os8D*HPp^vhXd<>x+12", strict=True))
 _MOST_TEST_IMAGES = 400  # evaluated after every step
 _BEST_SGD = 0.1  # of these rates, on digits: the fair opponent
 
@@ -179,7 +180,7 @@ def _message(lanes: list[_Lane]) -> str:
     runs = _frame(lanes)
     best = {str(name): best_rate(some, "test_accuracy") for name, some in runs.groupby("optimizer")}
     chosen = runs[runs["lr"] == runs["optimizer"].map(best)]
-    score = summary(chosen, f"best of {races} finished race{'s' * (races != 1)}", best)
+    score = summary(chosen, f"best of {races} finished race{'s' * (races != 1)}")
     return f"Test accuracy: {now}. {score[0].upper()}{score[1:]}."
 
 

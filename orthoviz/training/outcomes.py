@@ -1,0 +1,80 @@
+"""What finished runs say: their last values, each optimiser's best rate, and a verdict in a sentence."""
+
+import math
+import statistics
+from collections.abc import Sequence
+
+import pandas as pd
+
+from orthoviz.optim.named import label_of
+from orthoviz.verdicts import verdict
+
+
+def summary(table: pd.DataFrame, heading: str, *, chance: float = 0.0) -> str:
+    """The verdict on the final test accuracies, with their means and learning rates.
+
+    Each optimiser is compared with the first, in pairs of runs with the same seed: "better" and "worse" are
+    said where the paired differences are not chance (Student's t, 5 %, Holm's correction). The verdict is
+    "unclear" where a rate was chosen from several and is the first or last of them: the best may lie beyond.
+
+    Args:
+        table: of runs, with ``chosen`` where there are several rates for an optimiser.
+        chance: accuracy of guessing; who has hardly more at the end is named.
+    """
+    chosen = table[table["chosen"]] if "chosen" in table else table
+    values = last_values(chosen)
+    rates = chosen.groupby("optimizer")["lr"].first()
+    means = {name: statistics.mean(some) for name, some in values.items()}
+    says = ", ".join(
+        f"{label_of(name)} {100 * means[name]:.1f} % (lr {rates[name]:.3g})"
+        for name in sorted(means, key=lambda n: -means[n])
+    )
+    found = verdict({label_of(name): some for name, some in values.items()}) if len(values) > 1 else ""
+    if at_edges := [label_of(name) for name in edges(table)]:
+        found = f"unclear, for the best rate of {' and '.join(at_edges)} is at the end of its grid"
+    if "step_length" in table:
+        lengths = chosen.groupby("optimizer", sort=False)["step_length"].first()
+        says += f"; mean length of a step {', '.join(f'{length:.4g}' for length in lengths)}"
+    if lost := [label_of(name) for name, middle in means.items() if middle <= 1.2 * chance]:
+        says += f"; hardly better than chance ({100 * chance:.3g} %): {', '.join(lost)}"
+    return f"{heading}: {found}: {says}" if found else f"{heading}: {says}"
+
+
+def edges(table: pd.DataFrame) -> list[str]:
+    """The optimisers whose chosen rate is the first or last of several that were run."""
+    found = []
+    for name, runs in table.groupby("optimizer", sort=False) if "chosen" in table else ():
+        tried = runs["lr"].unique()
+        if len(tried) > 1 and runs.loc[runs["chosen"], "lr"].isin([tried.min(), tried.max()]).any():
+            found.append(str(name))
+    return found
+
+
+_MOST_RATES = 12
+
+
+def next_rate(tried: Sequence[float], best: float) -> float | None:
+    """The next rate beyond a grid whose best is its first or last, by half decades (1, 3, 10); else None."""
+    up = best == max(tried)
+    if len(tried) == _MOST_RATES or (min(tried) < best < max(tried)):
+        return None
+    return float(f"{10 ** (round(2 * math.log10(best) + (1 if up else -1)) / 2):.0e}")
+
+
+def last_epochs(runs: pd.DataFrame) -> pd.DataFrame:
+    """The last row of each run."""
+    keys = [key for key in ("optimizer", "lr", "batch_size", "seed") if key in runs]
+    last: pd.DataFrame = runs[runs["epoch"] == runs.groupby(keys)["epoch"].transform("max")]
+    return last
+
+
+def last_values(frame: pd.DataFrame, column: str = "test_accuracy") -> dict[str, list[float]]:
+    """Each optimiser's values at the end of its runs, which are of one learning rate each, by seed."""
+    last = last_epochs(frame).sort_values("seed", kind="stable")
+    values = {str(name): some.tolist() for name, some in last.groupby("optimizer")[column]}
+    return {str(name): values[str(name)] for name in frame["optimizer"].unique()}
+
+
+def best_rate(runs: pd.DataFrame, by: str) -> float:
+    """The rate of one optimiser's runs with the best mean at the end, by this column."""
+    return float(str(last_epochs(runs).groupby("lr")[by].mean().idxmax()))

@@ -1,0 +1,59 @@
+"""The queue of runs that the ledger of claims waits for: one after the other, at low priority.
+
+A run's rows are written to ``results/unfinished`` as it ends, with where they come from, and a run that has
+its rows there is not run again, on whatever machine the queue goes on.
+"""
+
+import os
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from orthoviz.files import replace_file
+from orthoviz.training import recipes, stored
+from orthoviz.training.processes import say
+from orthoviz.training.records import provenance
+
+QUEUE = (
+    *("controls", "fair/schedule", "successors", "fair/both_tuned", "fair/equal_step", "fair/equal_lr"),
+    *("batch_size/basic_cnn", "resnet8"),
+)
+"""Recipes, in the order in which they are run."""
+
+_THREADS = 2  # other numbers give other bits
+
+
+def work(out: str | Path = "runs") -> None:
+    """Run what is left of the queue; Ctrl-C ends it, and the same command goes on.
+
+    Args:
+        out: folder for the runs, each of which resumes within itself.
+    """
+    torch.set_num_threads(_THREADS)
+    if hasattr(os, "nice"):
+        os.nice(19)
+    for name in QUEUE:
+        file = stored.unfinished(name)
+        if stored.is_complete(name):
+            continue
+        done = stored.read_runs(file) if file.exists() else None
+        say(f"{name}: {recipes.recipe(name).what}")
+        found = recipes.run(name, out, done=done, keep=partial(_keep, file, provenance(), [time.time()]))
+        say("\n".join(found.attrs["verdicts"]))
+        say(f"When nothing else runs: orthoviz results store {name} {out} COPY")
+
+
+def _keep(file: Path, about: dict[str, Any], ended: list[float], table: pd.DataFrame) -> None:
+    """Write the rows of all runs so far; the new ones with where they come from."""
+    now = time.time()
+    about = about | {"hours": round((now - ended[0]) / 3600, 4)}
+    ended[0] = now
+    for key in stored.ORIGIN:
+        old = table[key] if key in table else pd.Series(None, index=table.index, dtype=object)
+        table = table.assign(**{key: old.where(old.notna(), about[key])})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(file, lambda beside: table.to_csv(beside, index=False))
