@@ -39,26 +39,28 @@ ov.course.header()
 # | protocol | rule | the loser says |
 # |---|---|---|
 # | equal learning rate | the same number for both, as in the paper | "my units are others!" |
-# | equal step | rates that make the first 50 steps equally long on average | "my best step is longer!" |
+# | equal step | rates that make the steps of a run equally long on average | "my best step is longer!" |
 # | both tuned | each its best of a grid, chosen on held-out images | nothing |
 #
 # `ov.training.compare` does all three, for any network and any optimisers, and its **verdict** says "better"
-# only where the runs leave no doubt. What is that rule?
+# only where chance would hardly do that. What is that rule?
 #
 # ### Exercise 1: when is better better?
 #
-# Final accuracies of two optimisers' runs. Is the first better, so that no run of the second, paired with
-# any of the first, speaks against it?
+# Final accuracies of two optimisers, in the order of their seeds. Runs with the same seed start from the same
+# weights and see the same batches, so they share most of their luck: compare them pair by pair. By how many
+# standard errors is the first ahead on average? (Of a mean of $n$ numbers that is their standard deviation,
+# `statistics.stdev`, over $\sqrt n$.)
 
 
 # %% tags=["exercise"]
-def separated(first, second):
-    """True where every seed of the first beats every seed of the second, two lists."""
+def lead(first, second):
+    """The mean of the paired differences, in standard errors; two lists."""
     raise NotImplementedError
 
 
 # %% tags=["check"]
-ov.course.check("06.separated", separated)
+ov.course.check("06.lead", lead)
 
 # %% [markdown]
 # ### Exercise 2: an equal step
@@ -340,9 +342,9 @@ ov.claims.table(*tables, *races)
 #
 # ## Where this fails
 #
-# - **Two or three seeds** separate only what is far apart. "Not separated" is no "equal". And of two equal
-#   optimisers with two seeds each, one beats the other by the rule in one case of three, by chance alone.
-# - **A grid of four rates** has edges: where the best is at one, the verdict may flatter the other.
+# - **Two or three seeds** separate only what is far apart, or steady: two pairs need a mean of 12.7 standard
+#   errors, five need 2.8. "Not separated" is no "equal".
+# - **A grid of four rates** has edges: where the best is at one, the verdict is unclear, and `grow=True` goes on.
 # - **Equal epochs are not equal seconds.** A step costs a little more (`protocol="equal_seconds"`).
 # - **One network.** What normalising explains on digits, on BasicCNN and on a transformer may differ.
 # - **Chosen by accuracy.** In the paper's Table 1 above the loss disagrees with it three times (lesson 08).

@@ -48,8 +48,10 @@ def test_its_verdicts_are_those_of_the_ledger():
     assert len(rows) > 10
     assert {*rows} <= {*zip(ledger.claim, ledger.verdict, strict=True)}
     count = ledger.verdict.value_counts()
+    fail = count["does not hold here"]
+    do = "does" if fail == 1 else "do"
     says = (
-        f"Of {len(ledger)} claims {count['holds']} hold, {count['does not hold here']} does not hold here, "
+        f"Of {len(ledger)} claims {count['holds']} hold, {fail} {do} not hold here, "
         f"{count['mixed']} are mixed, and {count['not tested']} are not tested"
     )
     assert says in " ".join(README.split())

@@ -58,6 +58,20 @@ def test_it_does_what_a_plain_loop_does(digits):
     assert run.history.test_loss.iloc[2] == pytest.approx(loss, rel=1e-5)
 
 
+def test_a_run_may_end_within_an_epoch_and_go_on_as_if_it_had_not(digits, tmp_path):
+    whole = trained(digits, epochs=3)
+    part = trained(digits, epochs=1.5, out=tmp_path)
+    assert part.history.step.tolist() == [0, 6, 9]
+    assert part.history.epoch.tolist() == [0, 1, 1.5]
+    assert trained(digits, epochs=1.5, out=tmp_path, resume=True).history.equals(part.history)
+    further = trained(digits, epochs=3, out=tmp_path, resume=True)
+    assert further.history.epoch.tolist() == [0, 1, 1.5, 2, 3]
+    assert further.history.seconds.is_monotonic_increasing
+    kept = further.history[further.history.epoch % 1 == 0].reset_index(drop=True)
+    columns = ["step", "train_loss", "test_loss", "test_accuracy"]
+    assert kept[columns].equals(whole.history[columns])
+
+
 def test_orthogonal_sgd_learns_digits_and_leads_at_equal_rate(digits):
     ours = trained(digits, epochs=4).history.test_accuracy
     sgd = trained(digits, epochs=4, make=torch.optim.SGD).history.test_accuracy

@@ -79,13 +79,20 @@ def listing() -> str:
         for row in rows.to_dict("records"):
             todo = row["command"] and f"To test it: {row['command']}"
             lines += [f"{row['name']}: {row['verdict']}", *_wrap(row["claim"], row["figures"], todo), ""]
-    counts = frame["verdict"].value_counts()
+    counts = [f"    {one} {_count(frame[frame['verdict'] == one])}" for one in VERDICTS]
     lines += [
-        f"{len(frame)} claims: {', '.join(f'{one} {counts.get(one, 0)}' for one in VERDICTS)}.",
+        *(f"{len(frame)} claims:", *counts),
         "One in full, with its source and its rule: orthoviz claims NAME",
         "A run counts once it is stored: orthoviz results store RECIPE FOLDER COPY",
     ]
     return "\n".join(lines)
+
+
+def _count(rows: pd.DataFrame) -> str:
+    """How many claims, and on how many sets of runs they rest; several claims can rest on one."""
+    sets = {need.partition("/")[0] for needs in rows["results"] for need in needs.split(", ")}
+    untested = (rows["verdict"] == UNTESTED).all()
+    return f"{len(rows)}" if untested else f"{len(rows)} (on {len(sets)} set{'s' * (len(sets) != 1)} of runs)"
 
 
 def describe(name: str) -> str:

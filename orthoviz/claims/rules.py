@@ -9,8 +9,8 @@ import pandas as pd
 from orthoviz.claims.parts import AGAINST, FOR, NO_CASE, ONE_RUN, UNCLEAR, Part
 from orthoviz.models import BASIC_CNN_LAYERS
 from orthoviz.optim.named import label_of
-from orthoviz.training.outcomes import best_rate, last_values
-from orthoviz.verdicts import verdict
+from orthoviz.training.outcomes import best_rate, edges, last_values
+from orthoviz.verdicts import lead, verdict
 
 _Values = Mapping[str, Sequence[float]]
 """By name, one value a run."""
@@ -19,13 +19,24 @@ SGD, OURS, MUON, SCALED = "sgd", "orthogonal_sgd", "muon_order", "muon_order_rms
 KEPT = "orthogonal_sgd_keep"  # what the paper's code does
 CHANCE = 0.1
 ABOUT_TEN = (5, 20)
+MARGIN = 0.01
+"""An accuracy that is lower by no more than this is as good."""
 
 
 # What rules share
 
 
-def _compare(values: _Values, first: str = OURS, second: str = SGD, *, more_is_better: bool = True) -> str:
-    """Whether the first is better, by the rule that all comparisons of this package share."""
+def _compare(
+    values: _Values, first: str = OURS, second: str = SGD, *, more_is_better: bool = True,
+    at_edge: Sequence[str] = (),
+) -> str:  # fmt: skip
+    """Whether the first is better, by the rule that all comparisons of this package share.
+
+    Args:
+        at_edge: those whose rate is the first or last of a grid, of which nothing can be said.
+    """
+    if {first, second} & set(at_edge):
+        return UNCLEAR
     says = verdict({name: values[name] for name in (first, second)}, more_is_better=more_is_better)
     return {f"{first} better": FOR, f"{second} better": AGAINST, "not separated": UNCLEAR}.get(says, ONE_RUN)
 
@@ -57,6 +68,12 @@ def _by_name(values: _Values, *which: str, form: _Form = _PERCENT) -> str:
     return ", ".join(f"{label_of(name)} {_spread(values[name], form)}" for name in which)
 
 
+def _edge_text(at_edge: Sequence[str], *which: str) -> str:
+    """Whose rate is at the end of its grid."""
+    those = [label_of(name) for name in which if name in at_edge]
+    return f" (rate at the end of its grid: {', '.join(those)})" if those else ""
+
+
 def _against(values: _Values, *which: str, form: _Form = _PERCENT) -> str:
     """Two, where the label or the claim says which."""
     return " against ".join(_spread(values[name], form) for name in which)
@@ -67,12 +84,18 @@ def _ends(runs: pd.DataFrame, column: str = "test_accuracy") -> dict[str, list[f
     return last_values(runs[runs["chosen"]], column)
 
 
-def _as_good(label: str, values: _Values, first: str, second: str) -> Part:
-    """The first is better; or not separated from the second, and no lower on average."""
-    found = _compare(values, first, second)
-    if found == UNCLEAR and mean(values[first]) >= mean(values[second]):
-        found = FOR
-    return Part(label, found, _by_name(values, first, second))
+def _at_rate(runs: pd.DataFrame, lr: float) -> pd.DataFrame:
+    """The runs at one rate for all, as those that count."""
+    return runs[runs["lr"] == lr].assign(chosen=True)
+
+
+def _as_good(label: str, values: _Values, first: str, second: str, at_edge: Sequence[str] = ()) -> Part:
+    """The whole interval of the first's lead lies above minus the margin; against, where none of it does."""
+    ahead = lead(values[first], values[second])
+    found = FOR if ahead.low > -MARGIN else AGAINST if ahead.high < -MARGIN else UNCLEAR
+    found = ONE_RUN if _fewest(values) < 2 else UNCLEAR if {first, second} & set(at_edge) else found
+    figures = f"{_by_name(values, first, second)}, a lead of {100 * ahead.mean:.1f} points"
+    return Part(label, found, f"{figures} ({100 * ahead.low:.1f} to {100 * ahead.high:.1f})")
 
 
 # Final accuracies and losses
@@ -87,15 +110,19 @@ def _sizes(runs: pd.DataFrame, least: int) -> Iterator[tuple[str, pd.DataFrame]]
 
 def better(
     *tables: pd.DataFrame, first: str = OURS, second: str = SGD,
-    columns: Sequence[str] = ("test_accuracy",), least: int = 0,
+    columns: Sequence[str] = ("test_accuracy",), least: int = 0, lr: float | None = None,
 ) -> Iterator[Part]:  # fmt: skip
-    """The first ends better than the second: in every table, batch size from the least on, and column."""
+    """The first ends better than the second: in every table, batch size from the least on, and column; at
+    one rate for both, or at the chosen ones."""
+    tables = tables if lr is None else tuple(_at_rate(runs, lr) for runs in tables)
     kinds = [(*kind, column) for runs in tables for kind in _sizes(runs, least) for column in columns]
     for label, runs, column in kinds:
         values, loss = _ends(runs, column), "loss" in column
         label, form = (f"{label}, loss", _LOSS) if loss else (label, _PERCENT)
         figures = (_by_name if len(kinds) == 1 else _against)(values, first, second, form=form)
-        yield Part(label, _compare(values, first, second, more_is_better=not loss), figures)
+        at_edge = edges(runs) if lr is None else ()
+        found = _compare(values, first, second, more_is_better=not loss, at_edge=at_edge)
+        yield Part(label, found, figures + _edge_text(at_edge, first, second))
 
 
 def convolutions_only(*tables: pd.DataFrame) -> Iterator[Part]:
@@ -106,16 +133,21 @@ def convolutions_only(*tables: pd.DataFrame) -> Iterator[Part]:
 
 
 def sooner(runs: pd.DataFrame, targets: Sequence[int]) -> Iterator[Part]:
-    """Epochs and seconds until a run first has so many per cent right; never takes infinitely many."""
-    runs = runs[runs["chosen"]]
+    """Epochs and seconds until a run first has so many per cent right; a run that never has, counts as one
+    epoch longer than it was."""
+    at_edge, runs = edges(runs), runs[runs["chosen"]]
     for target in targets:
         for unit in ("epoch", "seconds"):
-            reached = runs[unit].where(runs["test_accuracy"] >= target / 100, math.inf)
-            first = reached.groupby([runs["optimizer"], runs["seed"]]).min()
+            keys = [runs["optimizer"], runs["seed"]]
+            longer = runs.groupby(["optimizer", "seed"])[unit].transform("max") * (
+                1 + 1 / runs["epoch"].max()
+            )
+            reached = runs[unit].where(runs["test_accuracy"] >= target / 100, longer)
+            first = reached.groupby(keys).min()
             values = {name: first[name].tolist() for name in (OURS, SGD)}
             ours, sgd = mean(values[OURS]), mean(values[SGD])
-            times = f" ({sgd / ours:.1f} times)" if sgd < math.inf else ""
-            found = _compare(values, more_is_better=False)
+            times = f" ({sgd / ours:.1f} times)"
+            found = _compare(values, more_is_better=False, at_edge=at_edge)
             label = f"{unit.removesuffix('s')}s to {target} %"
             yield Part(label, found, f"{ours:.3g} against {sgd:.3g}{times}")
 
@@ -138,18 +170,45 @@ def flat(runs: pd.DataFrame) -> Iterator[Part]:
 
 def ruler(runs: pd.DataFrame) -> Iterator[Part]:
     ours, sgd = _over_rates(runs)
+    best = {name: wide.mean().idxmax() for name, wide in ((OURS, ours), (SGD, sgd))}
     leads = {
         "at 0.01 for both": (ours[0.01] - sgd[0.01]).tolist(),
-        "each at its best": (ours[ours.mean().idxmax()] - sgd[sgd.mean().idxmax()]).tolist(),
+        "each at its best": (ours[best[OURS]] - sgd[best[SGD]]).tolist(),
     }
-    yield Part("", _compare(leads, *leads), f"points of lead: {_by_name(leads, *leads, form=_POINTS)}")
+    at_edge = edges(runs.assign(chosen=runs["lr"] == runs["optimizer"].map(best)))
+    found = UNCLEAR if at_edge else _compare(leads, *leads)
+    figures = f"points of lead: {_by_name(leads, *leads, form=_POINTS)}"
+    yield Part("", found, figures + _edge_text(at_edge, *at_edge))
 
 
-def shape(runs: pd.DataFrame) -> Iterator[Part]:
-    values = _ends(runs)
-    pairs = (("matched", SGD), (OURS, "per_tensor"), (OURS, "per_filter"))
+def ahead(runs: pd.DataFrame, *, pairs: Sequence[tuple[str, str]]) -> Iterator[Part]:
+    """The first of each pair is better, each at its best rate. What was not run is left out."""
+    values, at_edge = _ends(runs), edges(runs)
     for two in pairs:
-        yield Part(" against ".join(map(label_of, two)), _compare(values, *two), _against(values, *two))
+        if not set(two) <= set(values):
+            continue
+        figures = _against(values, *two) + _edge_text(at_edge, *two)
+        yield Part(" against ".join(map(label_of, two)), _compare(values, *two, at_edge=at_edge), figures)
+
+
+def as_good(runs: pd.DataFrame, *, first: str, second: str) -> Iterator[Part]:
+    """The first is as good as the second, each at its best rate. What was not run is left out."""
+    if {first, second} <= set(runs["optimizer"]):
+        yield _as_good("", _ends(runs), first, second, edges(runs))
+
+
+def lead_grows(runs: pd.DataFrame, *, sizes: tuple[int, int]) -> Iterator[Part]:
+    """The lead at the second batch size is larger than at the first, each at its best rate."""
+    leads, at_edge = {}, []
+    for size in sizes:
+        some = runs[runs["batch_size"] == size]
+        values, name = _ends(some), f"batch {size}"
+        leads[name] = [a - b for a, b in zip(values[OURS], values[SGD], strict=True)]
+        at_edge += [name] * bool({OURS, SGD} & set(edges(some)))
+    first, second = leads
+    found = _compare(leads, second, first, at_edge=at_edge)
+    figures = f"points of lead: {_by_name(leads, *leads, form=_POINTS)}"
+    yield Part("", found, figures + _edge_text(at_edge, *leads))
 
 
 def adamw_rate(runs: pd.DataFrame) -> Iterator[Part]:
@@ -159,13 +218,14 @@ def adamw_rate(runs: pd.DataFrame) -> Iterator[Part]:
     rates = {f"at {lr:g}": at[SCALED], best: _ends(runs)[SCALED]}
     plain = (SCALED, MUON)
     yield _as_good("against AdamW", at, SCALED, "adamw")
-    yield _as_good("against its own best rate", rates, *rates)
+    at_edge = [best] if SCALED in edges(runs) else []
+    yield _as_good("against its own best rate", rates, f"at {lr:g}", best, at_edge)
     yield Part("against no scale", _compare(at, *plain), _by_name(at, *plain))
 
 
 def no_state(runs: pd.DataFrame) -> Iterator[Part]:
     for other in ("adamw", SCALED):
-        yield _as_good(f"against {label_of(other)}", _ends(runs), "swan", other)
+        yield _as_good(f"against {label_of(other)}", _ends(runs), "swan", other, edges(runs))
 
 
 def lower_curve(runs: pd.DataFrame) -> Iterator[Part]:
@@ -186,9 +246,9 @@ def _collapsed(values: _Values, name: str) -> bool:
 
 
 def _at_four(tables: Sequence[pd.DataFrame]) -> Iterator[tuple[str, dict[str, list[float]]]]:
-    """Of each table its network, and the final accuracies at batch 4."""
+    """Of each table its network, and the final accuracies at batch 4 and rate 0.01."""
     for runs in tables:
-        yield runs.attrs["name"].partition("-")[2], _ends(runs[runs["batch_size"] == 4])
+        yield runs.attrs["name"].partition("-")[2], _ends(_at_rate(runs[runs["batch_size"] == 4], 0.01))
 
 
 def collapse(*tables: pd.DataFrame) -> Iterator[Part]:
@@ -297,7 +357,8 @@ def fast(times: pd.DataFrame, errors: pd.DataFrame) -> Iterator[Part]:
 
 def deficient(budget: pd.DataFrame) -> Iterator[Part]:
     for size, most, some in budget[["batch_size", "possible", "supported"]].itertuples(index=False):
-        yield Part(f"batch {size}", FOR if some < most else AGAINST, f"{some:.0f} of {most:.0f}")
+        # the rows of a softmax head's gradient add up to zero: one direction is missing of any batch
+        yield Part(f"batch {size}", FOR if some < most - 1 else AGAINST, f"{some:.0f} of {most:.0f}")
 
 
 def _cases(table: pd.DataFrame, theory: str) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -314,8 +375,11 @@ def averages_first(table: pd.DataFrame) -> Iterator[Part]:
             yield Part(f"{case}, {measure}", _compare(values, "after", "before"), figures)
 
 
-def nuclear(table: pd.DataFrame) -> Iterator[Part]:
+def nuclear(table: pd.DataFrame, *, steps: str) -> Iterator[Part]:
+    """The test at the first gradient foretells what lowers the loss further in so many steps."""
     for case, wide in _cases(table, "nuclear_rank"):
+        if not case.endswith(steps):
+            continue
         foretold = wide["nuclear_rank"] >= wide["stable_rank"]
         right = foretold == (wide["drop_spectral"] > wide["drop_gradient"])
         ranks = f"{wide['nuclear_rank'].mean():.1f} against {wide['stable_rank'].mean():.1f}"

@@ -251,7 +251,7 @@ def _outcome(rows: pd.DataFrame, quantity: str, *, x: str, hue: str) -> str:
     """Which hue is better at the end, if the runs can tell, and their means."""
     runs = [c for c in dict.fromkeys((hue, "run", "optimizer", "lr", "seed")) if c in rows]
     one_each = at_end(rows, x, hue).groupby(runs, observed=True, dropna=False)["value"].mean()
-    values = {str(name): some.tolist() for name, some in one_each.groupby(hue, observed=True)}
+    values = {str(name): one_each.xs(name, level=hue).tolist() for name in rows[hue].unique()}
     more_is_better = "accuracy" in quantity
     means = one_each.groupby(hue, observed=True).mean().sort_values(ascending=not more_is_better)
     if len(values) < 2 or not (more_is_better or "loss" in quantity):

@@ -13,9 +13,10 @@ from orthoviz.verdicts import verdict
 def summary(table: pd.DataFrame, heading: str, *, chance: float = 0.0) -> str:
     """The verdict on the final test accuracies, with their means and learning rates.
 
-    Each optimiser is compared with the first, in pairs of runs with the same seed: "better" and "worse" are
-    said where the paired differences are not chance (Student's t, 5 %, Holm's correction). The verdict is
-    "unclear" where a rate was chosen from several and is the first or last of them: the best may lie beyond.
+    Each optimiser is compared with the first, in pairs of runs with the same seed; runs without a partner are
+    left out of that. "Better" and "worse" are said where the paired differences are not chance (Student's t,
+    5 %, Holm's correction). The verdict is "unclear" where a rate was chosen from several and is the first or
+    last of them: the best may lie beyond.
 
     Args:
         table: of runs, with ``chosen`` where there are several rates for an optimiser.
@@ -29,7 +30,9 @@ def summary(table: pd.DataFrame, heading: str, *, chance: float = 0.0) -> str:
         f"{label_of(name)} {100 * means[name]:.1f} % (lr {rates[name]:.3g})"
         for name in sorted(means, key=lambda n: -means[n])
     )
-    found = verdict({label_of(name): some for name, some in values.items()}) if len(values) > 1 else ""
+    wide = last_epochs(chosen).pivot(index="seed", columns="optimizer", values="test_accuracy").dropna()
+    pairs = {label_of(name): wide[name].tolist() for name in values}
+    found = verdict(pairs) if len(pairs) > 1 else ""
     if at_edges := [label_of(name) for name in edges(table)]:
         found = f"unclear, for the best rate of {' and '.join(at_edges)} is at the end of its grid"
     if "step_length" in table:

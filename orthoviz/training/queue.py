@@ -43,12 +43,15 @@ def work(out: str | Path = "runs") -> None:
         done = stored.read_runs(file) if file.exists() else None
         say(f"{name}: {recipes.recipe(name).what}")
         found = recipes.run(name, out, done=done, keep=partial(_keep, file, provenance(), [time.time()]))
+        table = stored.read_runs(file).assign(chosen=found["chosen"].to_numpy())
+        replace_file(file, partial(table.to_csv, index=False))
         say("\n".join(found.attrs["verdicts"]))
         say(f"When nothing else runs: orthoviz results store {name} {out} COPY")
 
 
 def _keep(file: Path, about: dict[str, Any], ended: list[float], table: pd.DataFrame) -> None:
     """Write the rows of all runs so far; the new ones with where they come from."""
+    table = table.drop(columns="chosen", errors="ignore")  # until all are done
     now = time.time()
     about = about | {"hours": round((now - ended[0]) / 3600, 4)}
     ended[0] = now
@@ -56,4 +59,4 @@ def _keep(file: Path, about: dict[str, Any], ended: list[float], table: pd.DataF
         old = table[key] if key in table else pd.Series(None, index=table.index, dtype=object)
         table = table.assign(**{key: old.where(old.notna(), about[key])})
     file.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(file, lambda beside: table.to_csv(beside, index=False))
+    replace_file(file, partial(table.to_csv, index=False))

@@ -126,7 +126,8 @@ def store(recipe: str, runs: str | Path, copy: str) -> Path:
 
     Args:
         recipe: its name, which becomes the stored table's with "-" for "/".
-        runs: the folder that the recipe ran into, which holds one with its name.
+        runs: the folder that the recipe ran into, which holds one with its name. Of the queue's runs the rows
+            in ``results/unfinished`` are enough.
         copy: which copy of the data set it was.
 
     Returns:
@@ -136,7 +137,10 @@ def store(recipe: str, runs: str | Path, copy: str) -> Path:
         ValueError: the runs are not whole, see :func:`check_table`.
     """
     runs = Path(runs) / recipe
-    table = read_runs(runs / "table.csv")
+    rows = unfinished(recipe)
+    table = read_runs(rows if rows.exists() else runs / "table.csv")
+    if rows.exists() and "chosen" not in table:
+        raise ValueError(f"{rows.name}: runs are missing; the queue goes on with them (orthoviz train queue)")
     costs: Any = recipes.estimate(recipe).set_index(["optimizer", "batch_size"])["ms_per_step"]
     kinds = pd.MultiIndex.from_frame(table[["optimizer", "batch_size"]])
     table["seconds"] = table["step"] * costs[kinds].to_numpy() / 1000
@@ -167,7 +171,7 @@ def store(recipe: str, runs: str | Path, copy: str) -> Path:
         f"{optimizer}, batch {size}": round(value, 2) for (optimizer, size), value in costs.items()
     }
     write_json(path / "provenance.json", about | {"timed": time.strftime("%Y-%m-%d")})
-    unfinished(recipe).unlink(missing_ok=True)
+    rows.unlink(missing_ok=True)
     return path
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -125,6 +125,11 @@ def last_crossing(accuracies: list[float], target: float) -> int:
 def interpolate(accuracies: list[float], target: float) -> float:
     i, (a, b) = next((i, ab) for i, ab in enumerate(pairwise(accuracies)) if ab[1] >= target)
     return i + (target - a) / (b - a)
+
+
+def standard_errors(leads: list[float]) -> float:
+    """How many the mean is away from zero."""
+    return mean(leads) / (stdev(leads) / math.sqrt(len(leads)))
 
 
 def centre(Z: Tensor) -> Tensor:
