@@ -344,7 +344,7 @@ ov.claims.table(*tables, *races)
 #
 # - **Two or three seeds** separate only what is far apart, or steady: two pairs need a mean of 12.7 standard
 #   errors, five need 2.8. "Not separated" is no "equal".
-# - **A grid of four rates** has edges: where the best is at one, the verdict is unclear, and `grow=True` goes on.
+# - **A grid of four rates** has edges: where the best is at one, the verdict is unclear; `grow=True` goes on.
 # - **Equal epochs are not equal seconds.** A step costs a little more (`protocol="equal_seconds"`).
 # - **One network.** What normalising explains on digits, on BasicCNN and on a transformer may differ.
 # - **Chosen by accuracy.** In the paper's Table 1 above the loss disagrees with it three times (lesson 08).

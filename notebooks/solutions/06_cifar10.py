@@ -17,8 +17,6 @@
 # For each exercise a worked solution, and what the check says of it.
 
 # %%
-import statistics
-
 import orthoviz as ov
 
 # %% [markdown]
@@ -29,6 +27,8 @@ import orthoviz as ov
 
 # %% tags=["solution", "06.lead"]
 def lead(first, second):
+    import statistics
+
     leads = [a - b for a, b in zip(first, second, strict=True)]
     return statistics.mean(leads) / (statistics.stdev(leads) / len(leads) ** 0.5)
 

@@ -17,11 +17,7 @@
 # For each exercise a worked solution, and what the check says of it.
 
 # %%
-import statistics
-
 import orthoviz as ov
-
-T = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}
 
 # %% [markdown]
 # ## Exercise 1, 11.decide
@@ -31,6 +27,9 @@ T = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}
 
 # %% tags=["solution", "11.decide"]
 def decide(ours, theirs, worth):
+    import statistics
+
+    T = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}
     leads = [round(a - b, 9) for a, b in zip(ours, theirs, strict=True)]
     n = len(leads)
     if n < 2:
