@@ -10,6 +10,7 @@ kind               parameter                                   matrix
 ``("rows", g)``    grouped Conv: ``(out, in/g, k...)``         ``(g, out/g, in/g*k)``
 ``("rows", 3)``    stacked q, k, v: ``(3*d, n)``               ``(3, d, n)``
 ``("columns", g)`` ConvTranspose: ``(in, out/g, k...)``        ``(g, out/g, in/g*k)``
+``("stack", e)``   a stack of matrices: ``(e, m, n...)``       ``(e, m, n)``
 ``None``           biases, norms, gains, embeddings            left alone
 =================  ==========================================  =================================
 """
@@ -89,7 +90,9 @@ def param_groups(
     convolution stores its inputs first, a grouped one holds a matrix for every group, attention
     stacks three, an LSTM four. The weight under a parametrisation (weight norm, spectral norm, ...) is read
     like the weight itself. Embeddings, depthwise convolutions (one row a group) and complex parameters are
-    left alone.
+    left alone. Of a parameter that a module of yours holds itself, the table says that its matrix is
+    *guessed*: a row for each entry of the first dimension, but one of three dimensions, and one whose name is
+    that of a table (position, token, ...), are left alone.
 
     Args:
         model: any module. A parameter used in several places is listed once; where its uses disagree
@@ -97,8 +100,10 @@ def param_groups(
         convolutions_only: leave everything else alone, as in the paper's Table 3.
         overrides: what to do instead, by the parameter's or module's name; patterns with ``*`` and ``?``. The
             first that fits counts. ``"skip"``: leave alone. ``"matrix"``: take it as (out, rest), an
-            embedding too. ``{"split": n}``: n equal blocks of rows, such as 3 for a fused q, k, v, or
-            3 * heads.
+            embedding too. ``"columns"``: it is stored as (in, out). ``"stack"``: the first dimension counts
+            matrices, such as experts. ``{"split": n}``: n equal blocks of rows, such as 3 for a fused q, k,
+            v, or 3 * heads. ``"normalise"``: a single row too, whose step is its gradient at length 1, as in
+            the paper's code.
 
     Returns:
         A list of dicts for any ``torch.optim`` optimiser; ``.table()`` says what was decided and why.
@@ -152,10 +157,12 @@ def check_layout(layout: Layout | None, shape: tuple[int, ...]) -> None:
     if layout is None:
         return
     kind, parts = layout
-    if kind not in ("rows", "columns") or len(shape) < 2 or parts < 1 or shape[0] % parts:
+    fits = len(shape) > 1 and parts > 0 and shape[0] % parts == 0
+    if kind not in ("rows", "columns", "stack") or not fits or (kind == "stack" and shape[0] != parts):
         raise ValueError(
             "layout must be None, ('rows', parts) or ('columns', parts) with parts that divide the first "
-            f"dimension, got {layout} for a parameter of shape {tuple(shape)}: see ov.param_groups"
+            "dimension, or ('stack', parts) with parts that are all of it, "
+            f"got {layout} for a parameter of shape {tuple(shape)}: see ov.param_groups"
         )
 
 
@@ -164,7 +171,8 @@ def as_matrix(tensor: Tensor, layout: Layout) -> Tensor:
     kind, parts = layout
     if kind == "columns":
         tensor = tensor.unflatten(0, (parts, -1)).transpose(1, 2).flatten(0, 1)
-    matrix = tensor.reshape(parts, tensor.shape[0] // parts, -1)
+    rows = tensor.shape[1] if kind == "stack" else tensor.shape[0] // parts
+    matrix = tensor.reshape(parts, rows, -1)
     return matrix if parts > 1 else matrix[0]
 
 
@@ -185,6 +193,10 @@ def from_matrix(matrix: Tensor, layout: Layout, like: Tensor) -> Tensor:
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+_READ = (nn.Linear, nn.Bilinear, *_CONVOLUTIONS, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
+"""Modules of which it is known what the rows are."""
+_TABLE = re.compile(r"(^|_)(pos|position|positional|tables?|embed|embeddings?|tokens?)(_|$)")
+"""Names of tables, of which a batch uses some rows, or which are added to activations."""
 _FOUR_GATES, _THREE_GATES = (nn.LSTM, nn.LSTMCell), (nn.GRU, nn.GRUCell)
 
 
@@ -222,6 +234,14 @@ def _layout(module: nn.Module, name: str, parameter: nn.Parameter) -> tuple[Layo
             parts, why = 3, "named qkv and three times as tall as wide: a matrix each"
     if parameter.ndim > 1 and parameter.shape[0] % parts:
         parts, why = 1, "a row for each output"
+    if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # of Hugging Face's transformers
+        kind, why = "columns", "a row for each output; stored as (in, out)"
+    elif not isinstance(module, _READ):
+        why = "guessed: a row for each entry of the first dimension"
+        if parameter.ndim == 3 and parameter.numel() > max(parameter.shape):
+            return None, "guessed: no matrix; if it is a stack of them, overrides={...: 'stack'}"
+        if parameter.ndim > 1 and _TABLE.search(name.rpartition(".")[2]):
+            return None, "guessed: a table, by its name"
     problem = "complex" if parameter.is_complex() else _why_not((kind, parts), parameter.shape)
     return (None, problem) if problem else ((kind, parts), why)
 
@@ -233,9 +253,10 @@ def _why_not(layout: Layout, shape: tuple[int, ...]) -> str:
     if math.prod(shape) == max(shape, default=1):
         return "a bias, gain or other vector"
     kind, parts = layout
-    rows = shape[1] if kind == "columns" else shape[0] // parts
+    rows = shape[0] // parts if kind == "rows" else shape[1]
     if rows == 1:
-        return "depthwise: each group has one row, with nothing to be orthogonal to"
+        alone = "depthwise: each group has one row" if parts > 1 else "a single row"
+        return f"{alone}, with nothing to be orthogonal to"
     return "" if math.prod(shape) > parts * rows else "a single column: nothing to make orthogonal"
 
 
@@ -248,8 +269,14 @@ def _apply_override(
         return None, why
     if parameter.ndim < 2:  # the biases of a module that is named as a whole
         return None, "a bias, gain or other vector"
+    if wish == "normalise":
+        return layout or ("rows", 1), f"{why}: a single row is a matrix too"
     if wish == "matrix":
         wanted = layout or ("rows", 1)
+    elif wish in ("columns", "stack"):
+        wanted = (wish, 1 if wish == "columns" else parameter.shape[0])
+        if wish == "stack" and parameter.ndim < 3:
+            raise ValueError(f"{why}: {name} of shape {tuple(parameter.shape)} is no stack of matrices")
     elif isinstance(wish, Mapping) and set(wish) == {"split"}:
         if layout is not None and layout[0] == "columns":
             raise ValueError(f"{why}: {name} is a transposed convolution's, whose rows are not split")
@@ -259,7 +286,8 @@ def _apply_override(
                 f"{why}: split must divide {name}'s {parameter.shape[0]} rows, got {wish['split']}"
             )
     else:
-        raise ValueError(f"{why} must be 'skip', 'matrix' or {{'split': n}}, got {wish!r}")
+        wishes = "'skip', 'matrix', 'columns', 'stack', 'normalise' or {'split': n}"
+        raise ValueError(f"{why} must be {wishes}, got {wish!r}")
     problem = _why_not(wanted, parameter.shape)
     if problem:
         raise ValueError(f"{why}: {name} of shape {tuple(parameter.shape)} has no matrix ({problem})")

@@ -29,6 +29,19 @@ class Odd(nn.Module):
         self.spectral = parametrizations.spectral_norm(nn.Conv2d(8, 6, 3, groups=2))
         self.gain = nn.Parameter(torch.ones(8, 1, 1))
         self.own = nn.Parameter(torch.ones(3, 5))
+        self.experts = nn.Parameter(torch.ones(4, 6, 5))
+        self.relative_position_bias_table = nn.Parameter(torch.ones(7, 4))
+        self.pos_embed = nn.Parameter(torch.ones(9, 8))
+        self.single = nn.Conv2d(3, 1, 3)
+        self.stored = Conv1D(4, 6)
+
+
+class Conv1D(nn.Module):
+    """As Hugging Face's: a dense layer that stores (in, out)."""
+
+    def __init__(self, nf, nx):
+        super().__init__()
+        self.nf, self.weight = nf, nn.Parameter(torch.ones(nx, nf))
 
 
 def layouts():
@@ -46,6 +59,11 @@ def layouts():
         ("attention.in_proj_weight", ("rows", 3)),
         ("attention.out_proj.weight", ("rows", 1)),
         ("own", ("rows", 1)),
+        ("experts", None),
+        ("relative_position_bias_table", None),
+        ("pos_embed", None),
+        ("single.weight", None),
+        ("stored.weight", ("columns", 1)),
         ("lstm.weight_hh_l0", ("rows", 4)),
         ("lstm.weight_hr_l0", ("rows", 1)),
         ("blocks.qkv.weight", ("rows", 3)),
@@ -102,6 +120,9 @@ def test_a_grouped_convolutions_matrices_are_its_groups():
         ((12, 6), ("rows", 3)),
         ((8, 4, 3, 2), ("rows", 2)),
         ((4, 3, 2, 5), ("columns", 2)),
+        ((4, 6), ("columns", 1)),
+        ((4, 3, 2, 5), ("stack", 4)),
+        ((1, 3, 2, 5), ("stack", 1)),
     ],
 )
 def test_there_and_back_is_the_same_tensor_in_the_same_memory_format(shape, layout):
@@ -123,6 +144,10 @@ def test_the_table_says_of_every_parameter_what_happens_and_why():
     (depthwise,) = (line for line in lines if line.startswith("depthwise.weight"))
     assert "left alone" in depthwise
     assert "one row" in depthwise
+    guessed = {line.split()[0] for line in lines if "guessed" in line}
+    assert guessed == {"own", "experts", "relative_position_bias_table", "pos_embed"}
+    (single,) = (line for line in lines if line.startswith("single.weight"))
+    assert "a single row" in single
     (tied,) = (line for line in lines if line.startswith("dense.weight"))
     assert "shared with tied.weight" in tied
     (grouped,) = (line for line in lines if line.startswith("grouped.weight"))
@@ -144,13 +169,18 @@ def test_overrides_go_by_name_or_module_and_the_first_that_fits_counts():
     assert layout_with("attention.out_proj.weight", overrides={"attention.*": {"split": 2}}) == ("rows", 2)
     assert layout_with("blocks.qkv.weight", overrides={"*.qkv": {"split": 6}}) == ("rows", 6)
     assert layout_with("conv.bias", overrides={"conv": "matrix"}) is None
+    assert layout_with("experts", overrides={"exp*": "stack"}) == ("stack", 4)
+    assert layout_with("own", overrides={"own": "columns"}) == ("columns", 1)
+    assert layout_with("single.weight", overrides={"single": "normalise"}) == ("rows", 1)
+    assert layout_with("single.bias", overrides={"single": "normalise"}) is None
 
 
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
         ({"hed.*": "skip"}, r"'hed\.\*' fits no parameter; there is, for example"),
-        ({"conv.weight": "leave"}, "must be 'skip', 'matrix' or"),
+        ({"conv.weight": "leave"}, "must be 'skip', 'matrix', 'columns', 'stack', 'normalise' or"),
+        ({"dense.weight": "stack"}, "dense.weight of shape \\(4, 6\\) is no stack"),
         ({"conv.weight": {"split": 3}}, "split must divide conv.weight's 8 rows, got 3"),
         ({"dense.weight": {"split": 4}}, "has no matrix"),
         ({"transposed.weight": {"split": 2}}, "transposed"),

@@ -336,3 +336,29 @@ def test_a_measurement_that_fails_ends_the_watching_and_neither_training_nor_oth
     monitor.stop()
     assert hooks(model, optimizer) == 0
     assert monitor.frame().empty
+
+
+def test_of_two_optimisers_each_monitor_sees_its_own_layers_and_those_that_come_later():
+    model = network()
+    hidden = ov.OrthogonalSGD(ov.param_groups(model[0]), lr=0.02)
+    rest = torch.optim.AdamW([*model[5].parameters()], lr=1e-3)
+    both = [
+        ov.watch(model, o, quantities=["update_ratio", "raw.stable_rank"]).start() for o in (hidden, rest)
+    ]
+    for step in range(3):
+        if step == 1:
+            rest.add_param_group({"params": [*model[7].parameters()]})
+        for optimizer in (hidden, rest):
+            optimizer.zero_grad()
+        backward(model)
+        for optimizer in (hidden, rest):
+            optimizer.step()
+    first, second = (monitor.frame().query("quantity == 'update_ratio'") for monitor in both)
+    assert set(first.layer) == {"0.weight"}
+    assert second.groupby("layer", observed=True).step.agg(list).to_dict() == {
+        "5.weight": [0, 1, 2], "7.weight": [1, 2],
+    }  # fmt: skip
+    assert (first.value > 0).all()
+    assert (second.value > 0).all()
+    sizes = both[1].frame().query("quantity == 'rows'")
+    assert sizes.layer.tolist() == ["5.weight", "7.weight"]

@@ -2,10 +2,13 @@ import copy
 import io
 import math
 import pickle
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
@@ -128,6 +131,7 @@ def test_bare_parameters_work_as_in_the_paper_with_one_warning():
     [
         (dict(lr=-1.0), "lr must be at least 0, got -1"),
         (dict(lr=math.nan), "lr"),
+        (dict(lr=torch.tensor([0.1, 0.2])), "lr must be a number or a tensor of one"),
         (dict(lr=0.1, momentum=-0.5), "momentum"),
         (dict(lr=0.1, weight_decay=-1.0), "weight_decay"),
         (dict(lr=0.1, nesterov=True), "nesterov"),
@@ -378,10 +382,44 @@ def test_a_group_may_differ_in_everything():
     torch.testing.assert_close(-b.detach(), 2 * 3**0.5 * G / G.norm())
 
 
+def test_a_group_that_comes_later_is_read_or_refused_with_what_to_do():
+    backbone = nn.ModuleDict({"up": nn.ConvTranspose1d(4, 6, 3), "words": nn.Embedding(9, 4)})
+    optimizer = ov.OrthogonalSGD(ov.param_groups(nn.Linear(6, 5)), lr=0.1)
+    with pytest.raises(
+        ValueError, match=r"no names, unlike those of the others: add each group of ov.param_groups"
+    ):
+        optimizer.add_param_group({"params": list(backbone.parameters())})
+    with pytest.raises(TypeError, match="must be a dict"):
+        optimizer.add_param_group(list(backbone.parameters()))
+    with pytest.warns(UserWarning, match="pass ov.param_groups"):
+        optimizer.add_param_group({"params": list(backbone["words"].named_parameters())})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for group in ov.param_groups(backbone["up"]):
+            optimizer.add_param_group(group)
+    assert [group["layout"] for group in optimizer.param_groups[-2:]] == [("columns", 1), None]
+
+
+def test_a_state_whose_step_is_a_number_goes_on_as_adamw_does():
+    layer, twin = (network(torch.float32) for _ in range(2))
+    ours = ov.OrthogonalSGD(ov.param_groups(layer), lr=0.1, rest="adamw", rest_lr=0.01)
+    other = ov.OrthogonalSGD(ov.param_groups(twin), lr=0.1, rest="adamw", rest_lr=0.01)
+    train(layer, ours, 2)
+    train(twin, other, 2)
+    state = ours.state_dict()
+    for one in state["state"].values():
+        one |= {"step": float(one["step"])} if "step" in one else {}
+    ours.load_state_dict(state)
+    train(layer, ours, 1, seed=2)
+    train(twin, other, 1, seed=2)
+    assert same(layer, twin)
+
+
 @pytest.mark.parametrize("rest", ["sgd", "adamw"])
-def test_a_rate_may_be_a_tensor(rest):
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_a_rate_may_be_a_tensor(rest, shape):
     models = network(), network()
-    for model, lr in zip(models, (0.3, torch.tensor(0.3, dtype=torch.float64)), strict=True):
+    for model, lr in zip(models, (0.3, torch.full(shape, 0.3, dtype=torch.float64)), strict=True):
         options = dict(weight_decay=0.1, decoupled=True, rest=rest)
         train(model, ov.OrthogonalSGD(ov.param_groups(model), lr=lr, **options), 2)
     for p, q in zip(*(model.parameters() for model in models), strict=True):
@@ -401,6 +439,71 @@ def test_a_gradient_of_another_dtype_than_its_parameter():
     assert p.dtype == torch.bfloat16
     assert optimizer.state[p]["momentum_buffer"].dtype == torch.float32
     np.testing.assert_allclose(-p.detach().float(), 2.9 * polar(G), atol=0.02)
+
+
+def test_a_stack_a_single_row_and_stored_columns_step_as_their_matrices_do():
+    class Mixture(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.experts = nn.Parameter(torch.randn(4, 5, 6, dtype=torch.float64))
+            self.stored = nn.Parameter(torch.randn(5, 7, dtype=torch.float64))
+            self.head = nn.Linear(7, 1, dtype=torch.float64)
+
+    model = Mixture()
+    wishes = {"experts": "stack", "stored": "columns", "head.*": "normalise"}
+    optimizer = ov.OrthogonalSGD(ov.param_groups(model, overrides=wishes), lr=1.0)
+    gradients, before = {}, {name: p.detach().clone() for name, p in model.named_parameters()}
+    for name, p in model.named_parameters():
+        p.grad = gradients[name] = torch.randn_like(p)
+    optimizer.step()
+    moved = {name: (before[name] - p.detach()).numpy() for name, p in model.named_parameters()}
+    for expert, G in zip(moved["experts"], gradients["experts"], strict=True):
+        np.testing.assert_allclose(expert, polar(G), atol=1e-12)
+    np.testing.assert_allclose(moved["stored"], polar(gradients["stored"].T).T, atol=1e-12)
+    row = gradients["head.weight"]
+    np.testing.assert_allclose(moved["head.weight"], row / row.norm(), atol=1e-12)
+    np.testing.assert_allclose(moved["head.bias"], gradients["head.bias"], atol=1e-12)
+
+
+DIMENSIONS = st.integers(1, 6)
+
+
+@given(data=st.data(), order=st.sampled_from(["before_momentum", "after_momentum", "both"]))
+@settings(max_examples=60, deadline=None)
+def test_any_shape_and_layout_steps_as_the_reference_does(data, order):
+    """Shapes, layouts and memory formats, against NumPy; two steps, so that the buffer counts."""
+    kind = data.draw(st.sampled_from(["rows", "columns", "stack"]))
+    parts, rows, columns = (data.draw(DIMENSIONS) for _ in range(3))
+    kernel = data.draw(st.sampled_from([(), (2,), (3, 2), (1, 1)]))
+    shape = {
+        "rows": (parts * rows, columns),
+        "columns": (parts * columns, rows),
+        "stack": (parts, rows, columns),
+    }
+    shape = (*shape[kind], *kernel)
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
+    stream = [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2)]
+    if data.draw(st.booleans()):  # other strides, as after a transposition
+        stream = [G.mT.contiguous().mT for G in stream]
+
+    def factors(G):
+        if kind == "columns":  # (parts * in, out, ...) to (parts, out, in * ...)
+            G = G.reshape(parts, columns, rows, -1).transpose(0, 2, 1, 3)
+        found = np.stack([polar(matrix) for matrix in G.reshape(parts, rows, -1)])
+        if kind == "columns":
+            found = found.reshape(parts, rows, columns, -1).transpose(0, 2, 1, 3)
+        return found.reshape(shape)
+
+    p = nn.Parameter(torch.zeros(shape, dtype=torch.float64))
+    optimizer = ov.OrthogonalSGD(
+        [{"params": [p], "layout": (kind, parts)}], lr=0.1, momentum=0.5, order=order
+    )
+    fed(p, optimizer, stream)
+    buffer, right = np.zeros(shape), np.zeros(shape)
+    for G in stream:
+        buffer = 0.5 * buffer + (G.numpy() if order == "after_momentum" else factors(G.numpy()))
+        right = right - 0.1 * (buffer if order == "before_momentum" else factors(buffer))
+    np.testing.assert_allclose(p.detach().numpy(), right, atol=1e-8)
 
 
 def test_a_model_may_move_after_construction():

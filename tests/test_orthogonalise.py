@@ -6,6 +6,7 @@ import io
 import math
 import pickle
 import types
+import warnings
 from functools import partial
 
 import numpy as np
@@ -597,3 +598,22 @@ def test_a_step_that_calls_its_parents_step_is_orthogonal_once_and_gives_the_gra
     optimizer.step()
     assert torch.equal(model.weight.grad, gradient)
     torch.testing.assert_close(torch.linalg.svdvals(before - model.weight.detach()), torch.ones(6))
+
+
+def test_what_comes_later_without_a_model_is_guessed_and_said_so_once():
+    head, up, words = nn.Linear(6, 5), nn.ConvTranspose1d(4, 6, 3), nn.Embedding(9, 4)
+    optimizer = torch.optim.SGD(ov.param_groups(head), lr=0.1)
+    ov.orthogonalise(optimizer)
+    optimizer.add_param_group(ov.param_groups(up)[0])
+    optimizer.add_param_group({"params": list(words.named_parameters())})
+    up(words(torch.arange(9)).mT).sum().backward()
+    gradient, before = up.weight.grad.clone(), up.weight.detach().clone()
+    with pytest.warns(UserWarning, match="pass ov.param_groups") as caught:
+        optimizer.step()
+    assert len(caught) == 1
+    right = ov.polar_factor(as_matrix(gradient, ("columns", 1)))
+    moved = (before - up.weight.detach()) / 0.1
+    torch.testing.assert_close(as_matrix(moved, ("columns", 1)), right, rtol=1e-4, atol=1e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        optimizer.step()

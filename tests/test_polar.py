@@ -625,3 +625,18 @@ def test_an_iteration_compiles_as_one_graph(method):
     for shape in ((5, 9), (9, 5), (2, 400, 410)):
         G = gaussian(*shape)
         torch.testing.assert_close(compiled(G), ov.polar_factor(G, method), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(("dtype", "name"), [(torch.bfloat16, "bf16"), (torch.float16, "fp16")])
+@pytest.mark.parametrize("shape", [(64, 96), (96, 64), (128, 512)])
+@pytest.mark.parametrize("rank", [1, 2, 16])
+def test_what_is_rounding_of_half_precision_is_no_direction(dtype, name, shape, rank):
+    """At float32's tolerance two directions became 64."""
+    generator = torch.Generator().manual_seed(rank)
+    A, B = (torch.randn(*size, generator=generator) for size in ((shape[0], rank), (rank, shape[1])))
+    G = A.double() @ B.double()
+    right = reference.polar(G.numpy(), tol=1e-9)
+    for held, tol in ((G.to(dtype), None), (G.to(dtype).float(), name)):
+        O = ov.polar_factor(held, tol=tol).double().numpy()
+        assert np.square(O).sum() == pytest.approx(rank, rel=0.02)
+        assert (O * right).sum() / rank == pytest.approx(1, abs=0.01)

@@ -87,7 +87,7 @@ class Monitor:
     _handles: list[RemovableHandle] = field(default_factory=list)
     _stage_handle: RemovableHandle | None = None
     _failed: bool = False
-    _sized: bool = False  # whether the sizes of matrices and maps are recorded
+    _sized: set[str] = field(default_factory=set)  # layers whose sizes are recorded
     _collected: int | None = None  # the last step that collect() measured
     _waiting: list[tuple[int, int | None, list[Value]]] = field(default_factory=list)  # still on their device
     _records: list[Record] = field(default_factory=list)
@@ -98,6 +98,13 @@ class Monitor:
         self._needed = stages | ({"weight"} if "applied" in stages else set())
         self._needed |= {"raw"} if "input" in stages else set()
         self._layer_of = {layer.parameter: layer for layer in self.layers}
+
+    def _moved(self) -> list[Layer]:
+        """The layers that the optimiser moves now; some may come to it later. Without one, all."""
+        if self.optimizer is None:
+            return self.layers
+        held = {p for group in self.optimizer.param_groups for p in group["params"]}
+        return [layer for layer in self.layers if layer.parameter in held]
 
     # Watching
 
@@ -191,7 +198,7 @@ class Monitor:
                 raise ValueError(f"step {self.step} is collected already: set monitor.step to the next one")
             return
         self._forget()
-        for layer in self.layers:
+        for layer in self._moved():
             self._see(layer, "weight", layer.parameter)
         if self.optimizer is None:
             self._see_gradients()
@@ -233,7 +240,7 @@ class Monitor:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Before a step: copy weights, and the gradients unless a closure has yet to compute them."""
         if self._due() or ("previous" in self._needed and self._due(ahead=1)):
-            for layer in self.layers:
+            for layer in self._moved():
                 self._see(layer, "weight", layer.parameter)
         if self._due():
             self._active = self._activations()
@@ -295,7 +302,7 @@ class Monitor:
         if not self._due() and self.optimizer is not None:
             return
         scale = getattr(self.optimizer, "grad_scale", None)  # of a fused optimiser under GradScaler
-        for layer in self.layers:
+        for layer in self._moved():
             gradient = layer.parameter.grad
             if gradient is not None and not gradient.is_sparse and layer.name not in self._announced:
                 self._see(layer, "raw", gradient if scale is None else gradient / scale.to(gradient.device))
@@ -310,11 +317,13 @@ class Monitor:
     def _measure(self) -> None:
         """Turn what was seen into one record: on the device, then one copy."""
         found: list[Value] = []
-        for layer in [] if self._sized else self.layers:
+        for layer in self._moved():
+            if layer.name in self._sized:
+                continue
             *_, m, n = as_matrix(layer.parameter.detach(), layer.layout).shape
             sizes = layer.parameter.new_tensor([m, n], dtype=torch.float32)
             found += [(layer.name, "weight", "rows", sizes[0]), (layer.name, "weight", "columns", sizes[1])]
-        self._sized = True
+            self._sized.add(layer.name)
         for name, matrices in self._matrices.items():
             if "raw" in matrices:
                 matrices.setdefault("input", matrices["raw"])  # ov.orthogonalise makes its factors from that
@@ -332,7 +341,7 @@ class Monitor:
         wanted = [name for name, stages in self.wanted.items() if "activation" in stages]
         if self.probe is None or not wanted:
             return []
-        modules = {layer.module: layer.name for layer in reversed(self.layers)}
+        modules = {layer.module: layer.name for layer in reversed(self._moved())}
         quantities = {name: QUANTITIES[name] for name in wanted}
         if not self._sized:
             quantities["positions"] = _POSITIONS

@@ -59,8 +59,8 @@ class MatrixOptimizer(torch.optim.Optimizer):
         if process_group is not None:
             shapes = [tuple(p.shape) for group in self.param_groups for p in group["params"]]
             check_agreement(shapes, process_group)
-        bare = [p for group in self.param_groups if group["layout"] == UNKNOWN for p in group["params"]]
-        warn_of_shapes(type(self).__name__, bare)
+        self._warn(self.param_groups)
+        self._made = True
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -83,7 +83,18 @@ class MatrixOptimizer(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, checked like the first (torch's own method otherwise)."""
-        super().add_param_group(self._prepare(param_group))
+        if not isinstance(param_group, dict):
+            return super().add_param_group(param_group)  # torch says what is wrong
+        named = [("param_names" in group) for group in self.param_groups]
+        try:
+            super().add_param_group(self._prepare(param_group))
+        except ValueError as error:
+            if "with/without names" in str(error) and all(named):
+                raise ValueError(
+                    "the new group's parameters have no names, unlike those of the others: add each group of "
+                    "ov.param_groups(module), or named_parameters()"
+                ) from error
+            raise
         group = self.param_groups[-1]
         try:
             if "method" in group:
@@ -92,6 +103,14 @@ class MatrixOptimizer(torch.optim.Optimizer):
         except (TypeError, ValueError):
             self.param_groups.pop()
             raise
+        if getattr(self, "_made", False):
+            self._warn([group])
+        return None
+
+    def _warn(self, groups: Iterable[Group]) -> None:
+        """Say that matrices of groups are guessed, if any are."""
+        bare = [p for group in groups if group["layout"] == UNKNOWN for p in group["params"]]
+        warn_of_shapes(type(self).__name__, bare)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state, also one of torch's SGD, or one from before an option existed.
@@ -172,6 +191,9 @@ class MatrixOptimizer(torch.optim.Optimizer):
 
     def _check(self, group: Group) -> None:
         """Raise ValueError for a group that cannot be."""
+        for name in ("lr", "rest_lr"):
+            if isinstance(group.get(name), Tensor) and group[name].numel() != 1:
+                raise ValueError(f"{name} must be a number or a tensor of one, got {group[name]}")
         for name in ("lr", "rest_lr", "momentum", "weight_decay", "eps"):
             if group.get(name) is not None and not group[name] >= 0:
                 raise ValueError(f"{name} must be at least 0, got {group[name]}")
@@ -201,6 +223,7 @@ class MatrixOptimizer(torch.optim.Optimizer):
                     state["step"] = torch.zeros((), dtype=torch.float32)
                     state["exp_avg"] = torch.zeros_like(entry.parameter)
                     state["exp_avg_sq"] = torch.zeros_like(entry.parameter)
+                state["step"] = torch.as_tensor(state["step"], dtype=torch.float32)  # an old state's number
             beta1, beta2 = group["betas"]
             adamw(
                 [entry.parameter for entry in members],
@@ -213,7 +236,7 @@ class MatrixOptimizer(torch.optim.Optimizer):
                 amsgrad=False,
                 beta1=beta1,
                 beta2=beta2,
-                lr=group["lr"],
+                lr=_scalar(group["lr"]),
                 weight_decay=group["weight_decay"],
                 eps=group["eps"],
                 maximize=group.get("maximize", False),
@@ -260,13 +283,18 @@ def move(entries: list[Entry]) -> None:
     """Move each parameter by ``-lr`` times its step, with decoupled weight decay unless its group says no."""
     for members in by_group(entries):
         group, parameters = members[0].group, [entry.parameter for entry in members]
-        lr, steps = group["lr"], [entry.step for entry in members]
+        lr, steps = _scalar(group["lr"]), [entry.step for entry in members]
         if group["weight_decay"] and group.get("decoupled", True):
             torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
         if isinstance(lr, Tensor):
             torch._foreach_add_(parameters, torch._foreach_mul(steps, -lr))
         else:
             torch._foreach_add_(parameters, steps, alpha=-lr)
+
+
+def _scalar(lr: float | Tensor) -> float | Tensor:
+    """A learning rate that may be a tensor of one element, of any shape."""
+    return lr.reshape(()) if isinstance(lr, Tensor) else lr
 
 
 def with_new_names(group: Group) -> Group:

@@ -180,7 +180,11 @@ SCALES: dict[str | None, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _scaled_factors(
-    method: str | tuple[Any, ...], tol: float | None, null: str, scale: str | None, matrices: list[Tensor]
+    method: str | tuple[Any, ...],
+    tol: float | str | None,
+    null: str,
+    scale: str | None,
+    matrices: list[Tensor],
 ) -> list[Tensor]:
     """The polar factors or controls of the matrices, scaled."""
     if control := as_control(method):

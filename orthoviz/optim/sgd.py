@@ -52,7 +52,8 @@ class OrthogonalSGD(MatrixOptimizer):
         method: how the factor is computed: a name or an object, see :func:`orthoviz.polar_factor`. Or a
             control that is none: ``"per_tensor"``, the gradient at the factor's length, or ``"per_filter"``,
             each row at the same length.
-        tol: smallest singular value that counts, relative to the largest.
+        tol: smallest singular value that counts, relative to the largest. ``"bf16"`` or ``"fp16"`` where
+            gradients come from autocast: what is rounding there would get full length.
         null: ``"drop"`` leaves directions that the gradient lacks alone, ``"keep"`` steps at full
             size along arbitrary ones, as the paper's code does.
         scale: factor of the direction of an m x n matrix. None: 1. ``"sqrt_max"``:
@@ -94,7 +95,7 @@ class OrthogonalSGD(MatrixOptimizer):
         decoupled: bool = False,
         order: str = "before_momentum",
         method: str | Method = "exact",
-        tol: float | None = None,
+        tol: float | str | None = None,
         null: str = "drop",
         scale: str | None = None,
         rest: str = "sgd",

@@ -2,7 +2,8 @@
 
 import functools
 import types
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 
 from orthoviz.matrices import Layout, layout_of_shape, param_groups
 from orthoviz.optim.base import UNKNOWN, Stages, entries_of, warn_of_shapes
-from orthoviz.optim.directions import Entry, check_settings, set_steps, take_directions
+from orthoviz.optim.directions import Entry, as_control, check_settings, set_steps, take_directions
 from orthoviz.optim.ranks import ProcessGroup, check_agreement
-from orthoviz.polar.methods import Method, to_plain
+from orthoviz.polar.decompositions import Decomposing
+from orthoviz.polar.methods import Method, as_method, to_plain
 
 
 class Orthogonalised:
@@ -36,6 +38,7 @@ class Orthogonalised:
         self._step = self._wrap(optimizer.step)
         optimizer.step = self._step  # type: ignore[method-assign]
         optimizer.register_stage_hook = self._stages.register  # type: ignore[attr-defined]
+        optimizer.orthogonal_settings = settings  # type: ignore[attr-defined]
 
     def remove(self) -> None:
         """Undo it. Removing twice does nothing."""
@@ -47,7 +50,7 @@ class Orthogonalised:
                 del self._optimizer.step
             else:
                 self._optimizer.step = self._before  # type: ignore[method-assign]
-        del self._optimizer.register_stage_hook  # type: ignore[attr-defined]
+        del self._optimizer.register_stage_hook, self._optimizer.orthogonal_settings  # type: ignore[attr-defined]
 
     def __enter__(self) -> "Orthogonalised":
         return self
@@ -128,6 +131,9 @@ class Orthogonalised:
     def _entries(self) -> list[Entry]:
         """The matrices that have a gradient, with the settings of all."""
         # layouts as they were made: a loaded state may have groups without matrices
+        groups = self._optimizer.param_groups
+        if not all(p in self._layouts for group in groups for p in group["params"]):  # some came later
+            self._layouts = _layouts(self._optimizer, None, self._layouts)
         entries = entries_of(self._optimizer, self._layouts)
         for entry in entries:
             entry.group = self._settings
@@ -149,7 +155,7 @@ def orthogonalise(
     model: nn.Module | None = None,
     *,
     method: str | Method = "exact",
-    tol: float | None = None,
+    tol: float | str | None = None,
     null: str = "drop",
     scale: str | None = None,
     process_group: ProcessGroup | None = None,
@@ -211,10 +217,37 @@ def orthogonalise(
     return Orthogonalised(optimizer, layouts, settings, process_group)
 
 
-def _layouts(optimizer: torch.optim.Optimizer, model: nn.Module | None) -> dict[Tensor, Layout | None]:
-    """Each parameter's matrix: as its group says, or else the model, or else its shape."""
+def follow_precision(optimizer: torch.optim.Optimizer, precision: str) -> None:
+    """Let an optimiser cut off what is rounding of gradients under autocast, where no ``tol`` was chosen.
+
+    Args:
+        precision: "bf16" or "fp16".
+
+    Warns:
+        UserWarning: its method is an iteration, which cannot cut.
+    """
+    own = getattr(optimizer, "orthogonal_settings", None)
+    for settings in optimizer.param_groups if own is None else [own]:
+        if settings.get("null") is None or settings["tol"] is not None or as_control(settings["method"]):
+            continue
+        if isinstance(as_method(settings["method"]), Decomposing):
+            settings["tol"] = precision
+        else:
+            warnings.warn(
+                f"method={settings['method']!r} steps along what is rounding of {precision} too, where a "
+                "batch leaves a matrix short of directions: take method='exact', which cuts it off",
+                stacklevel=3,
+            )
+            return
+
+
+def _layouts(
+    optimizer: torch.optim.Optimizer, model: nn.Module | None, known: Mapping[Tensor, Layout | None] = {}
+) -> dict[Tensor, Layout | None]:
+    """Each parameter's matrix: as is known, or as its group says, or else the model, or else its shape."""
     groups = optimizer.param_groups
-    known = {p: g["layout"] for g in groups if g.get("layout", UNKNOWN) != UNKNOWN for p in g["params"]}
+    told = {p: g["layout"] for g in groups if g.get("layout", UNKNOWN) != UNKNOWN for p in g["params"]}
+    known = told | dict(known)
     unknown = [p for group in groups for p in group["params"] if p not in known]
     if model is None:
         warn_of_shapes("orthogonalise", unknown)

@@ -35,8 +35,16 @@ _WELL_CONDITIONED = 20.0
 
 
 def default_tol(dtype: torch.dtype) -> float:
-    """Ten epsilons of the input: float32's for half precision too."""
-    return 10 * torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
+    """Ten epsilons of float32 and float64; of half precision half an epsilon (2^-8 for bfloat16).
+
+    What such numbers carry beyond a matrix's rank, as rounding, is up to an eighth of an epsilon.
+    """
+    eps = torch.finfo(dtype).eps
+    return eps / 2 if dtype in (torch.float16, torch.bfloat16) else 10 * eps
+
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""What ``tol`` takes for numbers that were computed in half precision, whatever holds them now."""
 
 
 def counts(s: Tensor, tol: float) -> Tensor:

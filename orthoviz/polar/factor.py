@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from orthoviz.polar.crossovers import FILL_UP_TO, STACK_UP_TO
-from orthoviz.polar.decompositions import Decomposing
+from orthoviz.polar.decompositions import PRECISIONS, Decomposing, default_tol
 from orthoviz.polar.methods import Method, Solver, as_method, choose
 
 
@@ -16,7 +17,7 @@ def polar_factor(
     G: Tensor,
     method: str | Method = "exact",
     *,
-    tol: float | None = None,
+    tol: float | str | None = None,
     null: str = "drop",
 ) -> Tensor:
     r"""The nearest matrix with orthonormal rows (or columns): same directions, equal lengths.
@@ -35,8 +36,10 @@ def polar_factor(
             within 0.01 for matrices at least twice as wide as tall; ``ov.polar.explain`` says what they
             choose. ``"svd"``, ``"eigh"``, ``"newton_schulz"``, ``"polar_express"`` and
             ``"gram_newton_schulz"`` are what they choose from, and their predecessors.
-        tol: directions with ``s_i <= tol * s_1`` count as noise. Default: 10 times float32's epsilon
-            (1.2e-6), for float64 inputs 10 times float64's. Only methods that decompose can cut.
+        tol: directions with ``s_i <= tol * s_1`` count as noise. Default: by G's dtype, 10 epsilons of
+            float32 (1.2e-6) and float64, half an epsilon of half precision. ``"bf16"`` and ``"fp16"``: that
+            of numbers computed so, such as gradients under autocast, in whatever dtype they are now. Only
+            methods that decompose can cut.
         null: ``"drop"`` maps noise directions to zero; ``"keep"`` gives the plain SVD's
             :math:`UV^\top`, as in the paper's code, where a zero matrix becomes an arbitrary
             orthonormal one.
@@ -59,6 +62,8 @@ def polar_factor(
     check_matrix(G)
     if G.numel() == 0:
         return G.clone()
+    if G.dtype in PRECISIONS.values() and isinstance(method, Decomposing) and method.tol is None:
+        method = replace(method, tol=default_tol(G.dtype))  # the solver sees float32
     if G.device.type == "mps" and isinstance(method, Decomposing):  # no float64 there
         return polar_factor(G.cpu(), method).to(G.device)
     solver, _ = choose(method, G)
@@ -74,7 +79,7 @@ def polar_factors(
     matrices: Sequence[Tensor],
     method: str | Method = "exact",
     *,
-    tol: float | None = None,
+    tol: float | str | None = None,
     null: str = "drop",
 ) -> list[Tensor]:
     """The polar factor of each of many matrices, such as all of a model's gradients.
@@ -146,7 +151,7 @@ class Explanation(NamedTuple):
 
 
 def explain(
-    G: Tensor, method: str | Method = "exact", *, tol: float | None = None, null: str = "drop"
+    G: Tensor, method: str | Method = "exact", *, tol: float | str | None = None, null: str = "drop"
 ) -> Explanation:
     """Say which method :func:`polar_factor` would use for G on its device, why, and how much work it is.
 

@@ -7,6 +7,7 @@ float32 or float64, its largest entry in [1/2, 1) (or zero, or a matrix of NaN):
 :func:`~orthoviz.polar.polar_factor` prepares it.
 """
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from orthoviz.polar.crossovers import GRAM_FLOAT64_FROM, RATIONAL_FROM
-from orthoviz.polar.decompositions import SVD, Decomposing, Eigh
+from orthoviz.polar.decompositions import PRECISIONS, SVD, Decomposing, Eigh, default_tol
 from orthoviz.polar.iterations import GramNewtonSchulz, NewtonSchulz
 from orthoviz.polar.polynomials import DEGREE_NINE, GRAM, POLAR_EXPRESS
 from orthoviz.polar.rational import Rational
@@ -96,7 +97,9 @@ METHODS: dict[str, Method] = {
 _CLASSES = {kind.__name__: kind for kind in get_args(Method)}
 
 
-def as_method(method: str | tuple[Any, ...] | Method, tol: float | None = None, null: str = "drop") -> Method:
+def as_method(
+    method: str | tuple[Any, ...] | Method, tol: float | str | None = None, null: str = "drop"
+) -> Method:
     """The method object of a name, or of a name and settings (:func:`to_plain`), with ``tol`` and ``null``.
 
     Raises:
@@ -111,8 +114,12 @@ def as_method(method: str | tuple[Any, ...] | Method, tol: float | None = None, 
     if not isinstance(method, Method):
         kind = ValueError if isinstance(method, (str, tuple)) else TypeError
         raise kind(f"method must be one of {', '.join(METHODS)}, or a method of ov.polar, got {method!r}")
+    if isinstance(tol, str):
+        tol = default_tol(PRECISIONS[tol]) if tol in PRECISIONS else math.nan
     if tol is not None and not 0 <= tol < 1:
-        raise ValueError(f"tol must be in [0, 1), relative to the largest singular value, got {tol}")
+        raise ValueError(
+            f"tol must be in [0, 1), relative to the largest singular value, or 'bf16' or 'fp16', got {tol}"
+        )
     if null not in ("drop", "keep"):
         raise ValueError(f"null must be 'drop' or 'keep', got {null!r}")
     changes = ({} if tol is None else {"tol": tol}) | ({} if null == "drop" else {"null": null})

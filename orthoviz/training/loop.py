@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from orthoviz.datasets import Dataset, batches
 from orthoviz.monitor import Monitor
+from orthoviz.optim.wrap import follow_precision
 from orthoviz.training import checkpoints
 from orthoviz.training.evaluation import check_fits, evaluate
 from orthoviz.training.processes import rank_and_size, requests, say
@@ -138,7 +139,8 @@ def fit(
         scheduler: of torch; stepped after every step, so its milestones are steps.
         monitor: what :func:`orthoviz.watch` made; it gets every step's loss, and how many epochs are done.
             A ``with`` block around this call starts and stops it.
-        precision: ``"bf16"`` or ``"fp16"`` autocast, the latter with a GradScaler. None: float32.
+        precision: ``"bf16"`` or ``"fp16"`` autocast, the latter with a GradScaler. Optimisers that
+            orthogonalise get it as ``tol`` where none was chosen. None: float32.
         compile: train through ``torch.compile``.
         accumulate: parts that a batch is worked on in, one after the other, with less memory.
         out: folder of the run, for ``config.json``, ``history.csv``, ``provenance.json`` and the last two
@@ -158,6 +160,8 @@ def fit(
     if precision not in _PRECISIONS:
         raise ValueError(f"precision must be None, 'bf16' or 'fp16', got {precision!r}")
     check_fits(model, optimizer, data, epochs=epochs, batch_size=batch_size, accumulate=accumulate)
+    if precision is not None:
+        follow_precision(optimizer, precision)
     device = _move(model, device)
     data, evaluation = data.to(device), evaluation or evaluate
     scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
