@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,15 +11,21 @@ from typing import Any
 
 import orthoviz as ov  # its parts are imported when a command uses them
 
+_VISIBLE = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\t"}
+"""Control characters, which names from files may hold, as what they are: a terminal would obey them."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code (2 for bad input, with one message on stderr)."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal may take ASCII only
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     given = vars(_parser().parse_args(argv))
     module, _, function = f"orthoviz.{given.pop('run')}".rpartition(".")
     try:
         result = getattr(importlib.import_module(module), function)(**given)
     except (ValueError, OSError, ImportError) as error:  # DataError is a ValueError
-        print(f"orthoviz: {error}", file=sys.stderr)
+        print(f"orthoviz: {error}".translate(_VISIBLE), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\northoviz: interrupted", file=sys.stderr)
@@ -26,8 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(result, int):
         return result
     lines = result if isinstance(result, list) else [] if result is None else [result]
-    for line in lines:
-        print(line)
+    try:
+        for line in lines:
+            print(str(line).translate(_VISIBLE))
+        sys.stdout.flush()
+    except BrokenPipeError:  # as of "| head": nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -92,7 +103,7 @@ def _run_once(
     makes = ov.optim.optimizers(momentum=momentum, weight_decay=weight_decay)
     if optimizer not in makes:
         raise ValueError(f"there is no optimiser {optimizer!r}; there is: {', '.join(makes)}")
-    print(f"{name} on {data}\n{optimizer}, lr {lr:g}, batch size {batch_size}")
+    print(f"{name} on {data}\n{optimizer}, lr {lr:g}, batch size {batch_size}".translate(_VISIBLE))
     given |= {"batch_size": batch_size, "epochs": epochs, "seed": seed}
     run = ov.training.fit(network, makes[optimizer](ov.param_groups(network), lr), data, **given)
     print(run.history.to_string(index=False, float_format="{:.4g}".format))
@@ -107,6 +118,8 @@ def _load(given: dict[str, Any]) -> Any:
     size = given.pop("size", None)
     if bool(train) != bool(val):
         raise ValueError("--train and --val go together")
+    if data and train:
+        raise ValueError("--data, or --train and --val: give one of them")
     if train:
         return ov.datasets.folders(train, val, size=size or 224)
     return ov.datasets.load(data, size=size) if data else None

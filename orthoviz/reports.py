@@ -1,6 +1,5 @@
 """What ``orthoviz results`` prints and draws: stored runs beside the paper's figures."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -11,12 +10,12 @@ from orthoviz.optim.named import label_of
 from orthoviz.plots.frames import need
 from orthoviz.training import recipes
 from orthoviz.training.outcomes import best_rate, summary
-from orthoviz.training.stored import finals, names, results
+from orthoviz.training.stored import finals, names, provenance_of, results
 
 
 def listing() -> str:
     """A line for every stored table: its name and what was run; and what was not."""
-    lines = [f"{name:24} {json.loads(results(name).attrs['provenance']).get('what', '')}" for name in names()]
+    lines = [f"{name:24} {provenance_of(name).get('what', '')}" for name in names()]
     missing = [name for name in recipes.RECIPES if name.replace("/", "-") not in names()]
     lines += ["", "Not run; each is one command, orthoviz train NAME:", "  " + ", ".join(missing)]
     return "\n".join(lines)
@@ -25,7 +24,7 @@ def listing() -> str:
 def show(name: str) -> str:
     """A stored table's provenance, and its final accuracies."""
     table = results(name)
-    lines = [f"{key}: {value}" for key, value in json.loads(table.attrs["provenance"]).items()]
+    lines = [f"{key}: {value}" for key, value in provenance_of(name).items()]
     if {"optimizer", "test_accuracy", "epoch", "seed"} <= set(table):
         rows = finals(table).round({"test_accuracy": 4, "test_loss": 4, "error": 4})
     else:

@@ -12,6 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from orthoviz.seeds import seeded
+
 __all__ = [
     "DeepLinear",
     "MatrixQuadratic",
@@ -65,7 +67,7 @@ class MatrixQuadratic(Problem):
     ) -> None:
         super().__init__()
         self.scales = torch.logspace(0, -math.log10(condition), size, dtype=torch.float64)
-        dense = _gaussian(torch.Generator().manual_seed(seed), size, size)
+        dense = _gaussian(seeded(seed), size, size)
         self.target: Tensor = dense * math.sqrt(size) / dense.norm()
         if aligned:
             self.target = torch.eye(size, dtype=torch.float64)
@@ -105,7 +107,7 @@ class DeepLinear(Problem):
         modes: Iterable[float] = MODES,
     ) -> None:
         super().__init__()
-        draw = torch.Generator().manual_seed(seed)
+        draw = seeded(seed)
         self.values = torch.tensor(list(modes), dtype=torch.float64)
         vectors = (torch.linalg.qr(_gaussian(draw, size, size)).Q for _ in range(2))
         self.left, self.right = (Q[:, : len(self.values)] for Q in vectors)
@@ -145,7 +147,7 @@ class RankOne(Problem):
     def __init__(self, size: int = 64, noise: float = 1.0, batch: int = 64, *, seed: int = 0) -> None:
         super().__init__()
         self.noise, self.batch = noise, batch
-        self.draw = torch.Generator().manual_seed(seed)
+        self.draw = seeded(seed)
         u, v = (nn.functional.normalize(_gaussian(self.draw, size), dim=0) for _ in range(2))
         self.target = 3 * torch.outer(u, v)
         self.weight = nn.Parameter(torch.zeros(size, size, dtype=torch.float64))
@@ -184,7 +186,7 @@ class TeacherStudent(Problem):
     def __init__(self, size: int = 100, batch: int = 32, start: float = 0.1, *, seed: int = 0) -> None:
         super().__init__()
         self.batch = batch
-        self.draw = torch.Generator().manual_seed(seed)
+        self.draw = seeded(seed)
         self.teacher = torch.linalg.qr(_gaussian(self.draw, size, 2)).Q.T
         # of the student's units, and of the teacher's
         self.signs = torch.tensor([1, 1, -1, -1], dtype=torch.float64)

@@ -405,11 +405,22 @@ def test_what_the_ledger_reads_may_be_stored():
         (lambda table: table.assign(test_loss="much"), "test_loss is no number in 4 of 4 rows"),
         (put("lr", math.inf, seed=0), "lr is no number in 2 of 4 rows"),
         (lambda table: table[:-1], "the same seeds"),
+        (put(ACCURACY, 7), "test_accuracy must hold numbers from 0 to 1"),
+        (put(ACCURACY, -3, optimizer=SGD), "test_accuracy must hold numbers from 0 to 1"),
+        (lambda table: table.assign(test_accuracy=True), "test_accuracy must hold numbers from 0 to 1"),
     ],
 )  # fmt: skip
 def test_a_table_that_cannot_be_judged_is_not_stored(make, words):
     with pytest.raises(ValueError, match=words):
         stored.check_table(make(BETTER))
+
+
+@pytest.mark.parametrize("text", ["{", "", None])
+def test_a_broken_provenance_names_its_table(results, text):
+    file = results / "lr_sweep" / "provenance.json"
+    file.unlink() if text is None else file.write_text(text)
+    for words in (["results", "list"], ["results", "show", "lr_sweep"], ["claims", "flat"]):
+        assert main(words) == 2
 
 
 def test_a_run_that_diverged_at_a_rate_that_was_not_chosen_may_be_stored():

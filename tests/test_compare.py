@@ -280,6 +280,13 @@ def test_a_comparison_in_a_folder_goes_on_where_it_was(tmp_path):
     assert segment(place).name == f"{12:09d}"
 
 
+@pytest.mark.parametrize("pair", [("AdamW", "AdamW*"), ("a b", "a_b"), ("Адам", "Адам 2"), ("⊥", "*")])
+def test_each_name_has_a_folder_of_its_own(pair):
+    first, second = (folder_names(name, 0.1, 0)[0] for name in pair)
+    assert first != second
+    assert all(re.fullmatch(r"[a-zA-Z0-9_.-]+", name) for name in (first, second))
+
+
 def test_runs_that_are_done_are_not_run_again_on_another_machine(tmp_path, monkeypatch):
     kept = []
     options = {"protocol": "both_tuned", "lrs": (0.03, 0.1), "keep": lambda frame: kept.append(frame)}

@@ -11,14 +11,19 @@ from pathlib import Path
 
 import jupytext
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.ndimage
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import orthoviz as ov
 from orthoviz.course.exercises import EXERCISES
 from orthoviz.course.judge import Slip, judge
+from orthoviz.training.comparison import folder_names
+from orthoviz.training.outcomes import summary
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 CHECK = re.compile(r'ov\.course\.check\("([^"]+)", (\w+)\)')
@@ -317,3 +322,24 @@ def test_each_guess_of_a_class_is_a_dot(tally_file):
     above_the_axis = pixels[: int(0.66 * high), int(0.18 * wide) :]
     _, dots = scipy.ndimage.label(above_the_axis < 70)  # the answer's blue is lighter
     assert dots == 18
+
+
+@given(name=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12))
+@settings(max_examples=25, deadline=None)
+def test_any_name_is_drawn_printed_and_stored(name):
+    """As a question, an optimiser's key, a run's label: in a figure, a verdict, a folder."""
+    name = name.strip() or "x"
+    ov.course.predict(name, low=0, high=1).draw(0.3)
+    rows = [(who, 0.1, seed, 1, 1, 0.5 + seed / 10) for who in (name, f"{name}$") for seed in range(2)]
+    table = pd.DataFrame(rows, columns=["optimizer", "lr", "seed", "epoch", "step", "test_accuracy"])
+    figure = ov.plots.compare(table)
+    figure.canvas.draw()
+    assert name in summary(table, "x")
+    folders = {folder_names(who, 0.1, 0)[0] for who in (name, f"{name}$")}
+    assert len(folders) == 2
+    assert all(re.fullmatch(r"[a-zA-Z0-9_.-]+", folder) for folder in folders)
+
+
+@pytest.mark.parametrize("question", ["price in $ of a_b $x$ $", "$\\frac{", r"\$x$"])
+def test_a_question_with_dollar_signs_is_a_question(question):
+    ov.course.predict(question, low=0, high=1).draw(0.3)

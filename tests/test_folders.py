@@ -185,3 +185,71 @@ def test_archives_and_shards_are_refused_with_what_to_do(place, tmp_path):
     for path in (tmp_path / "train-0000.tar", tmp_path / "train-*.tar"):
         with pytest.raises(DataError, match="Unpack archives and WebDataset shards"):
             ov.datasets.folders(path, place / "val")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**40, 10**30])
+def test_any_integer_is_a_seed(place, seed):
+    first, second, other = (
+        next(ov.datasets.batches(loaded(place), 8, seed=s, epoch=1))[0] for s in (seed, seed, seed + 1)
+    )
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_workers_are_as_many_as_cpus_that_may_be_used_or_as_was_said(place, monkeypatch):
+    seen = []
+
+    class Loader(torch.utils.data.DataLoader):
+        def __init__(self, *args, num_workers, **options):
+            seen.append(num_workers)
+            super().__init__(*args, num_workers=num_workers, **options)
+
+    monkeypatch.setattr(sys.modules["orthoviz.datasets.folders"], "DataLoader", Loader)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {3}, raising=False)
+    next(ov.datasets.batches(loaded(place), 8, seed=0, epoch=1))
+    monkeypatch.setenv("ORTHOVIZ_WORKERS", "2")
+    next(ov.datasets.batches(loaded(place), 8, seed=0, epoch=1))
+    assert seen == [1, 2]
+    monkeypatch.setenv("ORTHOVIZ_WORKERS", "many")
+    with pytest.raises(DataError, match="ORTHOVIZ_WORKERS must be a whole number of at least 1, got 'many'"):
+        next(ov.datasets.batches(loaded(place), 8, seed=0, epoch=1))
+
+
+@pytest.mark.parametrize("words", [
+    "DataLoader worker (pid 9) is killed by signal: Bus error. It is possible that dataloader's workers are "
+    "out of shared memory. Please try to raise your shared memory limit.",
+    "unable to write to file </torch_9_1>: No space left on device (28)",
+])  # fmt: skip
+def test_too_little_shared_memory_is_said_with_the_cure(place, monkeypatch, words):
+    """The two messages of torch in a container with 1 MB of /dev/shm."""
+
+    class Loader:
+        def __init__(self, *_, **__):
+            pass
+
+        def __iter__(self):
+            raise RuntimeError(words)
+            yield
+
+    monkeypatch.setattr(sys.modules["orthoviz.datasets.folders"], "DataLoader", Loader)
+    with pytest.raises(DataError, match="--shm-size=2g, or set ORTHOVIZ_WORKERS=1"):
+        next(ov.datasets.batches(loaded(place), 8, seed=0, epoch=1))
+
+
+def test_two_ways_to_name_the_data_are_refused(place, capsys):
+    folders = ["--train", str(place / "train"), "--val", str(place / "val")]
+    assert main(["train", "--data", "digits", *folders]) == 2
+    assert "--data, or --train and --val: give one of them" in capsys.readouterr().err
+
+
+def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path, capsys):
+    root = tmp_path / "\x1b]0;owned\x07"
+    for split in ("train", "val"):
+        for label in ("a", "b\x1b[2J"):
+            (root / split / label).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(root / split / label / "0.png")
+    assert main(["train", "--train", str(root / "train"), "--val", str(root / "val"), "--epochs", "0"]) == 2
+    assert main(["train", "--train", str(root / "train"), "--val", str(tmp_path), "--epochs", "1"]) == 2
+    out, err = capsys.readouterr()
+    assert "\\x1b]0;owned\\x07" in out
+    assert all(c.isprintable() or c == "\n" for c in out + err)

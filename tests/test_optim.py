@@ -729,3 +729,35 @@ def test_a_word_is_no_truth_value(option):
     model = nn.Linear(3, 2)
     with pytest.raises(TypeError, match=f"{option} must be True or False, got 'false'"):
         ov.OrthogonalSGD(ov.param_groups(model), lr=0.1, momentum=0.9, **{option: "false"})
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_spoilt_state_is_loaded_or_refused_and_never_half_loaded(data):
+    """Keys that lack or are new, lists that are shorter, values of other kinds; then a step still works."""
+    model = network(torch.float32)
+    optimizer = ov.OrthogonalSGD(ov.param_groups(model), **HYPER, rest="adamw", rest_lr=0.01)
+    train(model, optimizer, 1)
+    before = copy.deepcopy(optimizer.state_dict())
+    state = copy.deepcopy(before)
+    for _ in range(data.draw(st.integers(1, 3))):
+        places = [state, *state["param_groups"], *state["state"].values()]
+        place = places[data.draw(st.integers(0, len(places) - 1))]
+        if not place:
+            continue
+        key = data.draw(st.sampled_from(sorted(place, key=str)))
+        values = [None, -1, "x", [], {}, torch.zeros(2), math.nan]
+        if data.draw(st.booleans()):
+            place.pop(key)
+        else:
+            place[key] = data.draw(st.sampled_from(values))
+        if not isinstance(state.get("param_groups"), list) or not isinstance(state.get("state"), dict):
+            break
+    try:
+        optimizer.load_state_dict(state)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):
+        after = optimizer.state_dict()
+        assert str(after["param_groups"]) == str(before["param_groups"])
+        for number, one in before["state"].items():
+            for key, value in one.items():
+                assert torch.equal(torch.as_tensor(after["state"][number][key]), torch.as_tensor(value))

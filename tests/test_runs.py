@@ -12,10 +12,12 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import nullcontext
 
 import pandas as pd
 import pytest
 import torch
+from torch.optim.lr_scheduler import LambdaLR, MultiStepLR, StepLR
 
 import orthoviz as ov
 from orthoviz.training import checkpoints
@@ -90,6 +92,63 @@ def test_a_finished_run_is_not_done_again_and_may_go_further(tmp_path):
         a_run.start(place, 4, resume=False)
     with pytest.raises(ValueError, match=r"has seed 0, not 1: it cannot go on otherwise"):
         a_run.start(place, 4, seed=1)
+
+
+def smoothed(logits, labels, by=0.1):
+    return torch.nn.functional.cross_entropy(logits, labels, label_smoothing=by)
+
+
+OTHERS = {
+    "orthogonalised": (dict(orthogonal=True), r"orthogonalised None, not \{'method': 'exact'"),
+    "group": (dict(lr=0.02), r"groups: group 0: lr 0.003, not 0.02"),
+    "loss": (
+        dict(loss=torch.nn.CrossEntropyLoss(label_smoothing=0.5)),
+        "'cross_entropy', not .CrossEnt.*0.5",
+    ),
+    "partial": (
+        dict(loss=functools.partial(smoothed, by=0.2)),
+        r"loss 'cross_entropy', not 'smoothed\(by=0.2\)'",
+    ),
+    "schedule": (
+        dict(schedule=lambda o: StepLR(o, 4)),
+        r"schedule '', not 'StepLR\(step_size=4, gamma=0.1\)'",
+    ),
+}
+
+
+def small_run(out, epochs=1, *, orthogonal=False, lr=0.003, loss=None, schedule=None, resume=False):
+    data = ov.datasets.load("digits").subset(train=128, test=50)
+    model = ov.models.digits_cnn(seed=0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    if orthogonal:
+        ov.orthogonalise(optimizer, model)
+    more = {"loss": loss} if loss else {}
+    more |= {"scheduler": schedule(optimizer)} if schedule else {}
+    return ov.training.fit(
+        model, optimizer, data, epochs=epochs, batch_size=64, out=out, resume=resume, progress=False, **more
+    )
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_another_run_does_not_go_on_in_a_runs_folder(tmp_path, what):
+    change, words = OTHERS[what]
+    small_run(tmp_path / "a")
+    with pytest.raises(ValueError, match=words):
+        small_run(tmp_path / "a", 2, resume=True, **change)
+    small_run(tmp_path / "b", **change)
+    with pytest.raises(ValueError, match="it cannot go on otherwise"):
+        small_run(tmp_path / "b", 2, resume=True)
+    assert len(small_run(tmp_path / "b", 2, resume=True, **change).history) == 3  # the same goes on
+
+
+@pytest.mark.parametrize(
+    "make", [lambda o, n: MultiStepLR(o, [n // 2]), lambda o, n: LambdaLR(o, lambda i: 1 - i / n)]
+)
+def test_a_schedule_for_another_length_is_another_run(tmp_path, make):
+    """A trial of two epochs, then twelve in the same folder: the milestones were those of two."""
+    for epochs, words in ((2, ""), (12, "it cannot go on otherwise")):
+        with pytest.raises(ValueError, match=words) if words else nullcontext():
+            small_run(tmp_path, epochs, schedule=functools.partial(make, n=2 * epochs), resume=True)
 
 
 def test_a_run_of_version_0_1_goes_on(tmp_path):

@@ -1,6 +1,8 @@
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -178,7 +180,9 @@ def test_the_models_are_the_papers_and_the_courses():
     assert small(torch.zeros(2, 1, 8, 8)).shape == (2, 5)
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("resnet20", 269_722), ("resnet44", 658_586)])
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("resnet8", 75_290), ("resnet20", 269_722), ("resnet44", 658_586)]
+)
 def test_the_small_resnets_have_he_and_colleagues_size_and_depth(name, parameters):
     model = getattr(ov.models, name)(seed=0)
     assert sum(p.numel() for p in model.parameters()) == parameters
@@ -195,6 +199,38 @@ def test_a_models_seed_fixes_it_and_leaves_the_global_state_alone():
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(first[0].weight, second[0].weight)
     assert not torch.equal(first[0].weight, ov.models.basic_cnn(seed=2)[0].weight)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**40, 2**63 + 5, 10**30])
+def test_any_integer_is_a_seed(digits, seed):
+    first, second, other = (trained(digits, seed=s, epochs=1).history for s in (seed, seed, seed + 1))
+    columns = ["train_loss", "test_loss", "test_accuracy"]
+    assert first[columns].equals(second[columns])
+    assert not first[columns].equals(other[columns])
+    weights = [ov.models.build(name, seed=seed) for name in ("resnet18", "resnet8", "basic_cnn")]
+    assert all(torch.isfinite(p).all() for model in weights for p in model.parameters())
+    shares = [digits.subset(train=9, seed=s).train.labels for s in (seed, seed + 1)]
+    assert not torch.equal(*shares)
+
+
+def run_command(*words, **options):
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=300, **options)
+
+
+def test_a_terminal_for_ascii_a_closed_pipe_and_no_docstrings_end_nothing():
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    for words in (["claims"], ["train", "--list"]):
+        done = run_command("-m", "orthoviz", *words, env=ascii_only)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.isascii()
+    assert run_command("-OO", "-m", "orthoviz", "train", "--list").returncode == 0
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "orthoviz", "claims"], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_the_command_does_what_python_does(digits, capsys):

@@ -1,6 +1,5 @@
 """Judge claims, and show the ledger: as a frame, in words, as a table in a notebook."""
 
-import json
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ import pandas as pd
 from orthoviz.claims.catalogue import CLAIMS
 from orthoviz.claims.parts import FOUND, NO_CASE, ONE_RUN, UNTESTED, VERDICTS, Claim, Part, conclude
 from orthoviz.training import recipes
-from orthoviz.training.stored import names, results, table_file
+from orthoviz.training.stored import names, provenance_of, results, table_file
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
@@ -106,7 +105,7 @@ def describe(name: str) -> str:
     sections |= {"figures": figures, "to test it": _command(claim) if verdict == UNTESTED else ""}
     for stored in dict.fromkeys(need.partition("/")[0] for need in claim.needs):
         if stored in names():
-            about = json.loads(results(stored).attrs["provenance"])
+            about = provenance_of(stored)
             sections[f"results/{stored}"] = f"{about['what']}. {about['data']}. {about['date']}"
     lines = [f"{name}: {verdict}"]
     for title, text in sections.items():

@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from orthoviz.course.picture import picture
 from orthoviz.course.tally import count_guesses, read_counts, record, tally_file
 from orthoviz.plots import INK, ORTHOGONAL, RANDOM, new_figure
+from orthoviz.plots.style import literal
 from orthoviz.widgets.look import current_theme
 
 _PLACES = 60
@@ -159,7 +160,7 @@ class Prediction(w.VBox):  # type: ignore[misc]
             text += "; " + _draw_class(ax, of_class)
             ax.vlines(inside, 0, ax.get_ylim()[1], color=ORTHOGONAL, lw=1, zorder=0)
         ax.axhline(0, color=RANDOM, lw=1, zorder=0)
-        ax.set_xlabel(f"{self._question}, {self._unit}" if self._unit else self._question)
+        ax.set_xlabel(literal(f"{self._question}, {self._unit}" if self._unit else self._question))
         ax.spines["left"].set_visible(False)
         return picture(figure, text)
 

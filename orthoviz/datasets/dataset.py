@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from orthoviz.datasets import pixels
+from orthoviz.seeds import seeded
 
 
 class DataError(ValueError):
@@ -124,7 +125,7 @@ class Dataset:
             ``(batch,)``. The last batch is smaller where the batch size does not divide the images.
         """
         images, labels = pixels.channels_last(self.train.images, device), self.train.labels.to(device)
-        generator = torch.Generator().manual_seed(2**20 * seed + epoch)
+        generator = seeded(2**20 * seed + epoch)
         for i, chosen in enumerate(torch.randperm(len(labels), generator=generator).split(batch_size)):
             shifts = pixels.draw_shifts(len(chosen), self.shape, generator) if self.augment else ()
             if i < start:
@@ -199,4 +200,4 @@ def digits() -> Dataset:
 
 
 def _shuffle(count: int, seed: int) -> Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return torch.randperm(count, generator=seeded(seed))

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, default_collate, default_convert
 
 from orthoviz.datasets.dataset import DataError, Dataset
 from orthoviz.datasets.images import Files, describe, is_hidden, list_images, read_image
+from orthoviz.seeds import seeded, small
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, per channel, on the scale 0 to 1."""
@@ -46,7 +47,7 @@ class Folders(Dataset):
     ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
         """As :meth:`Dataset.batches`: a random part of each image, at random size, half of them
         mirrored. Chance comes from seed, epoch and image alone, whichever worker reads it."""
-        generator = torch.Generator().manual_seed(2**20 * seed + epoch)
+        generator = seeded(2**20 * seed + epoch)
         order = torch.randperm(len(self.train.labels), generator=generator).split(batch_size)
         mine = [chosen[rank::ranks] for chosen in order[start:]]
         images = _Decoded(self.train, _part(self.size, self.augment), generator.initial_seed() * 2**24)
@@ -67,7 +68,7 @@ class Folders(Dataset):
         loader = DataLoader(
             images,
             batch_sampler=[indices.tolist() for indices in chosen],
-            num_workers=max(1, (os.cpu_count() or 1) // ranks),
+            num_workers=max(1, _workers() // ranks),
             prefetch_factor=4,
             pin_memory=device.type == "cuda",
             worker_init_fn=_leave_signals if _POSIX else None,
@@ -77,7 +78,7 @@ class Folders(Dataset):
         mean, std = (255 * torch.tensor(v, device=device).view(3, 1, 1) for v in (self.mean, self.std))
         with _signals_wait() if _POSIX else nullcontext():
             started = iter(loader)
-        for batch in started:
+        for batch in _with_remedy(started):
             if isinstance(batch, DataError):
                 raise batch
             pixels, labels = (tensor.to(device, non_blocking=True) for tensor in batch)
@@ -135,6 +136,33 @@ def find_splits(folder: Path) -> tuple[Path, Path]:
     return roots[0] / "train", tests[0]
 
 
+def _workers() -> int:
+    """How many processes read images: as ``ORTHOVIZ_WORKERS`` says, or one for each CPU that this may use."""
+    if wanted := os.environ.get("ORTHOVIZ_WORKERS"):
+        if not wanted.isdigit() or not int(wanted):
+            raise DataError(f"ORTHOVIZ_WORKERS must be a whole number of at least 1, got {wanted!r}.")
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _with_remedy(batches: Iterator[Any]) -> Iterator[Any]:
+    """The batches; a worker's death by too little shared memory, said with what to do.
+
+    Raises:
+        DataError: so it died.
+    """
+    try:
+        yield from batches
+    except RuntimeError as error:
+        words = str(error)
+        if "shared memory" not in words and "Bus error" not in words and "No space left" not in words:
+            raise
+        raise DataError(
+            "The processes that read images ran out of shared memory (/dev/shm, small in containers). Give "
+            "it more, as with docker run --shm-size=2g, or set ORTHOVIZ_WORKERS=1, or take smaller batches."
+        ) from error
+
+
 @dataclass
 class _Decoded(torch.utils.data.Dataset[tuple[Tensor, int]]):
     """In a worker: parts of images as uint8, each with its own seed."""
@@ -146,7 +174,7 @@ class _Decoded(torch.utils.data.Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image, _ = read_image(self.split.paths[index])
         with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator
-            torch.manual_seed(self.seed + index)
+            torch.manual_seed(small(self.seed + index))
             return self.part(image), int(self.split.labels[index])
 
     def __getitems__(self, indices: list[int]) -> Any:

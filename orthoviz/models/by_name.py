@@ -8,6 +8,7 @@ from torch import nn
 
 from orthoviz.models.cnn import basic_cnn, digits_cnn
 from orthoviz.models.resnet import resnet8, resnet20, resnet44
+from orthoviz.seeds import small
 
 OURS = {"basic_cnn": basic_cnn, "digits_cnn": digits_cnn}
 OURS |= {"resnet8": resnet8, "resnet20": resnet20, "resnet44": resnet44}
@@ -47,5 +48,5 @@ def _seeded(seed: int | None) -> Iterator[None]:
         yield
         return
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(small(seed))
         yield

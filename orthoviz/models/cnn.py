@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from orthoviz.seeds import seeded
+
 BASIC_CNN_LAYERS = {"0.weight": "conv 1", "3.weight": "conv 2", "6.weight": "conv 3", "10.weight": "head"}
 """What figures call BasicCNN's matrices."""
 
@@ -44,7 +46,7 @@ def _cnn(
     seed: int | None,
 ) -> nn.Sequential:
     # A generator of their own: seeding the global one would disturb other threads
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    generator = None if seed is None else seeded(seed)
     layers: list[nn.Module] = []
     for width, stride in zip(widths, strides, strict=True):
         options = {"kernel_size": 3, "stride": stride, "padding": 1}

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
 from orthoviz.models.cnn import initialise
+from orthoviz.seeds import seeded
 
 
 def resnet8(num_classes: int = 10, *, seed: int | None = None) -> nn.Sequential:
@@ -52,7 +53,7 @@ class Block(nn.Module):
 
 
 def _resnet(blocks: int, num_classes: int, seed: int | None) -> nn.Sequential:
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    generator = None if seed is None else seeded(seed)
     layers: list[nn.Module] = [_convolution(3, 16, generator), nn.BatchNorm2d(16), nn.ReLU()]
     inputs = 16
     for width in (16, 32, 64):

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from orthoviz.models.cnn import initialise
+from orthoviz.seeds import seeded
 
 
 def speedrun_cnn(
@@ -27,7 +28,7 @@ def speedrun_cnn(
     Source: the design of Keller Jordan's CIFAR-10 airbench (arXiv 2404.00498): whitening, widths, frozen
     scales of batch-norm, scaled logits, mirrored test images.
     """
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    generator = None if seed is None else seeded(seed)
     whitening = initialise(nn.utils.skip_init(nn.Conv2d, 3, 24, 2), generator)
     assert isinstance(whitening, nn.Conv2d)
     whitening.weight.requires_grad_(False)

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from orthoviz.measures.quantities import QUANTITIES, Sizes
 from orthoviz.optim.named import label_of
-from orthoviz.plots.style import RANDOM, look, new_figure
+from orthoviz.plots.style import RANDOM, literal, look, new_figure
 
 _LOGGED = {
     "loss": "loss (nats)",
@@ -45,8 +45,9 @@ def select(data: pd.DataFrame, quantity: str, stage: str | None = None, layer: A
 
 
 def with_labels(data: pd.DataFrame) -> pd.DataFrame:
-    """The same with optimisers as a reader sees them, where it has a column for them."""
-    return data.assign(optimizer=data["optimizer"].astype(str).map(label_of)) if "optimizer" in data else data
+    """The same with optimisers as a reader sees them, and with names in which a $ begins no formula."""
+    names = [column for column in ("optimizer", "run") if column in data]
+    return data.assign(**{name: data[name].astype(str).map(label_of).map(literal) for name in names})
 
 
 def need(data: pd.DataFrame, *columns: str) -> None:

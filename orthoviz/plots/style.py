@@ -54,6 +54,12 @@ COLOURS = {name: colour for name, (colour, _) in _KNOWN.items()}
 DASHES = {name: dashes for name, (_, dashes) in _KNOWN.items()}
 """Line style by optimiser's name or label, for seaborn's ``dashes=``."""
 
+
+def literal(text: str) -> str:
+    """A user's text as matplotlib shows it: a $ begins no formula."""
+    return text.replace("$", r"\$")
+
+
 _OTHERS = (_MUON, "#CC79A7", "#E69F00", "#56B4E9", INK)
 _PATTERNS: tuple[Any, ...] = ((6, 1.5, 1, 1.5), (2, 1.5), (8, 2), (3, 1, 1, 1, 1, 1), "")
 

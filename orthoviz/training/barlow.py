@@ -15,6 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from orthoviz import measures, models
 from orthoviz.datasets import Dataset, batches, in_order
+from orthoviz.seeds import seeded
 
 LAMBDA = 0.005
 """Weight of the redundancy term, as in the paper."""
@@ -90,7 +91,7 @@ def twins(encoder: str = "basic_cnn", *, width: int = 512, seed: int | None = No
         assert isinstance(last, nn.Linear)
         inputs, network.fc = last.in_features, nn.Identity()
         features = network
-    generator = None if seed is None else torch.Generator().manual_seed(seed + 1)
+    generator = None if seed is None else seeded(seed + 1)
     layers: list[nn.Module] = []
     for i in range(3):
         dense = nn.utils.skip_init(nn.Linear, inputs if i == 0 else width, width)
@@ -139,7 +140,7 @@ class TwoViews:
             self._data, batch_size, seed=seed, epoch=epoch, device=device, start=start, rank=rank, ranks=ranks
         )
         for i, (images, labels) in enumerate(plain, start):
-            generator = torch.Generator().manual_seed((2**20 * seed + epoch) * 2**20 + 2**4 * i + rank)
+            generator = seeded((2**20 * seed + epoch) * 2**20 + 2**4 * i + rank)
             yield torch.cat([random_view(images, generator) for _ in range(2)]), labels
 
 
@@ -197,7 +198,7 @@ def features(model: nn.Module, data: Any, part: str) -> tuple[Tensor, Tensor]:
     split = getattr(data, part)
     count = len(split.labels)
     if count > _PROBED:  # images may lie sorted by class
-        split = split.some(torch.randperm(count, generator=torch.Generator().manual_seed(0))[:_PROBED])
+        split = split.some(torch.randperm(count, generator=seeded(0))[:_PROBED])
     found = [
         (model[0](images).flatten(1).cpu(), labels.cpu())  # type: ignore[index]
         for images, labels in in_order(data, split, device=_device(model))

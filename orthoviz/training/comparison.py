@@ -1,6 +1,7 @@
 """Fair comparisons: the same start, the same batches, the same grid, several seeds."""
 
 import copy
+import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -195,14 +196,21 @@ def _run(
 
 def folder_names(optimizer: str, lr: float, seed: int) -> list[str]:
     """What the folder of a run is called, and what the first edition called it, which had labels there."""
-    plain = (re.sub(r"[^a-zA-Z0-9]+", "_", name).strip("_") for name in (optimizer, label_of(optimizer)))
-    return [f"{name}-lr{lr:g}-seed{seed}" for name in plain]
+    names = [_safe(name) for name in dict.fromkeys((optimizer, label_of(optimizer)))]
+    if names[0] != optimizer:  # others may be the same where signs are left out
+        names[0] += f"-{hashlib.blake2b(optimizer.encode(), digest_size=4).hexdigest()}"
+    return [f"{name}-lr{lr:g}-seed{seed}" for name in names]
+
+
+def _safe(name: str) -> str:
+    """A name that any disk takes."""
+    return re.sub(r"[^a-zA-Z0-9]+", "_", name).strip("_")
 
 
 def _folder(out: Path, *run: Any) -> Path:
     """The folder of a run: the first edition's where there is one, so that it goes on."""
-    today, before = (out / name for name in folder_names(*run))
-    return before if before.exists() else today
+    today, *before = (out / name for name in folder_names(*run))
+    return next((folder for folder in before if folder.exists()), today)
 
 
 def rates(

@@ -171,7 +171,8 @@ def fit(
     at, stopped = _Progress(math.ceil(len(data.train.labels) / batch_size)), None
     in_all = round(epochs * at.per_epoch)
 
-    opened = open_folder(out, model, optimizer, data, options, resume=resume)
+    which: Any = {"loss": loss, "scheduler": scheduler, "steps": in_all}
+    opened = open_folder(out, model, optimizer, data, options, resume=resume, **which)
     with opened as folder, requests() as asked:
         if restored := folder.newest():
             _restore(restored, parts, at, device)

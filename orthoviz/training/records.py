@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,16 @@ def open_folder(
     options: Mapping[str, Any],
     *,
     resume: bool,
+    loss: Any = None,
+    scheduler: Any = None,
+    steps: int = 0,
 ) -> Iterator[Folder]:
     """Take a folder for a run, so that no other does.
+
+    Args:
+        options: of the batches and the precision.
+        loss, scheduler: of :func:`fit`; another one is another run.
+        steps: of the run in all.
 
     Raises:
         ValueError: it holds a run and ``resume`` is not set, or a run with another configuration, or one
@@ -94,7 +103,8 @@ def open_folder(
     except Timeout as error:
         raise ValueError(f"another run is going on in {path}: choose another folder") from error
     try:  # the system lets go of the lock too if this process is killed
-        config = _config(model, optimizer, data, options)
+        more = {"loss": describe(loss), "schedule": _schedule(scheduler, steps)}
+        config = _config(model, optimizer, data, {**options, **more})
         if (path / "config.json").exists():
             _check(path, config, resume)
         write_json(path / "config.json", config)
@@ -111,11 +121,23 @@ def _check(path: Path, config: Mapping[str, Any], resume: bool) -> None:
         )
     old = json.loads((path / "config.json").read_text(encoding="utf-8"))
     old["optimizer_options"] = with_new_names(old.get("optimizer_options", {}))
-    differ = [
-        f"{key} {old.get(key)!r}, not {value!r}" for key, value in config.items() if old.get(key) != value
-    ]
+    new = set() if "schedule" in old else {"loss", "schedule", "groups", "orthogonalised"}  # of version 0.1
+    config = {key: value for key, value in config.items() if key not in new}
+    differ = _differences({key: old.get(key) for key in config}, config)
     if differ:
         raise ValueError(f"the run in {path} has {'; '.join(differ)}: it cannot go on otherwise")
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs, by name: within parts that both have too."""
+    found = []
+    for key in [*new, *(key for key in old if key not in new)]:
+        before, now = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            found += [f"{key}: {one}" for one in _differences(before, now)]
+        elif before != now:
+            found.append(f"{key} {before!r}, not {now!r}")
+    return found
 
 
 def finished_epochs(path: Path) -> float:
@@ -153,22 +175,57 @@ def _config(
     model: nn.Module, optimizer: Optimizer, data: Dataset, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What two runs must share so that one can go on where the other stopped, in JSON's types."""
-    plain = {
-        key: value
-        for key, value in optimizer.defaults.items()
-        if isinstance(value, str | int | float | bool | list | type(None))
-    }
+    own = getattr(optimizer, "orthogonal_settings", None)
     config = {
         "model": type(model).__name__,
         "parameters": sum(p.numel() for p in model.parameters()),
         "optimizer": type(optimizer).__name__,
-        "optimizer_options": plain,
+        "optimizer_options": _plain(optimizer.defaults),
+        "groups": {
+            f"group {i}": {**_plain(group), "parameters": len(group["params"])}
+            for i, group in enumerate(optimizer.param_groups)
+        },
+        "orthogonalised": None if own is None else _plain(own),
         "data": data.name,
         "data_checksum": data.checksum(),
         "training_images": len(data.train.labels),
         **options,
     }
     return json.loads(json.dumps(config))  # type: ignore[no-any-return]  # as it will be read
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What of some options JSON can hold; a tensor of one number is that number."""
+    kept = {key: value.item() if isinstance(value, torch.Tensor) else value for key, value in options.items()}
+    lists = ("params", "param_names", "positions", "initial_lr")  # the last a scheduler adds
+    kinds = (str, int, float, bool, list, tuple, type(None))
+    return {key: value for key, value in kept.items() if isinstance(value, kinds) and key not in lists}
+
+
+def describe(part: Any) -> str:
+    """A function or module in words that tell another one apart: its name, and its settings."""
+    if part is None:
+        return ""
+    if isinstance(part, partial):
+        settings = [*map(describe, part.args), *(f"{k}={describe(v)}" for k, v in part.keywords.items())]
+        return f"{describe(part.func)}({', '.join(settings)})"
+    if callable(part):
+        name = getattr(part, "__qualname__", type(part).__qualname__)
+        state = vars(part).items() if hasattr(part, "__dict__") and not hasattr(part, "__qualname__") else ()
+        settings = [f"{key}={value!r}" for key, value in state if isinstance(value, str | int | float)]
+        return f"{name}({', '.join(settings)})" if settings else name
+    return repr(part)
+
+
+def _schedule(scheduler: Any, steps: int) -> str:
+    """A scheduler in words; with the number of steps where a function of its user's makes the rate."""
+    if scheduler is None:
+        return ""
+    state = scheduler.state_dict()
+    left_out = ("base_lrs", "last_epoch", "_step_count", "_last_lr", "best", "num_bad_epochs", "verbose")
+    settings = [f"{k}={v!r}" for k, v in state.items() if k not in left_out and not k.startswith("_")]
+    settings += [f"steps={steps}"] * any("lambda" in key for key in state)
+    return f"{type(scheduler).__name__}({', '.join(settings)})"
 
 
 def provenance(**about: Any) -> dict[str, Any]:

@@ -60,8 +60,8 @@ def unfinished(recipe: str) -> Path:
 
 def is_complete(recipe: str) -> bool:
     """Whether all runs of a recipe are stored, as the queue makes them."""
-    about = root() / recipe.replace("/", "-") / "provenance.json"
-    return about.exists() and bool(json.loads(about.read_text(encoding="utf-8")).get("complete"))
+    name = recipe.replace("/", "-")
+    return name in names() and bool(provenance_of(name).get("complete"))
 
 
 def read_runs(path: Path) -> pd.DataFrame:
@@ -70,6 +70,19 @@ def read_runs(path: Path) -> pd.DataFrame:
     if "optimizer" in table:
         table["optimizer"] = table["optimizer"].replace({label: name for name, label in LABELS.items()})
     return table
+
+
+def provenance_of(name: str) -> dict[str, Any]:
+    """What is known of a stored table's runs.
+
+    Raises:
+        ValueError: there is no such table, or its provenance cannot be read.
+    """
+    path = folder(name) / "provenance.json"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}): restore it, or store the runs again") from error
 
 
 def results(name: str) -> pd.DataFrame:
@@ -110,6 +123,8 @@ def check_table(table: pd.DataFrame) -> pd.DataFrame:
         numbers = pd.to_numeric(rows[column], errors="coerce")
         if column == "train_loss":
             numbers = numbers[rows["epoch"] > 0]  # before the first epoch there is none
+        if rows[column].dtype == bool or ("accuracy" in column and not numbers.dropna().between(0, 1).all()):
+            raise ValueError(f"{column} must hold numbers from 0 to 1: run these again, or leave them out")
         if bad := int((~np.isfinite(numbers)).sum()):
             todo = "run these again, or leave them out"
             raise ValueError(f"{column} is no number in {bad} of {len(rows)} rows to store: {todo}")
