@@ -127,7 +127,7 @@ def theories(**changes):
 
 DEEP = [model for model in recipes.PAPER_TABLE1 if model != "basic_cnn"]
 MISSING = {
-    **dict.fromkeys(("table2", "imagenet-resnet34", "fair-schedule"), BETTER),
+    **dict.fromkeys(("table2", "imagenet-resnet34", "fair-schedule", "spectra"), BETTER),
     **{f"table1-{model}": BETTER for model in DEEP},
     **{f"table3-{model}": BETTER for model in recipes.PAPER_TABLE3},
 }
@@ -162,6 +162,7 @@ def sgd_ahead_at(size):
 
 
 LEAD_AT_16 = tuned(16, sgd=0.5, orthogonal_sgd=0.55)
+SPECTRA = ("controls", "spectra")
 MUONS_OWN = ("controls", "fair-schedule")
 MUONS = ("controls", "fair-both_tuned", "batch_size-basic_cnn")
 
@@ -224,9 +225,9 @@ CASES = [
     ("shape", {"controls": made(**SHAPE | {"matched": 0.4})}, MIXED),
     ("shape", {"controls": made(**SHAPE | {"matched": 0.4, "per_tensor": 0.8, "per_filter": 0.8})}, FAILS),
     ("shape", {"controls": made(best=0.01, **SHAPE)}, MIXED),
-    ("lifted", {"controls": made(per_tensor=0.5, half=0.6, random_spectrum=0.6)}, HOLDS),
-    ("lifted", {"controls": made(per_tensor=0.5, half=0.6, random_spectrum=0.4)}, MIXED),
-    ("lifted", {"controls": made(per_tensor=0.5, half=0.4, random_spectrum=0.4)}, FAILS),
+    ("lifted", dict.fromkeys(SPECTRA, made(per_tensor=0.5, half=0.6, random_spectrum=0.6)), HOLDS),
+    ("lifted", dict.fromkeys(SPECTRA, made(per_tensor=0.5, half=0.6, random_spectrum=0.4)), MIXED),
+    ("lifted", dict.fromkeys(SPECTRA, made(per_tensor=0.5, half=0.4, random_spectrum=0.4)), FAILS),
     ("filters_best_rate", {"filters": put("value", 0.01, **FILTERS)}, HOLDS),
     # with another best rate other filters are compared
     ("filters_best_rate", {"filters": put("value", 0.9, optimizer=SGD, quantity=ACCURACY, lr=0.01)}, FAILS),
@@ -240,10 +241,10 @@ CASES = [
     ("muon", dict.fromkeys(MUONS_OWN, made(muon=0.7, orthogonal_sgd=0.6)), HOLDS),
     ("muon", dict.fromkeys(MUONS_OWN, made(muon=0.5, orthogonal_sgd=0.6)), FAILS),
     # as good: the whole interval above minus a point
-    ("any_spectrum", {"controls": made(random_spectrum=0.598, orthogonal_sgd=0.6)}, HOLDS),
-    ("any_spectrum", {"controls": made(random_spectrum=0.59, orthogonal_sgd=0.6)}, MIXED),
-    ("any_spectrum", {"controls": made(random_spectrum=0.57, orthogonal_sgd=0.6)}, FAILS),
-    ("any_spectrum", {"controls": made(best=0.1, random_spectrum=0.57, orthogonal_sgd=0.6)}, MIXED),
+    ("any_spectrum", dict.fromkeys(SPECTRA, made(random_spectrum=0.598, orthogonal_sgd=0.6)), HOLDS),
+    ("any_spectrum", dict.fromkeys(SPECTRA, made(random_spectrum=0.59, orthogonal_sgd=0.6)), MIXED),
+    ("any_spectrum", dict.fromkeys(SPECTRA, made(random_spectrum=0.57, orthogonal_sgd=0.6)), FAILS),
+    ("any_spectrum", dict.fromkeys(SPECTRA, made(best=0.1, random_spectrum=0.57, orthogonal_sgd=0.6)), MIXED),
     ("batch_lead", {"batch_size-basic_cnn": made(LEAD_AT_16, tuned(sgd=0.5, orthogonal_sgd=0.6))}, HOLDS),
     ("batch_lead", {"batch_size-basic_cnn": made(LEAD_AT_16, tuned(sgd=0.5, orthogonal_sgd=0.51))}, FAILS),
     ("momentum_needed", {"successors": made(adamw=0.6, no_momentum=0.5)}, HOLDS),

@@ -181,20 +181,23 @@ def ruler(runs: pd.DataFrame) -> Iterator[Part]:
     yield Part("", found, figures + _edge_text(at_edge, *at_edge))
 
 
-def ahead(runs: pd.DataFrame, *, pairs: Sequence[tuple[str, str]]) -> Iterator[Part]:
+def ahead(*tables: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Iterator[Part]:
     """The first of each pair is better, each at its best rate. What was not run is left out."""
-    values, at_edge = _ends(runs), edges(runs)
-    for two in pairs:
-        if not set(two) <= set(values):
-            continue
-        figures = _against(values, *two) + _edge_text(at_edge, *two)
-        yield Part(" against ".join(map(label_of, two)), _compare(values, *two, at_edge=at_edge), figures)
+    for runs in tables:
+        values, at_edge = _ends(runs), edges(runs)
+        name = f"{runs.attrs['name']}, " if len(tables) > 1 else ""
+        for two in pairs:
+            if set(two) <= set(values):
+                found = _compare(values, *two, at_edge=at_edge)
+                figures = _against(values, *two) + _edge_text(at_edge, *two)
+                yield Part(f"{name}{' against '.join(map(label_of, two))}", found, figures)
 
 
-def as_good(runs: pd.DataFrame, *, first: str, second: str) -> Iterator[Part]:
+def as_good(*tables: pd.DataFrame, first: str, second: str) -> Iterator[Part]:
     """The first is as good as the second, each at its best rate. What was not run is left out."""
-    if {first, second} <= set(runs["optimizer"]):
-        yield _as_good("", _ends(runs), first, second, edges(runs))
+    for runs in tables:
+        if {first, second} <= set(runs["optimizer"]):
+            yield _as_good(str(runs.attrs["name"]), _ends(runs), first, second, edges(runs))
 
 
 def lead_grows(runs: pd.DataFrame, *, sizes: tuple[int, int]) -> Iterator[Part]:

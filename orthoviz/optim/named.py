@@ -35,6 +35,7 @@ LABELS = {
     "muon": "Muon",
     "random_spectrum": "random spectrum",
     "half": "square-root spectrum",
+    "inverted": "inverted spectrum",
     "no_momentum": "no momentum",
 }
 """What a reader sees, by name."""
@@ -93,6 +94,7 @@ def optimizers(
         "muon": partial(OrthogonalSGD, **muon, process_group=process_group),
         "random_spectrum": partial(OrthogonalSGD, **ours, method="random_spectrum"),
         "half": partial(OrthogonalSGD, **ours, method="half"),
+        "inverted": partial(OrthogonalSGD, **ours, method=("power", -0.25)),
         # SWAN without its rows: the polar factor of the gradient itself, the rest by AdamW
         "no_momentum": partial(OrthogonalSGD, scale="rms", rest="adamw", process_group=process_group),
     }

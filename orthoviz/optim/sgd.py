@@ -94,7 +94,7 @@ class OrthogonalSGD(MatrixOptimizer):
         *,
         decoupled: bool = False,
         order: str = "before_momentum",
-        method: str | Method = "exact",
+        method: str | tuple[str, float] | Method = "exact",
         tol: float | str | None = None,
         null: str = "drop",
         scale: str | None = None,

@@ -134,6 +134,7 @@ _RATES = {
     "per_filter": _OUR_RATES,
     "random_spectrum": _OUR_RATES,
     "half": _OUR_RATES,
+    "inverted": _OUR_RATES,
     "muon": _OUR_RATES,
     "adamw": (0.0003, 0.001, 0.003, 0.01),
 }
@@ -207,6 +208,16 @@ RECIPES: dict[str, Recipe] = {
         seeds=3,
     ),
     "controls": _CONTROLS,
+    "spectra": replace(
+        _CONTROLS,
+        what="Digits: the gradient's directions with other spectra, all steps as long as the polar factor",
+        model="digits_cnn",
+        data="digits",
+        **_rates("per_tensor", "half", "random_spectrum", "orthogonal_sgd", "inverted"),
+        epochs=4,
+        batch_sizes=(256,),
+        held_out=0,
+    ),
     "fair/equal_lr": replace(
         _FAIR, what="At the paper's learning rate, 0.01", paper="as Table 1, 100 epochs"
     ),

@@ -23,7 +23,7 @@ from orthoviz.widgets.view import Canvas, Scene, buttons, slider, view
 
 _RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 _CONTROLS = ("matched", *CONTROLS)
-_MARKERS = dict(zip(OPTIMIZERS, "os8D*HPp^vhXd<>x+12", strict=True))
+_MARKERS = dict(zip(OPTIMIZERS, "os8D*HPp^vhXd<>x+123", strict=True))
 _MOST_TEST_IMAGES = 400  # evaluated after every step
 _BEST_SGD = 0.1  # of these rates, on digits: the fair opponent
 
