@@ -142,10 +142,10 @@ ov.course.check("05.meter", unrelated)
 
 # %% [markdown]
 # So the buffer is a **meter of persistence**. Noise spreads around the mark of unrelated steps, from the
-# smallest to the largest value printed above: only a direction **above noise's largest** is something that
-# successive steps agree on, and one below noise's smallest is where they cancel. Put one direction into
-# otherwise random gradients, a little stronger than the noise is in its strongest direction, and see it stand
-# out:
+# smallest to the largest value printed above. That noise is *round*, alike in all directions. If steps were
+# unrelated and round, a direction **above its largest** would be something that they agree on, and one below
+# its smallest where they cancel. Put one direction into otherwise random gradients, a little stronger than
+# the noise is in its strongest direction, and see it stand out:
 
 # %%
 u = torch.nn.functional.normalize(torch.randn(32, 1), dim=0)
@@ -171,11 +171,13 @@ pd.DataFrame({**spread, "above noise": agree, "below noise": cancel}).round(2)
 
 # %% [markdown]
 # (The noise is that of 60 steps, so the first two rows, whose buffer is not full yet, compare with nothing.)
-# Early on the strongest direction stands at twice the mark. Later most of the 32 lie within what noise alone
-# would do: at full length the orthogonal step follows much that is chance, from one batch to the next. But
-# not all: to the end of the epoch some directions stand above everything that noise reaches, and some below
-# it, where successive steps cancel. Momentum sorts them: what agrees grows, what does not fades. That is
-# what it gives back of what "every direction equally" threw away.
+# Early on the strongest direction stands at twice the mark: steps agree. Later most of the 32 lie within what
+# round noise alone would do: at full length the orthogonal step follows much that is chance, from one batch
+# to the next. A few still stand above what round noise reaches, and a few below. Is that agreement? It need
+# not be: the noise of a convolution's gradient is not round but has the shape of its inputs, and unrelated
+# steps of such a shape spread as far (exercise for the brave: columns with variances 1, 1/2, 1/3, ...). What
+# momentum does is sure all the same: what agrees grows, what does not fades. That is what it gives back of
+# what "every direction equally" threw away.
 #
 # ## The other order
 #

@@ -109,9 +109,9 @@ figure = ov.plots.lr_flatness(tuned.frame)
 ov.course.picture(figure, figure.axes[0].get_title() + ". Digits, two epochs, three seeds.")
 
 # %% [markdown]
-# Three protocols, more than one answer. At steps as long as SGD's at 0.1 the verdict sees no difference. But
-# the rate that gives such steps is far below the orthogonal step's own best: another rate of SGD, another
-# verdict (try 0.03). Whoever shows one protocol only has chosen the answer.
+# Three protocols, two answers: better at an equal rate and where both are tuned, not separated at steps of
+# equal length (nor with eight seeds; try them). So part of the lead was the length of the step. Whoever shows
+# one protocol only has chosen the answer.
 #
 # Now photographs, BasicCNN on CIFAR-10, with **controls**: the orthogonal step with one thing changed.
 # Three epochs, two seeds, four rates each, the best chosen on 5,000 held-out images (`results/controls`):
@@ -144,10 +144,9 @@ ov.course.picture(figure, figure.axes[0].get_title() + ". CIFAR-10, BasicCNN, th
 # Nothing that two seeds could show. The gradient at the factor's length ends about where SGD does, and the
 # orthogonal **shape at the gradient's own length** brings nearly all. On these photographs it is the shape.
 #
-# Now the widths of the curves: whoever cannot afford to tune wants a flat one. The flattest is *per tensor*,
-# then come the orthogonal step and *per filter*; SGD and *norm-matched* fall further. So the flatness comes
-# with the fixed **length**, not with the shape: two properties, two causes. (And the best rate of orthogonal
-# SGD stands at the edge of its grid: a wider grid might find a better one.)
+# Now the widths of the curves: whoever cannot afford to tune wants a flat one. *Per tensor* falls least from
+# its best rate to its worst, *Muon's order* most, though the steps of both have a fixed length: a fixed
+# length alone makes no flat curve. (And where a grid was put decides too how far a curve falls on it.)
 #
 # What does the rule of exercise 1 say?
 
@@ -156,8 +155,8 @@ print(reports.compare("controls"))
 
 # %% [markdown]
 # And the three protocols, on photographs? Ten epochs, two or three seeds (`results/fair-equal_lr`,
-# `fair-equal_step`, `fair-both_tuned`). On digits the lead was gone at an equal step. Here, with SGD at its
-# best rate, 0.1, and the orthogonal step made as long: how many points is it ahead?
+# `fair-equal_step`, `fair-both_tuned`). On digits an equal step left no lead that could be told. Here, with
+# SGD at its best rate, 0.1, and the orthogonal step made as long: how many points is it ahead?
 
 # %%
 guess = ov.course.predict("points of lead at an equal step", low=-5, high=15)

@@ -103,7 +103,8 @@ ov.course.check("07.loss", loss)
 #
 # A network for digits with a projector of three dense layers, 15 epochs. How many of their 32 dimensions the
 # embeddings span, **RankMe** says (Garrido and others, 2023): the exponential of the entropy of the singular
-# values, as lesson 05's effective rank. The optimiser is **LARS**: SGD whose step in each layer is as long as
+# values, as lesson 05's effective rank; here of embeddings whose mean is taken off, because a shift that all
+# images share is no dimension. The optimiser is **LARS**: SGD whose step in each layer is as long as
 # a fixed part of the layer's weights; large batches of Barlow Twins are trained with it. First without the
 # second term, $\lambda = 0$. How many dimensions are left?
 
@@ -126,15 +127,16 @@ def pretrained(lam, optimizer="lars", epochs=15):
 
 # %%
 runs = {lam: pretrained(lam) for lam in (0.0, 0.05, 1.0)}
-guess.reveal(runs[0.0].rank_me.iloc[-1])
-rows = {lam: history.iloc[-1][["rank_me", "test_accuracy"]] for lam, history in runs.items()}
-pd.DataFrame({f"lambda {lam:g}": row for lam, row in rows.items()}).T.round(3)
+guess.reveal(runs[0.0].centred_rank.iloc[-1])
+rows = {f"lambda {lam:g}": history.iloc[-1] for lam, history in runs.items()}
+rows = {"untrained": barlow.probe(barlow.twins("digits_cnn", width=32, seed=0), views), **rows}
+pd.DataFrame(rows).T[["centred_rank", "test_accuracy"]].astype(float).round(3)
 
 # %% [markdown]
-# Hardly more than one. The entries agree between views, and with one another: all of them say the same
-# number, up to its sign. The loss is content, nothing in its first term asks for more. With the second term
-# more dimensions stay. With too much of it, at 1, the network gives up on the first term (watch the diagonal
-# in the view below).
+# Hardly more than one, and ten before training. The entries agree between views, and with one another: all of
+# them say the same number, up to its sign. The loss is content, nothing in its first term asks for more. With
+# the second term more dimensions stay. With too much of it, at 1, the network gives up on the first term
+# (watch the diagonal in the view below).
 #
 # `test_accuracy` is a test of usefulness: the 20 nearest training images, by the encoder's features, vote on
 # the class of a test image. It is lower with both faults. (The encoder before training is about as good:
@@ -174,7 +176,7 @@ guess
 
 # %%
 history = pretrained(0.0, "orthogonal_lars")
-guess.reveal(history.rank_me.iloc[-1])
+guess.reveal(history.centred_rank.iloc[-1])
 
 # %% [markdown]
 # No. An orthogonal step goes where the loss pulls, only along all of its directions equally: if the loss
@@ -197,7 +199,7 @@ ours = pretrained(0.05, "orthogonal_lars").assign(optimizer="orthogonal_lars")
 both = pd.concat([runs[0.05].assign(optimizer="lars"), ours])
 last = both[both.epoch == both.epoch.max()].set_index("optimizer")
 guess.reveal(last.train_loss["orthogonal_lars"] / last.train_loss["lars"])
-last[["train_loss", "rank_me", "test_accuracy"]].rename(ov.optim.LABELS).round(3)
+last[["train_loss", "centred_rank", "test_accuracy"]].rename(ov.optim.LABELS).round(3)
 
 # %%
 figure = ov.plots.paper_figure("barlow", both)
@@ -227,8 +229,8 @@ ov.course.picture(probe, "Nearest neighbours' accuracy by epoch, mean and range 
 # At first the paper is right: through four epochs the orthogonal loss is lower in both seeds. From the fifth
 # on they are within two hundredths of one another, at this rate. The neighbours find the features of the
 # orthogonal run more useful all the same, in both seeds; the straight line agrees, by a point or two. And it
-# is no matter of dimensions alone: RankMe is a little higher at first, by the tenth epoch the seeds
-# disagree, and it was highest before training, where the features are least useful.
+# is no matter of dimensions alone: RankMe (of embeddings as they are) is a little higher at first, by the
+# tenth epoch the seeds disagree, and it was highest before training, where the features are least useful.
 #
 # "The loss falls faster", by a rule: lower after every epoch, with the seeds apart. The ledger of lesson 04:
 

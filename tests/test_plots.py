@@ -237,6 +237,21 @@ def test_each_is_compared_with_the_first(history):
     assert words.startswith("Low worse than orthogonal SGD, wild not separated from orthogonal SGD")
 
 
+def test_a_best_rate_at_the_end_of_its_grid_is_hollow():
+    def hollow(best):
+        rows = [
+            (name, lr, seed, 0.9 - 0.1 * (lr != best[name]))
+            for name in best for lr in (0.1, 0.2, 0.4) for seed in range(2)
+        ]  # fmt: skip
+        table = pd.DataFrame(rows, columns=["optimizer", "lr", "seed", "test_accuracy"])
+        panel = P.lr_flatness(table).axes[0]
+        found = [tuple(line.get_xdata()) for line in panel.lines if line.get_markerfacecolor() == "white"]
+        return found, "hollow" in panel.get_xlabel()
+
+    assert hollow({"SGD": 0.2, "AdamW": 0.2}) == ([], False)
+    assert hollow({"SGD": 0.4, "AdamW": 0.2}) == ([(0.4,)], True)
+
+
 def test_steps_of_one_run_are_no_seeds(frame):
     loss = frame[(frame["quantity"] == "loss") & (frame.seed == 0)].assign(epoch=0)
     assert "one run each" in title(P.compare(loss, "loss"))

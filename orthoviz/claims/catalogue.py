@@ -27,6 +27,7 @@ _HEADLESS = [model for model in recipes.PAPER_TABLE3 if model != "basic_cnn"]
 _WATCHED = "table1-basic_cnn/watched"
 _SHORT, _SHORT_AT_BEST, _LONG = ("5 epochs", rules.EQUAL), ("5 epochs", None), ("100 epochs", rules.EQUAL)
 _BATCHES = ("batch_size-basic_cnn", "batch_size-resnet18")
+_SPECTRA = ("controls", "spectra")
 _SHAPE = (("matched", rules.SGD), (rules.OURS, "per_tensor"), (rules.OURS, "per_filter"))
 _LIFTED = (("half", "per_tensor"), ("random_spectrum", "per_tensor"))
 
@@ -160,12 +161,12 @@ _COURSE: _Group = {
         _SEEDS + "Test accuracy of BasicCNN after three epochs, each at its best rate: the shape "
         "at the gradient's length (norm-matched) beats SGD, and orthogonal SGD beats the gradient at the "
         "factor's length (per tensor) and rows of equal length (per filter)."),
-    "lifted": (("controls", "spectra"), partial(rules.ahead, pairs=_LIFTED),
+    "lifted": (_SPECTRA, partial(rules.ahead, pairs=_LIFTED),
         "At equal directions and lengths of the step, lifting the weak directions is what helps: the square "
         "root of the spectrum, or a random one, does better than the gradient's own.",
         "lesson 06",
-        _SEEDS + "Test accuracy, each at its best rate: of BasicCNN on CIFAR-10 after three epochs, of a small "
-        "network on digits after four."),
+        _SEEDS + "Test accuracy, each at its best rate: of BasicCNN on CIFAR-10 after three epochs, of a "
+        "small network on digits after four."),
     "filters_best_rate": (
         ("filters",), partial(rules.less_alike, quantity="mean_abs_cosine", runs=(_SHORT_AT_BEST,)),
         "With each at its better rate, orthogonal SGD's filters are the less alike ones.",
@@ -205,12 +206,12 @@ _SUCCESSORS: _Group = {
         "Jordan and others 2024 (Muon)",
         _SEEDS + "Test accuracy of BasicCNN, each at its best rate: after three epochs at constant rates, "
         "after ten at rates that fall to zero."),
-    "any_spectrum": (("controls", "spectra"), partial(rules.as_good, first="random_spectrum", second=rules.OURS),
+    "any_spectrum": (_SPECTRA, partial(rules.as_good, first="random_spectrum", second=rules.OURS),
         "Any spectrum will do: with random singular values in place of equal ones, at the same length, the "
         "step is as good.",
         "arXiv 2605.11181, for language models and digits; here two convolutional networks",
-        _MARGIN + "Test accuracy, each at its best rate: of BasicCNN on CIFAR-10 after three epochs, of a small "
-        "network on digits after four."),
+        _MARGIN + "Test accuracy, each at its best rate: of BasicCNN on CIFAR-10 after three epochs, of a "
+        "small network on digits after four."),
     "batch_lead": (("batch_size-basic_cnn",), partial(rules.lead_grows, sizes=(16, 1024)),
         "The lead of orthogonal steps grows with the batch.",
         "Shah and others 2025 (arXiv 2505.02222), of Muon against AdamW on language models; here orthogonal "

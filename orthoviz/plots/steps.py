@@ -23,7 +23,7 @@ from orthoviz.plots.frames import (
     select,
     with_labels,
 )
-from orthoviz.plots.style import look, new_figure
+from orthoviz.plots.style import INK, look, new_figure
 from orthoviz.verdicts import verdict
 
 _MOST = 6
@@ -128,6 +128,8 @@ def lr_flatness(
 ) -> Figure:
     """Final test accuracy over learning rates: how much the choice of the rate matters.
 
+    A best rate that is the first or last of its grid is hollow: a better one may lie beyond.
+
     Args:
         data: a row a run and epoch, or a run: ``lr``, ``test_accuracy``, a column for ``hue``, ``seed`` where
             there are several; of ``epoch`` the last counts.
@@ -142,7 +144,12 @@ def lr_flatness(
     ends = best if len(best) < 3 else [best[0], best[-1]]
     says = " … ".join(f"{name} {means[name, lr]:.3f} (lr {lr:g})" for name, lr in ends)
     figure, panel = frames.finals(last, "lr", hue=hue, chance=chance, ax=ax)
-    panel.set_xlabel("learning rate")
+    tried = last.groupby(hue, observed=True)["lr"].agg(["min", "max"])
+    several = tried[tried["min"] < tried["max"]]
+    at_ends = [(name, lr) for name, lr in best if name in several.index and lr in [*several.loc[name]]]
+    for name, lr in at_ends:  # the best may lie beyond
+        panel.plot([lr], [means[name, lr]], "o", mfc="white", mec=INK, ms=9, zorder=5)
+    panel.set_xlabel("learning rate" + (" (hollow: best at the end of its grid)" if at_ends else ""))
     title = f"At the best rate: {says}"
     panel.set_title(title if len(title) < 80 else title.replace(" … ", " …\n"), fontsize=10)
     return figure
@@ -251,7 +258,8 @@ def _outcome(rows: pd.DataFrame, quantity: str, *, x: str, hue: str) -> str:
     """Which hue is better at the end, if the runs can tell, and their means."""
     runs = [c for c in dict.fromkeys((hue, "run", "optimizer", "lr", "seed")) if c in rows]
     one_each = at_end(rows, x, hue).groupby(runs, observed=True, dropna=False)["value"].mean()
-    values = {str(name): one_each.xs(name, level=hue).tolist() for name in rows[hue].unique()}
+    of_hue = one_each.index.get_level_values(hue)
+    values = {str(name): one_each[of_hue == name].tolist() for name in rows[hue].unique()}
     more_is_better = "accuracy" in quantity
     means = one_each.groupby(hue, observed=True).mean().sort_values(ascending=not more_is_better)
     if len(values) < 2 or not (more_is_better or "loss" in quantity):

@@ -177,15 +177,17 @@ def probe(model: nn.Module, data: Any) -> dict[str, float]:
     """What the encoder has learnt, after every epoch.
 
     Returns:
-        ``rank_me`` of the test images' embeddings (1 to their number of dimensions); ``test_accuracy`` of the
-        20 nearest neighbours (cosine, weighted) among at most 5,000 labelled training images' features, and
-        ``linear_accuracy``, of a logistic regression on them.
+        ``rank_me`` of the test images' embeddings (1 to their number of dimensions), and ``centred_rank``,
+        the same of embeddings whose mean is taken off: a shift that all share is no dimension;
+        ``test_accuracy``, of the 20 nearest neighbours (cosine, weighted) among at most 5,000 labelled
+        training images' features, and ``linear_accuracy``, of a logistic regression on them.
     """
     model.eval()
     embeddings = torch.cat([model(images) for images, _ in in_order(data, data.test, device=_device(model))])
     (known, answers), (asked, right) = (features(model, data, part) for part in ("train", "test"))
     return {
         "rank_me": measures.rank_me(embeddings).item(),
+        "centred_rank": measures.rank_me(embeddings - embeddings.mean(0)).item(),
         "test_accuracy": knn(known, answers, asked, right),
         "linear_accuracy": linear(known, answers, asked, right),
     }

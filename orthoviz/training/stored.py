@@ -19,7 +19,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _COLUMNS = (
     *("optimizer", "lr", "batch_size", "seed", "epoch", "step", "seconds", "train_loss"),
     *("valid_loss", "valid_accuracy", "test_loss", "test_accuracy", "linear_accuracy", "rank_me", "chosen"),
-    *("step_length", "date", "commit"),
+    *("centred_rank", "step_length", "date", "commit"),
 )
 ORIGIN = ("date", "commit", "torch", "python", "device", "hours")
 """Where a run comes from: of all runs in a table's provenance."""
