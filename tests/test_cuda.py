@@ -215,7 +215,8 @@ def stepped(model, optimizer, steps=4):
     return [p.detach().cpu().double() for p in model.parameters()]
 
 
-@pytest.mark.parametrize("name", ov.optim.OPTIMIZERS)
+# without the random spectrum, which is drawn from the gradient's own bits
+@pytest.mark.parametrize("name", [name for name in ov.optim.OPTIMIZERS if name != "random_spectrum"])
 def test_an_optimiser_steps_as_in_float64_on_the_cpu(device, name):
     weights = []
     for model in (layers(device), layers("cpu", torch.float64)):

@@ -15,6 +15,7 @@ from orthoviz.toys.later import (
     unseen_pairs,
 )
 from orthoviz.toys.problems import (
+    MODES,
     DeepLinear,
     MatrixQuadratic,
     Problem,
@@ -25,7 +26,7 @@ from orthoviz.toys.problems import (
 )
 
 __all__ = [
-    "RULES", "DeepLinear", "MatrixQuadratic", "Problem", "RankOne", "TeacherStudent", "clipped_step",
+    "MODES", "RULES", "DeepLinear", "MatrixQuadratic", "Problem", "RankOne", "TeacherStudent", "clipped_step",
     "decayed_norm", "descend", "half_square", "margins", "never_arrives", "rare_facts", "steps_until",
     "unseen_pairs",
 ]  # fmt: skip

@@ -396,10 +396,18 @@ def estimate(name: str, *, data: Any = None, **changes: Any) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+_SIZES = {
+    "cifar10": ((3, 32, 32), 50_000),
+    "imagenet": ((3, 224, 224), 1_281_167),
+    "digits": ((1, 8, 8), 1_437),
+}
+"""Shape of an image, and how many there are to train on."""
+
+
 def cost(recipe: Recipe) -> str:
     """Runs and PFLOP, in words."""
-    shape = (3, 224, 224) if recipe.data == "imagenet" else (3, 32, 32)
-    count = recipe.images or (1_281_167 if recipe.data == "imagenet" else 50_000 - recipe.held_out)
+    shape, images = _SIZES[recipe.data]
+    count = recipe.images or images - recipe.held_out
     grids = rates(recipe.optimizers, recipe.lrs)
     runs = sum(map(len, grids.values())) * recipe.seeds * len(recipe.batch_sizes)
     pflop = recipe.epochs * count * flop_per_image(recipe.model, shape, recipe.twins) / 1e15
