@@ -385,9 +385,10 @@ def test_a_recipe_runs_and_is_stored_and_shown(tmp_path, monkeypatch, capsys):
 
 
 def test_the_queue_goes_on_where_it_was_and_says_of_each_run_where_it_comes_from(tmp_path, monkeypatch):
-    rates = {"sgd": (0.01, 0.03, 0.1), "orthogonal_sgd": (0.01, 0.03, 0.1)}
-    recipe = recipes.Recipe("A trial", model="digits_cnn", data="digits", protocol="both_tuned", lrs=rates,
-                            epochs=1, batch_sizes=(512, 1024), seeds=2, held_out=300)  # fmt: skip
+    recipe = recipes.Recipe(
+        "A trial", model="digits_cnn", data="digits", protocol="both_tuned", lrs=(0.03, 0.1), epochs=1,
+        images=384, batch_sizes=(128, 256), seeds=2, held_out=100,
+    )  # fmt: skip
     monkeypatch.setitem(recipes.RECIPES, "trial", recipe)
     monkeypatch.setattr("orthoviz.training.queue.QUEUE", ("trial",))
     monkeypatch.setattr("orthoviz.training.stored.root", lambda: tmp_path / "results")
@@ -396,7 +397,7 @@ def test_the_queue_goes_on_where_it_was_and_says_of_each_run_where_it_comes_from
 
     def write_and_die(*given):
         write(*given)
-        if len(given[-1]) == 2 * 15:  # rows before and after each run
+        if len(given[-1]) == 2 * 10:  # rows before and after each run
             raise KeyboardInterrupt
 
     monkeypatch.setattr("orthoviz.training.queue._keep", write_and_die)
@@ -405,12 +406,12 @@ def test_the_queue_goes_on_where_it_was_and_says_of_each_run_where_it_comes_from
     with pytest.raises(ValueError, match="runs are missing"):
         stored.store("trial", tmp_path / "runs", "digits")
     before = pd.read_csv(file)
-    assert before.groupby("batch_size").seed.count().to_dict() == {512: 24, 1024: 6}
+    assert before.groupby("batch_size").seed.count().to_dict() == {128: 16, 256: 4}
     monkeypatch.setattr("orthoviz.training.queue._keep", write)
     monkeypatch.setattr("orthoviz.training.queue.provenance", lambda: dict.fromkeys(stored.ORIGIN, "later"))
     queue.work(tmp_path / "elsewhere")  # another machine has the rows only
     after = pd.read_csv(file)
-    assert len(after) == 2 * 24
+    assert len(after) == 2 * 16
     columns = list(before.drop(columns="hours"))
     pd.testing.assert_frame_equal(after[columns][: len(before)], before[columns])
     assert set(after.commit[len(before) :]) == {"later"} != set(before.commit)
@@ -420,7 +421,7 @@ def test_the_queue_goes_on_where_it_was_and_says_of_each_run_where_it_comes_from
     assert main(["results", "store", "trial", str(tmp_path / "elsewhere"), "digits"]) == 0
     about = json.loads((tmp_path / "results" / "trial" / "provenance.json").read_text())
     assert about["complete"]
-    assert about["runs"] == 24
+    assert about["runs"] == 16
     assert "later" in about["commit"]
     assert not file.exists()
     monkeypatch.setattr("orthoviz.training.recipes.run", None)
