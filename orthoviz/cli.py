@@ -65,6 +65,8 @@ def _run_recipe(
     if name == "queue":
         from orthoviz.training import queue
 
+        if given or estimate or batch_size is not None:
+            raise ValueError("the queue has the settings of its recipes: give --out alone")
         queue.work(out)
         return 0
     changed = {"epochs", "seeds", "data", "train", "val", "size"}
@@ -237,7 +239,7 @@ _COMMANDS: dict[str, Any] = {
               _arg("--size", "of a folder's images; default: 224", **_PIXELS),
               _arg("--model", "default: the one for the images", metavar="NAME"),
               _arg("--optimizer", "default: orthogonal_sgd", metavar="NAME"),
-              _arg("--epochs", "passes over the training images; default: 5", type=int),
+              _arg("--epochs", "passes over the training images; default: 5", type=float),
               _arg("--batch-size", "images a step, over all processes; default: 256", type=int),
               _arg("--lr", "learning rate; default: 0.01", type=float),
               _arg("--momentum", "default: 0.9", type=float),

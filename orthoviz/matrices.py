@@ -127,6 +127,8 @@ def param_groups(
         for pattern, wish in overrides.items():
             if fnmatchcase(name, pattern) or fnmatchcase(prefix, pattern):
                 unused.discard(pattern)
+                if wish == "normalise" and parameter.ndim > 1:
+                    layout, why = _layout(module, name, parameter, single=True)
                 layout, why = _apply_override(pattern, wish, layout, name, parameter)
                 break
         decision = Decision(name, tuple(parameter.shape), layout, why)
@@ -212,8 +214,10 @@ def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Para
             yield owner, modules[owner], name, parameter
 
 
-def _layout(module: nn.Module, name: str, parameter: nn.Parameter) -> tuple[Layout | None, str]:
-    """The parameter's matrix and why it has it, or None and why it has none."""
+def _layout(
+    module: nn.Module, name: str, parameter: nn.Parameter, *, single: bool = False
+) -> tuple[Layout | None, str]:
+    """A parameter's matrix and why it has it, or None and why not; a single row has one where asked."""
     kind, parts, why = "rows", 1, "a row for each output"
     name = re.sub(r"parametrizations\.(\w+)\.original\d*$", r"\1", name)
     match module:
@@ -242,6 +246,8 @@ def _layout(module: nn.Module, name: str, parameter: nn.Parameter) -> tuple[Layo
             return None, "guessed: no matrix; if it is a stack of them, overrides={...: 'stack'}"
         if parameter.ndim > 1 and _TABLE.search(name.rpartition(".")[2]):
             return None, "guessed: a table, by its name"
+    if single:
+        return (kind, parts), why
     problem = "complex" if parameter.is_complex() else _why_not((kind, parts), parameter.shape)
     return (None, problem) if problem else ((kind, parts), why)
 
@@ -270,7 +276,12 @@ def _apply_override(
     if parameter.ndim < 2:  # the biases of a module that is named as a whole
         return None, "a bias, gain or other vector"
     if wish == "normalise":
-        return layout or ("rows", 1), f"{why}: a single row is a matrix too"
+        rows = (
+            0 if layout is None else as_matrix(torch.empty_like(parameter, device="meta"), layout).shape[-2]
+        )
+        if rows != 1:
+            raise ValueError(f"{why}: {name} of shape {tuple(parameter.shape)} is no single row")
+        return layout, f"{why}: a single row, at length 1"
     if wish == "matrix":
         wanted = layout or ("rows", 1)
     elif wish in ("columns", "stack"):

@@ -1,8 +1,10 @@
 """Chance from a seed, which may be any integer."""
 
+import hashlib
+
 import torch
 
-_MOST = 2**63  # torch takes no larger ones
+_MOST = 2**32  # torch's generator on the CPU looks at 32 bits, whatever it is given
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -11,5 +13,7 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def small(seed: int) -> int:
-    """The seed itself, or one that torch takes for it."""
-    return seed % _MOST
+    """The seed itself, or 32 bits that stand for a larger or negative one."""
+    if 0 <= seed < _MOST:
+        return seed
+    return int.from_bytes(hashlib.blake2b(str(seed).encode(), digest_size=4).digest())

@@ -34,11 +34,15 @@ def lead(ours: Sequence[float], theirs: Sequence[float]) -> Lead:
         raise ValueError(f"pairs need equally many runs, at least one, got {len(ours)} and {len(theirs)}")
     leads = [round(a - b, 9) for a, b in zip(ours, theirs, strict=True)]
     middle, free = mean(leads), len(leads) - 1
-    if not free:
+    if not free or not math.isfinite(middle):  # a run that diverged has no loss to compare
         return Lead(middle, -math.inf, math.inf, 1.0)
     error = stdev(leads) / math.sqrt(len(leads))
-    if error == 0:
-        return Lead(middle, middle, middle, float(middle == 0))
+    if error == 0:  # of two pairs that is chance: accuracies are counts of images
+        return (
+            Lead(middle, middle, middle, float(middle == 0))
+            if free > 1
+            else Lead(middle, -math.inf, math.inf, 1)
+        )
     half = error * float(stdtrit(free, 1 - LEVEL / 2))
     return Lead(middle, middle - half, middle + half, 2 * float(stdtr(free, -abs(middle) / error)))
 

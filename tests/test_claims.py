@@ -83,7 +83,7 @@ def runs(accuracy, batch_size=1024):
     return pd.DataFrame(rows)
 
 
-BETTER = runs({(SGD, 0.01, True): [0.70, 0.71], (OURS, 0.01, True): [0.75, 0.76]})
+BETTER = runs({(SGD, 0.01, True): [0.70, 0.71, 0.72], (OURS, 0.01, True): [0.75, 0.762, 0.769]})
 SCALED = "Muon's order, AdamW's scale"
 
 
@@ -104,6 +104,7 @@ def made(*tables, **ends):
 
 def successors(adamw=0.5, scaled=0.6, scaled_best=0.6, plain=0.4, swan=0.6):
     ends = {
+        **{(name, lr, False): 0.1 for name in ("AdamW", "SWAN") for lr in (0.0003, 0.01)},
         ("AdamW", 0.001, True): adamw,
         ("SWAN", 0.001, True): swan,
         ("Muon's order", 0.001, False): plain,
@@ -120,7 +121,7 @@ def theories(**changes):
     given |= {"nuclear_rank": 30, "stable_rank": 20, "drop_spectral": 2.0, "drop_gradient": 1.0}
     rows = [
         ("momentum_first" if key.endswith(("_after", "_before")) else "nuclear_rank", case, seed, key, value)
-        for key, value in (given | changes).items() for seed in range(2) for case in ("one step", "200 steps")
+        for key, value in (given | changes).items() for seed in range(3) for case in ("one step", "200 steps")
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=["theory", "case", "seed", "quantity", "value"])
 
@@ -143,22 +144,50 @@ def fill(results, claim):
             (place / "provenance.json").write_text("{}")
 
 
-AT_FOUR = {"optimizer": KEPT, "batch_size": 4, "epoch": 1}
 WATCHED = "table1-basic_cnn/watched"
 FILTERS = {"optimizer": OURS, "quantity": "mean_abs_cosine"}
 MAPS = {"optimizer": OURS, "quantity": "feature_cosine"}
 CENTRED = {"optimizer": OURS, "quantity": "centred_feature_cosine"}
 DEAD = both(
     put("value", 0.01, quantity="dead_parameters", optimizer=SGD),
-    put("value", 0.1, quantity="dead_parameters", optimizer=OURS),
+    put("value", lambda rows: 0.1 + rows.seed / 1e4, quantity="dead_parameters", optimizer=OURS),
 )
-BOTH_COLLAPSE = both(put(ACCURACY, 0.11, **AT_FOUR), put(ACCURACY, 0.11, optimizer=OURS, batch_size=4))
 SHAPE = {"sgd": 0.5, "orthogonal_sgd": 0.7, "matched": 0.6, "per_tensor": 0.55, "per_filter": 0.6}
-KEPT_AHEAD = put(ACCURACY, 0.9, optimizer=KEPT)
 
 
-def sgd_ahead_at(size):
-    return put(ACCURACY, 0.99, optimizer=SGD, batch_size=size)
+def batches(size, **ends):
+    """Of both networks runs at batch 4 or 16, whose accuracies at rate 0.01 are a tenth under these."""
+    return dict.fromkeys(("batch_size-basic_cnn", "batch_size-resnet18"), made(tuned(size, **ends)))
+
+
+AHEAD = batches(16, sgd=0.5, orthogonal_sgd_keep=0.6)
+
+
+BEHIND_AT_16 = tuned(16, sgd=0.6, orthogonal_sgd_keep=0.5)
+
+
+def with_worse_at_four(make):
+    return lambda table: pd.concat([make(table), tuned(4, sgd=0.6, orthogonal_sgd_keep=0.3)])
+
+
+def inside(make):
+    """With worse rates beyond both ends of a grid."""
+
+    def made(table):
+        table = make(table)
+        beyond = [table[table.lr == 0.01].assign(lr=lr) for lr in (1e-5, 9.0)]
+        for some in beyond:
+            some.loc[some.quantity == ACCURACY, "value"] = 0.0
+        return pd.concat([table, *beyond])
+
+    return made
+
+
+SGD_BEST_AT_01 = put("value", 0.9, optimizer=SGD, quantity=ACCURACY, lr=0.01)
+
+
+def alike(value):
+    return lambda rows: value + rows.seed / 1e5
 
 
 LEAD_AT_16 = tuned(16, sgd=0.5, orthogonal_sgd=0.55)
@@ -183,11 +212,12 @@ CASES = [
     ("speedup", {"table1-basic_cnn": times("seconds", 9, optimizer=OURS)}, MIXED),
     ("speedup", {"table1-basic_cnn": put(ACCURACY, 0.1, epoch=100)}, MIXED),
     ("flat", {"lr_sweep": swap()}, FAILS),
-    ("from_batch_16", {"batch_size-basic_cnn": swap(SGD, KEPT)}, FAILS),
-    ("from_batch_16", {"batch_size-basic_cnn": both(KEPT_AHEAD, sgd_ahead_at(64))}, MIXED),
-    ("from_batch_16", {"batch_size-basic_cnn": both(KEPT_AHEAD, sgd_ahead_at(4))}, HOLDS),
-    ("collapse_at_4", {"batch_size-basic_cnn": put(ACCURACY, 0.11, **AT_FOUR)}, HOLDS),
-    ("collapse_at_4", {"batch_size-basic_cnn": put(ACCURACY, 0.5, **AT_FOUR)}, FAILS),
+    ("from_batch_16", batches(16, sgd=0.5, orthogonal_sgd_keep=0.6), HOLDS),
+    ("from_batch_16", batches(16, sgd=0.6, orthogonal_sgd_keep=0.5), FAILS),
+    ("from_batch_16", AHEAD | {"batch_size-resnet18": made(BEHIND_AT_16)}, MIXED),
+    ("from_batch_16", {name: with_worse_at_four(make) for name, make in AHEAD.items()}, HOLDS),
+    ("collapse_at_4", batches(4, sgd=0.5, orthogonal_sgd_keep=0.21), HOLDS),
+    ("collapse_at_4", batches(4, sgd=0.5, orthogonal_sgd_keep=0.6), FAILS),
     ("filters_equal_rate", {"filters": swap()}, MIXED),
     ("filters_equal_rate", dict.fromkeys(("filters", WATCHED), put("value", 0.01, **FILTERS)), HOLDS),
     ("maps_lower", {WATCHED: swap()}, FAILS),
@@ -228,14 +258,14 @@ CASES = [
     ("lifted", dict.fromkeys(SPECTRA, made(per_tensor=0.5, half=0.6, random_spectrum=0.6)), HOLDS),
     ("lifted", dict.fromkeys(SPECTRA, made(per_tensor=0.5, half=0.6, random_spectrum=0.4)), MIXED),
     ("lifted", dict.fromkeys(SPECTRA, made(per_tensor=0.5, half=0.4, random_spectrum=0.4)), FAILS),
-    ("filters_best_rate", {"filters": put("value", 0.01, **FILTERS)}, HOLDS),
+    ("filters_best_rate", {"filters": inside(put("value", alike(0.01), **FILTERS))}, HOLDS),
     # with another best rate other filters are compared
-    ("filters_best_rate", {"filters": put("value", 0.9, optimizer=SGD, quantity=ACCURACY, lr=0.01)}, FAILS),
+    ("filters_best_rate", {"filters": inside(SGD_BEST_AT_01)}, FAILS),
     ("maps_centred", {WATCHED: swap()}, MIXED),
     ("maps_centred", dict.fromkeys(("filters", WATCHED), put("value", 0.9, **CENTRED)), FAILS),
-    ("null_directions", {"batch_size-basic_cnn": put(ACCURACY, 0.11, **AT_FOUR)}, HOLDS),
-    ("null_directions", {"batch_size-basic_cnn": BOTH_COLLAPSE}, FAILS),
-    ("null_directions", {"batch_size-basic_cnn": put(ACCURACY, 0.3, batch_size=4)}, UNTESTED),
+    ("null_directions", batches(4, sgd=0.5, orthogonal_sgd_keep=0.21, orthogonal_sgd=0.5), HOLDS),
+    ("null_directions", batches(4, sgd=0.5, orthogonal_sgd_keep=0.21, orthogonal_sgd=0.21), FAILS),
+    ("null_directions", batches(4, sgd=0.5, orthogonal_sgd_keep=0.5, orthogonal_sgd=0.5), UNTESTED),
     ("muon_order", dict.fromkeys(MUONS, made(muon_order=0.7, orthogonal_sgd=0.6)), HOLDS),
     ("muon_order", dict.fromkeys(MUONS, made(muon_order=0.5, orthogonal_sgd=0.6)), FAILS),
     ("muon", dict.fromkeys(MUONS_OWN, made(muon=0.7, orthogonal_sgd=0.6)), HOLDS),
@@ -346,7 +376,8 @@ def test_the_figures_are_the_stored_ones():
     ("found", "expected"),
     [
         ([FOR], HOLDS),
-        ([FOR, FOR, ONE_RUN], HOLDS),
+        ([FOR, FOR, ONE_RUN], MIXED),  # a part that was not tested
+        ([FOR, FOR, NO_CASE], HOLDS),
         ([AGAINST, UNCLEAR], FAILS),
         ([FOR, UNCLEAR], MIXED),
         ([FOR, AGAINST], MIXED),
@@ -392,6 +423,10 @@ def test_what_did_not_happen_needs_no_reason():
 # Tables are checked when they are stored
 
 
+def of_sgd(table):
+    return table[table.optimizer == SGD]
+
+
 def test_what_the_ledger_reads_may_be_stored():
     for need in {need for claim in CLAIMS.values() for need in claim.needs}:
         if path_of(RESULTS, need).is_file():
@@ -402,10 +437,14 @@ def test_what_the_ledger_reads_may_be_stored():
     ("make", "words"),
     [
         (lambda table: table[:0], "no rows to store"),
-        (put(ACCURACY, math.nan, seed=1, optimizer=SGD), "test_accuracy is no number in 1 of 4 rows"),
-        (lambda table: table.assign(test_loss="much"), "test_loss is no number in 4 of 4 rows"),
-        (put("lr", math.inf, seed=0), "lr is no number in 2 of 4 rows"),
+        (put(ACCURACY, math.nan, seed=1, optimizer=SGD), "test_accuracy is no number in 1 of 6 rows"),
+        (lambda table: table.assign(test_loss="much"), "test_loss is no number in 6 of 6 rows"),
+        (put("lr", math.inf, seed=0), "lr is no number in 2 of 6 rows"),
         (lambda table: table[:-1], "the same seeds"),
+        (lambda table: pd.concat([table, table]), "rows are there twice"),
+        (lambda table: pd.concat([table, table.assign(seed=table.seed + 10)]), "have the same history"),
+        (lambda table: pd.concat([table, of_sgd(table).assign(lr=1.0)]), "two rates that were chosen"),
+        (lambda table: pd.concat([table, of_sgd(table).assign(epoch=2)]), "different lengths"),
         (put(ACCURACY, 7), "test_accuracy must hold numbers from 0 to 1"),
         (put(ACCURACY, -3, optimizer=SGD), "test_accuracy must hold numbers from 0 to 1"),
         (lambda table: table.assign(test_accuracy=True), "test_accuracy must hold numbers from 0 to 1"),
@@ -425,7 +464,7 @@ def test_a_broken_provenance_names_its_table(results, text):
 
 
 def test_a_run_that_diverged_at_a_rate_that_was_not_chosen_may_be_stored():
-    table = pd.concat([BETTER, runs({(SGD, 9.0, False): [math.nan, math.nan]})])
+    table = pd.concat([BETTER, runs({(SGD, 9.0, False): [math.nan] * 3})])
     assert stored.check_table(table) is table
 
 

@@ -173,6 +173,7 @@ def test_overrides_go_by_name_or_module_and_the_first_that_fits_counts():
     assert layout_with("own", overrides={"own": "columns"}) == ("columns", 1)
     assert layout_with("single.weight", overrides={"single": "normalise"}) == ("rows", 1)
     assert layout_with("single.bias", overrides={"single": "normalise"}) is None
+    assert layout_with("depthwise.weight", overrides={"depthwise": "normalise"}) == ("rows", 6)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +181,7 @@ def test_overrides_go_by_name_or_module_and_the_first_that_fits_counts():
     [
         ({"hed.*": "skip"}, r"'hed\.\*' fits no parameter; there is, for example"),
         ({"conv.weight": "leave"}, "must be 'skip', 'matrix', 'columns', 'stack', 'normalise' or"),
+        ({"dense.weight": "normalise"}, "dense.weight of shape .* is no single row"),
         ({"dense.weight": "stack"}, "dense.weight of shape \\(4, 6\\) is no stack"),
         ({"conv.weight": {"split": 3}}, "split must divide conv.weight's 8 rows, got 3"),
         ({"dense.weight": {"split": 4}}, "has no matrix"),

@@ -141,6 +141,31 @@ def test_another_run_does_not_go_on_in_a_runs_folder(tmp_path, what):
     assert len(small_run(tmp_path / "b", 2, resume=True, **change).history) == 3  # the same goes on
 
 
+def test_the_same_run_goes_on_in_the_process_whose_schedule_has_moved_its_rate(tmp_path):
+    data = ov.datasets.load("digits").subset(train=128, test=50)
+    model = ov.models.digits_cnn(seed=0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    options = dict(batch_size=64, scheduler=StepLR(optimizer, 1, 0.5), out=tmp_path, progress=False)
+    ov.training.fit(model, optimizer, data, epochs=1, **options)
+    assert optimizer.param_groups[0]["lr"] < 0.1
+    assert len(ov.training.fit(model, optimizer, data, epochs=2, resume=True, **options).history) == 3
+
+
+def test_a_folder_of_version_0_1_goes_on_unless_its_rule_was_another(tmp_path):
+    config = tmp_path / "a" / "config.json"
+    small_run(tmp_path / "a")
+    old = json.loads(config.read_text())
+    for key in ("loss", "schedule", "groups", "orthogonalised"):
+        del old[key]
+    del old["optimizer_options"]["betas"]  # tuples were not kept then
+    config.write_text(json.dumps(old))
+    assert len(small_run(tmp_path / "a", 2, resume=True).history) == 3
+    old["optimizer_options"] |= {"order": "after_momentum", "weight_decay": 5e-4}
+    config.write_text(json.dumps(old))
+    with pytest.raises(ValueError, match="weight decay went into the polar factor: run it anew"):
+        small_run(tmp_path / "a", 3, resume=True)
+
+
 @pytest.mark.parametrize(
     "make", [lambda o, n: MultiStepLR(o, [n // 2]), lambda o, n: LambdaLR(o, lambda i: 1 - i / n)]
 )

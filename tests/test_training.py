@@ -109,8 +109,10 @@ def test_a_method_that_cannot_cut_rounding_says_so_under_autocast(digits, make):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ov.training.fit(model, chosen, digits, epochs=1, precision="bf16", progress=False)
-    settings = getattr(chosen, "orthogonal_settings", chosen.param_groups[0])
-    assert settings["tol"] == 0.1
+    assert getattr(chosen, "orthogonal_settings", chosen.param_groups[0])["tol"] == 0.1
+    usual = make(model)
+    ov.training.fit(model, usual, digits, epochs=0.2, precision="bf16", progress=False)
+    assert getattr(usual, "orthogonal_settings", usual.param_groups[0])["tol"] is None  # for that run alone
 
 
 def test_orthogonal_sgd_learns_digits_and_leads_at_equal_rate(digits):
@@ -150,7 +152,12 @@ def test_an_interrupt_keeps_what_was_done(digits, capsys):
         (ov.models.digits_cnn(), ov.models.digits_cnn(), {}, "14 of the optimiser's 14 parameters are not"),
         (ov.models.basic_cnn(), None, {}, "1 x 8 x 8"),
         (ov.models.digits_cnn(7), None, {}, "10 classes"),
-        (ov.models.digits_cnn(), None, {"epochs": 0}, "epochs must be at least 1, got 0"),
+        (
+            ov.models.digits_cnn(),
+            None,
+            {"epochs": 0},
+            "epochs must be at least a step of batch_size .* got 0",
+        ),
         (ov.models.digits_cnn(), None, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
         (ov.models.digits_cnn(), None, {"precision": "half"}, "precision must be None, 'bf16' or 'fp16'"),
     ],
@@ -242,7 +249,7 @@ def test_the_command_does_what_python_does(digits, capsys):
     [
         ("train --data digits --model basic_cnn", "1 x 8 x 8"),
         ("train --lr -1", "lr must be at least 0"),
-        ("train --epochs 0", "epochs must be at least 1"),
+        ("train --epochs 0", "epochs must be at least a step"),
         ("train --data nothing", "There is no data set"),
         ("train nothing", "there is no recipe 'nothing'"),
         ("train table1/basic_cnn --lr 3 --precision bf16", "--lr, --precision: a recipe says that itself"),

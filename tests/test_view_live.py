@@ -177,7 +177,7 @@ def test_ones_own_network_races():
     view.close()
     with pytest.raises(ValueError, match=r"classes|logits"):
         ov.widgets.race(model=lambda seed: nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
-    with pytest.raises(ValueError, match="epochs must be at least 1"):
+    with pytest.raises(ValueError, match="epochs must be at least a step"):
         ov.widgets.race(epochs=0)
 
 

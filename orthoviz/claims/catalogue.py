@@ -142,11 +142,11 @@ _COURSE: _Group = {
         "Where its steps are as long as those of SGD at its best rate, orthogonal SGD is ahead all the same.",
         "lesson 06",
         _SEEDS + "Test accuracy of BasicCNN after ten epochs."),
-    "both_tuned": (("fair-both_tuned",), rules.better,
+    "both_tuned": (("fair-both_tuned",), partial(rules.better, tuned=True),
         "Where both are tuned, orthogonal SGD is ahead all the same.",
         "lesson 06; the authors concede that SGDM with a vast amount of tuning still wins (see table2)",
         _SEEDS + "Test accuracy of BasicCNN after ten epochs, rates chosen on held-out images."),
-    "schedule": (("fair-schedule",), rules.better,
+    "schedule": (("fair-schedule",), partial(rules.better, tuned=True),
         "Where both are tuned and their rates fall to zero, orthogonal SGD is ahead all the same.",
         "lesson 06; all other runs here are at constant rates",
         _SEEDS + "Test accuracy of BasicCNN after ten epochs, rates chosen on held-out images."),
@@ -195,12 +195,14 @@ _COURSE: _Group = {
 _SUCCESSORS: _Group = {
     "muon_order": (
         ("controls", "fair-both_tuned", "batch_size-basic_cnn"),
-        partial(rules.better, first=rules.MUON, second=rules.OURS),
+        partial(rules.better, first=rules.MUON, second=rules.OURS, tuned=True),
         "Muon's order, momentum before the polar factor, does better than the paper's.",
         "Jordan and others 2024 (Muon)",
         _SEEDS + "Test accuracy of BasicCNN, each at its best rate: after three and after ten epochs on all "
         "images, and after one on 8,000 by batch size."),
-    "muon": (("controls", "fair-schedule"), partial(rules.better, first="muon", second=rules.OURS),
+    "muon": (
+        ("controls", "fair-schedule"),
+        partial(rules.better, first="muon", second=rules.OURS, tuned=True),
         "Muon as people use it (Nesterov, decoupled decay, AdamW for the rest) does better than the paper's "
         "optimiser.",
         "Jordan and others 2024 (Muon)",

@@ -41,12 +41,13 @@ def conclude(parts: Sequence[Part]) -> str:
     """The verdict on a claim.
 
     "holds" where every comparison is for it; "does not hold here" where none is, and at least one is against
-    it; otherwise "mixed". Comparisons of one run each, and those with no case of what the claim explains,
-    count for nothing; "not tested" where there are no others.
+    it; otherwise "mixed". Comparisons of one run each, or of what was not run, tell nothing, but keep a claim
+    from holding; those with no case of what the claim explains count for nothing. "not tested" where there
+    are no others.
     """
     found = {part.found for part in parts} - {ONE_RUN, NO_CASE}
     if not found:
         return UNTESTED
     if found == {FOR}:
-        return HOLDS
+        return MIXED if any(part.found == ONE_RUN for part in parts) else HOLDS
     return FAILS if AGAINST in found and FOR not in found else MIXED

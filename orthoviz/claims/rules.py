@@ -68,10 +68,16 @@ def _by_name(values: _Values, *which: str, form: _Form = _PERCENT) -> str:
     return ", ".join(f"{label_of(name)} {_spread(values[name], form)}" for name in which)
 
 
+def _unsure(runs: pd.DataFrame) -> list[str]:
+    """The optimisers whose rate is not tuned: the first or last of its grid, or of fewer than three."""
+    counts = runs.groupby("optimizer")["lr"].nunique()
+    return [*dict.fromkeys([*edges(runs), *map(str, counts[counts < 3].index)])]
+
+
 def _edge_text(at_edge: Sequence[str], *which: str) -> str:
     """Whose rate is at the end of its grid."""
     those = [label_of(name) for name in which if name in at_edge]
-    return f" (rate at the end of its grid: {', '.join(those)})" if those else ""
+    return f" (rate not tuned, or at the end of its grid: {', '.join(those)})" if those else ""
 
 
 def _against(values: _Values, *which: str, form: _Form = _PERCENT) -> str:
@@ -91,6 +97,8 @@ def _at_rate(runs: pd.DataFrame, lr: float) -> pd.DataFrame:
 
 def _as_good(label: str, values: _Values, first: str, second: str, at_edge: Sequence[str] = ()) -> Part:
     """The whole interval of the first's lead lies above minus the margin; against, where none of it does."""
+    if len(values[first]) != len(values[second]):
+        return Part(label, ONE_RUN, f"{_by_name(values, first, second)}, which make no pairs")
     ahead = lead(values[first], values[second])
     found = FOR if ahead.low > -MARGIN else AGAINST if ahead.high < -MARGIN else UNCLEAR
     found = ONE_RUN if _fewest(values) < 2 else UNCLEAR if {first, second} & set(at_edge) else found
@@ -111,16 +119,20 @@ def _sizes(runs: pd.DataFrame, least: int) -> Iterator[tuple[str, pd.DataFrame]]
 def better(
     *tables: pd.DataFrame, first: str = OURS, second: str = SGD,
     columns: Sequence[str] = ("test_accuracy",), least: int = 0, lr: float | None = None,
+    tuned: bool = False,
 ) -> Iterator[Part]:  # fmt: skip
     """The first ends better than the second: in every table, batch size from the least on, and column; at
-    one rate for both, or at the chosen ones."""
+    one rate for both, or at the chosen ones, which are tuned where the claim says so."""
     tables = tables if lr is None else tuple(_at_rate(runs, lr) for runs in tables)
     kinds = [(*kind, column) for runs in tables for kind in _sizes(runs, least) for column in columns]
     for label, runs, column in kinds:
+        if not {first, second} <= set(runs["optimizer"]):
+            yield Part(label, ONE_RUN, f"{label_of(first)} or {label_of(second)} was not run")
+            continue
         values, loss = _ends(runs, column), "loss" in column
         label, form = (f"{label}, loss", _LOSS) if loss else (label, _PERCENT)
         figures = (_by_name if len(kinds) == 1 else _against)(values, first, second, form=form)
-        at_edge = edges(runs) if lr is None else ()
+        at_edge = () if lr is not None else _unsure(runs) if tuned else edges(runs)
         found = _compare(values, first, second, more_is_better=not loss, at_edge=at_edge)
         yield Part(label, found, figures + _edge_text(at_edge, first, second))
 
@@ -144,6 +156,9 @@ def sooner(runs: pd.DataFrame, targets: Sequence[int]) -> Iterator[Part]:
             )
             reached = runs[unit].where(runs["test_accuracy"] >= target / 100, longer)
             first = reached.groupby(keys).min()
+            if (runs["test_accuracy"] < target / 100).all():
+                yield Part(f"{unit.removesuffix('s')}s to {target} %", NO_CASE, "no run reached it")
+                continue
             values = {name: first[name].tolist() for name in (OURS, SGD)}
             ours, sgd = mean(values[OURS]), mean(values[SGD])
             times = f" ({sgd / ours:.1f} times)"
@@ -182,22 +197,27 @@ def ruler(runs: pd.DataFrame) -> Iterator[Part]:
 
 
 def ahead(*tables: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Iterator[Part]:
-    """The first of each pair is better, each at its best rate. What was not run is left out."""
+    """The first of each pair is better, each at its best rate."""
     for runs in tables:
-        values, at_edge = _ends(runs), edges(runs)
+        values, at_edge = _ends(runs), _unsure(runs)
         name = f"{runs.attrs['name']}, " if len(tables) > 1 else ""
         for two in pairs:
-            if set(two) <= set(values):
-                found = _compare(values, *two, at_edge=at_edge)
-                figures = _against(values, *two) + _edge_text(at_edge, *two)
-                yield Part(f"{name}{' against '.join(map(label_of, two))}", found, figures)
+            label = f"{name}{' against '.join(map(label_of, two))}"
+            if not set(two) <= set(values):
+                yield Part(label, ONE_RUN, "not run")
+                continue
+            found = _compare(values, *two, at_edge=at_edge)
+            yield Part(label, found, _against(values, *two) + _edge_text(at_edge, *two))
 
 
 def as_good(*tables: pd.DataFrame, first: str, second: str) -> Iterator[Part]:
-    """The first is as good as the second, each at its best rate. What was not run is left out."""
+    """The first is as good as the second, each at its best rate."""
     for runs in tables:
+        name = str(runs.attrs["name"])
         if {first, second} <= set(runs["optimizer"]):
-            yield _as_good(str(runs.attrs["name"]), _ends(runs), first, second, edges(runs))
+            yield _as_good(name, _ends(runs), first, second, _unsure(runs))
+        else:
+            yield Part(name, ONE_RUN, "not run")
 
 
 def lead_grows(runs: pd.DataFrame, *, sizes: tuple[int, int]) -> Iterator[Part]:
@@ -207,7 +227,7 @@ def lead_grows(runs: pd.DataFrame, *, sizes: tuple[int, int]) -> Iterator[Part]:
         some = runs[runs["batch_size"] == size]
         values, name = _ends(some), f"batch {size}"
         leads[name] = [a - b for a, b in zip(values[OURS], values[SGD], strict=True)]
-        at_edge += [name] * bool({OURS, SGD} & set(edges(some)))
+        at_edge += [name] * bool({OURS, SGD} & set(_unsure(some)))
     first, second = leads
     found = _compare(leads, second, first, at_edge=at_edge)
     figures = f"points of lead: {_by_name(leads, *leads, form=_POINTS)}"
@@ -219,10 +239,13 @@ def adamw_rate(runs: pd.DataFrame) -> Iterator[Part]:
     lr, best = float(chosen["adamw"]), f"at its own best rate, {chosen[SCALED]:g}"
     at = last_values(runs[runs["lr"] == lr])
     rates = {f"at {lr:g}": at[SCALED], best: _ends(runs)[SCALED]}
-    plain = (SCALED, MUON)
-    yield _as_good("against AdamW", at, SCALED, "adamw")
-    at_edge = [best] if SCALED in edges(runs) else []
-    yield _as_good("against its own best rate", rates, f"at {lr:g}", best, at_edge)
+    plain, unsure = (SCALED, MUON), _unsure(runs)
+    yield _as_good("against AdamW", at, SCALED, "adamw", [name for name in unsure if name == "adamw"])
+    own = "against its own best rate"
+    if chosen[SCALED] == lr:
+        yield Part(own, NO_CASE, "they are the same")
+    else:
+        yield _as_good(own, rates, f"at {lr:g}", best, [best] if SCALED in unsure else [])
     yield Part("against no scale", _compare(at, *plain), _by_name(at, *plain))
 
 
@@ -291,6 +314,7 @@ def _best_rates(seen: pd.DataFrame) -> dict[str, float]:
 def _layers(seen: pd.DataFrame, quantity: str, rates: Mapping[str, float]) -> Iterator[tuple[str, _Values]]:
     """By layer, what was seen last of each optimiser at its learning rate."""
     rows = seen[(seen["quantity"] == quantity) & (seen["lr"] == seen["optimizer"].map(rates))]
+    rows = rows.sort_values("seed", kind="stable")
     for layer, some in rows[rows["step"] == rows["step"].max()].groupby("layer", sort=False):
         values = {str(name): part["value"].tolist() for name, part in some.groupby("optimizer")}
         yield _name(layer), values
@@ -302,9 +326,11 @@ def less_alike(
     """A cosine is lower with orthogonal SGD: in every layer of every table, at its rates or the best."""
     for seen, (length, given) in zip(tables, runs, strict=True):
         rates = given or _best_rates(seen)
+        tried = seen.groupby("optimizer")["lr"].agg(["min", "max"])
+        at_edge = [] if given else [name for name in (OURS, SGD) if rates[name] in [*tried.loc[name]]]
         at = " and ".join(dict.fromkeys(f"{rates[name]:g}" for name in (OURS, SGD)))
         for layer, values in _layers(seen, quantity, rates):
-            found = _compare(values, more_is_better=False)
+            found = _compare(values, more_is_better=False, at_edge=at_edge)
             figures = f"{mean(values[OURS]):.3f} against {mean(values[SGD]):.3f}"
             yield Part(f"{length} at {at}, {layer}", found, figures)
 

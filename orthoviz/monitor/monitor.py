@@ -343,7 +343,7 @@ class Monitor:
             return []
         modules = {layer.module: layer.name for layer in reversed(self._moved())}
         quantities = {name: QUANTITIES[name] for name in wanted}
-        if not self._sized:
+        if not self._sized.issuperset(modules.values()):
             quantities["positions"] = _POSITIONS
         found = activations(self.model, self.probe, modules, quantities)
         return [(layer, "activation", name, value) for (layer, name), value in found.items()]

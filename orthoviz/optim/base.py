@@ -65,6 +65,7 @@ class MatrixOptimizer(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._stages = getattr(self, "_stages", Stages())  # a copied or unpickled optimiser has no watchers
+        self._made = True
 
     def register_stage_hook(self, hook: StageHook) -> RemovableHandle:
         """Call ``hook(parameter, stage, matrix)`` in every step, for every parameter that has a matrix.
@@ -319,7 +320,10 @@ def _check_same_parameters(own: Group, saved: Group, state: dict[Any, Any]) -> N
     ]
     if len(names) == 2 and names[0] != names[1]:
         other = next((pair for pair in zip(*names, strict=False) if pair[0] != pair[1]), names)
-        raise ValueError(f"the loaded state is of other parameters: {other[1]!r} where this has {other[0]!r}")
+        raise ValueError(
+            f"the loaded state is of other parameters: {other[1]!r} where this has {other[0]!r}. Of a model "
+            "that was read otherwise then, ov.param_groups(model, overrides=...) makes the same groups"
+        )
     for p, number in zip(own["params"], saved["params"], strict=False):
         for key, value in state.get(number, {}).items():
             if isinstance(value, Tensor) and value.ndim and value.shape != p.shape:

@@ -5,6 +5,7 @@ parameter group: ``method``, ``tol``, ``null``, ``scale``.
 """
 
 import math
+import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from orthoviz.optim.ranks import ProcessGroup, gathered, mesh_group, shared, spr
 from orthoviz.polar import METHODS, counts, default_tol, polar_factors
 from orthoviz.polar.factor import power_of_two
 from orthoviz.polar.methods import as_method
+from orthoviz.seeds import seeded
 
 Group = dict[str, Any]
 
@@ -135,8 +137,7 @@ def random_spectrum(G: Tensor) -> Tensor:
     D is drawn from a seed that G itself gives, so that a step can be repeated, on every rank and in a run
     that is resumed.
     """
-    seed = int(G.to("cpu", torch.float64).sum().view(torch.int64))
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(-1 - int.from_bytes(struct.pack("d", float(G.sum(dtype=torch.float64)))))
     return _with_spectrum(G, lambda s: torch.rand(s.shape, generator=generator).to(s))
 
 
@@ -164,8 +165,10 @@ CONTROLS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def as_control(method: Any) -> Callable[[Tensor], Tensor] | None:
     """The control that a method names, or None."""
-    if isinstance(method, tuple) and method[0] == "power":
-        return partial(power, p=float(method[1]))
+    if isinstance(method, tuple) and method[:1] == ("power",):
+        if len(method) != 2 or not isinstance(method[1], int | float) or not math.isfinite(method[1]):
+            raise ValueError(f"method ('power', p) takes a number p, got {method!r}")
+        return partial(power, p=method[1])
     return CONTROLS.get(method) if isinstance(method, str) else None
 
 

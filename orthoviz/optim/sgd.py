@@ -114,7 +114,8 @@ class OrthogonalSGD(MatrixOptimizer):
         super().__init__(params, sgd | direction | others, process_group)
 
     def _prepare(self, group: Group) -> Group:
-        return {"betas": getattr(self, "_betas", (0.9, 0.999)), **super()._prepare(group)}
+        first = self.param_groups[0] if self.param_groups else {}
+        return {"betas": getattr(self, "_betas", first.get("betas", (0.9, 0.999))), **super()._prepare(group)}
 
     def _check(self, group: Group) -> None:
         super()._check(group)

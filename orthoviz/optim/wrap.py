@@ -3,7 +3,8 @@
 import functools
 import types
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -217,28 +218,35 @@ def orthogonalise(
     return Orthogonalised(optimizer, layouts, settings, process_group)
 
 
-def follow_precision(optimizer: torch.optim.Optimizer, precision: str) -> None:
+@contextmanager
+def following(optimizer: torch.optim.Optimizer, precision: str | None) -> Iterator[None]:
     """Let an optimiser cut off what is rounding of gradients under autocast, where no ``tol`` was chosen.
 
     Args:
-        precision: "bf16" or "fp16".
+        precision: "bf16", "fp16", or None, which changes nothing.
 
     Warns:
         UserWarning: its method is an iteration, which cannot cut.
     """
-    own = getattr(optimizer, "orthogonal_settings", None)
-    for settings in optimizer.param_groups if own is None else [own]:
+    own, changed = getattr(optimizer, "orthogonal_settings", None), []
+    for settings in [] if precision is None else optimizer.param_groups if own is None else [own]:
         if settings.get("null") is None or settings["tol"] is not None or as_control(settings["method"]):
             continue
         if isinstance(as_method(settings["method"]), Decomposing):
             settings["tol"] = precision
+            changed.append(settings)
         else:
             warnings.warn(
                 f"method={settings['method']!r} steps along what is rounding of {precision} too, where a "
                 "batch leaves a matrix short of directions: take method='exact', which cuts it off",
-                stacklevel=3,
+                stacklevel=4,
             )
-            return
+            break
+    try:
+        yield
+    finally:
+        for settings in changed:
+            settings["tol"] = None
 
 
 def _layouts(

@@ -19,9 +19,10 @@ from orthoviz.datasets import Dataset
 from orthoviz.matrices import ParamGroups, param_groups
 from orthoviz.monitor import watch
 from orthoviz.optim.named import Make, label_of
-from orthoviz.training.equal import Schedule, equal_steps, how_long, starter, step_options
+from orthoviz.training.equal import Schedule, equal_steps, how_long, known_steps, starter, step_options
 from orthoviz.training.loop import fit
 from orthoviz.training.outcomes import best_rate, next_rate, summary
+from orthoviz.training.processes import rank_and_size
 from orthoviz.training.records import finished_epochs, segment
 
 PROTOCOLS = ("equal_lr", "equal_step", "both_tuned", "equal_seconds")
@@ -66,8 +67,8 @@ def compare(
 ) -> Comparison:
     """Train the same network with several optimisers, and say which is better, if that can be said.
 
-    Every optimiser gets the same initial weights, the same batches in the same order, the same number of
-    learning rates, and the same seeds.
+    Every optimiser gets the same initial weights, the same batches in the same order, the same seeds, and the
+    same number of learning rates to begin with.
 
     ===============  ==============================================================================
     protocol         learning rates, and what is compared
@@ -97,7 +98,7 @@ def compare(
         schedule: makes a scheduler from an optimiser and the number of steps of its run.
         watched: options for :func:`orthoviz.watch`; what it sees is kept in each run's folder in ``out``.
         done: rows of runs that are finished and not run again, such as ``keep`` got.
-        keep: called after every run with the rows of all so far.
+        keep: called after every run with the rows of all so far, and of those in ``done``.
         options: for :func:`fit`.
 
     Returns:
@@ -107,22 +108,15 @@ def compare(
         ValueError: an unknown protocol; not exactly one of ``epochs`` and ``minutes``; the grids differ in
             length; no rate makes steps as long within 10 %; what :func:`fit` refuses.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol must be {', '.join(map(repr, PROTOCOLS))}, got {protocol!r}")
-    if (epochs is None) == (minutes is None):
-        raise ValueError("give either epochs or minutes")
     numbers = range(seeds) if isinstance(seeds, int) else list(seeds)
-    if not numbers or not optimizers:
-        raise ValueError("a comparison needs at least one seed and one optimiser")
-    if len(set(map(label_of, optimizers))) < len(optimizers):
-        raise ValueError(f"two of the optimisers have the same label: {', '.join(map(label_of, optimizers))}")
+    _check(protocol, epochs, minutes, numbers, optimizers)
     grid = rates(optimizers, lrs)
     tuned = protocol in ("both_tuned", "equal_seconds")
     if tuned and data.valid is None:
         data = data.hold_out(max(1, len(data.train.labels) // 10))
     make_model = model if not isinstance(model, nn.Module) else lambda seed: copy.deepcopy(model)
     start = starter(make_model, optimizers, groups)
-    how = {"batch_size": batch_size, "schedule": schedule, **step_options(options)}
+    how = {"batch_size": batch_size, **step_options(options)}
     equal_seconds = protocol == "equal_seconds"
     long, ms = how_long(start, optimizers, data, how, epochs, minutes, equal_seconds=equal_seconds)
     out = None if out is None else Path(out)
@@ -131,43 +125,84 @@ def compare(
         grid = {name: rates[:1] for name, rates in grid.items()}
     elif protocol == "equal_step":
         lr = next(iter(grid.values()))[0]
-        grid, lengths = equal_steps(start, lr, data, long, how, out and out / "equal_step.json", done)
-
-    def train(name: str, lr: float, seed: int) -> pd.DataFrame:
-        run: dict[str, Any] = {"optimizer": name, "lr": lr, "seed": seed, "batch_size": batch_size}
-        history = None if done is None else _find(done, run)
-        if history is None:
-            folder = None if out is None else _folder(out, name, lr, seed)
-            given = dict(epochs=long[name], batch_size=batch_size, seed=seed, progress=progress, **options)
-            history = _run(*start(name, lr, seed), data, folder, schedule, watched, given)
-        more: dict[str, Any] = (
-            {"ms_per_step": ms[name], "seconds": history["step"] * ms[name] / 1000} if ms else {}
+        known = known_steps(done, lr, batch_size)
+        grid, lengths = equal_steps(
+            start, lr, data, long, schedule, how, out and out / "equal_step.json", known
         )
-        more |= {"step_length": lengths[name]} if lengths else {}
-        return history.assign(**run, **more)
+
+    def train(run: dict[str, Any]) -> pd.DataFrame:
+        """The history of a run."""
+        name, lr, seed = (run[key] for key in ("optimizer", "lr", "seed"))
+        folder = None if out is None else _folder(out, name, lr, seed)
+        given = dict(epochs=long[name], batch_size=batch_size, seed=seed, progress=progress, **options)
+        history = _run(*start(name, lr, seed), data, folder, schedule, watched, given).assign(**run)
+        history = history[history["epoch"] <= long[name] + 1e-9]  # a folder may hold a longer run
+        if ms:
+            history = history.assign(ms_per_step=ms[name], seconds=history["step"] * ms[name] / 1000)
+        return history.assign(step_length=lengths[name]) if lengths else history
 
     tables: list[pd.DataFrame] = []
     runs = [(name, lr, seed) for seed in numbers for name in optimizers for lr in grid[name]]
     while runs:
-        for run in tqdm(runs, unit=" runs", disable=None if progress else True, leave=False):
-            tables.append(train(*run))
-            frame = pd.concat(tables, ignore_index=True)
-            if keep is not None:
-                keep(frame)
+        for name, lr, seed in tqdm(runs, unit=" runs", disable=None if progress else True, leave=False):
+            run = {"optimizer": name, "lr": lr, "seed": seed, "batch_size": batch_size}
+            found, done = _take(done, run, long[name])
+            tables.append(train(run) if found.empty else found)
+            if keep is not None and found.empty:
+                keep(pd.concat([*tables, *([] if done is None else [done])], ignore_index=True))
+        frame = pd.concat(tables, ignore_index=True)
         by = "valid_accuracy" if tuned else "test_accuracy"
         best = {name: best_rate(frame[frame["optimizer"] == name], by) for name in optimizers}
-        beyond = {name: next_rate(grid[name], best[name]) for name in optimizers if grow and tuned}
+        beyond = {name: next_rate(grid[name], best[name]) for name in optimizers} if grow and tuned else {}
         runs = [(name, lr, seed) for seed in numbers for name, lr in beyond.items() if lr]
-        grid = {name: tried + [lr for lr in (beyond.get(name),) if lr] for name, tried in grid.items()}
+        for name, after in beyond.items():
+            grid[name] += [after] if after else []
     frame["chosen"] = frame["lr"] == frame["optimizer"].map(best)
     words = summary(frame, protocol.replace("_", " "), chance=1 / len(data.classes))
     return Comparison(frame, words, protocol, best)
 
 
-def _find(done: pd.DataFrame, run: Mapping[str, Any]) -> pd.DataFrame | None:
-    """The rows of a run, if it is there."""
+def _check(
+    protocol: str,
+    epochs: float | None,
+    minutes: float | None,
+    seeds: Sequence[int],
+    optimizers: Iterable[str],
+) -> None:
+    """Raise ValueError for what is no fair comparison."""
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol must be {', '.join(map(repr, PROTOCOLS))}, got {protocol!r}")
+    if (epochs is None) == (minutes is None):
+        raise ValueError("give either epochs or minutes")
+    if not seeds or not [*optimizers]:
+        raise ValueError("a comparison needs at least one seed and one optimiser")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"each seed counts once, got {list(seeds)}")
+    labels = [label_of(name) for name in optimizers]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"two of the optimisers have the same label: {', '.join(labels)}")
+    measured = protocol in ("equal_seconds", "equal_step") or minutes is not None
+    if rank_and_size()[1] > 1 and measured:
+        raise ValueError("several processes would measure differently: compare equal seconds or steps in one")
+
+
+def _take(
+    done: pd.DataFrame | None, run: Mapping[str, Any], epochs: float
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """The rows of a run, none if it is not there or has another length, and the others."""
+    if done is None:
+        return pd.DataFrame(), None
     same = (done[list(run)] == pd.Series(run)).all(axis=1)
-    return done[same].drop(columns="chosen", errors="ignore") if same.any() else None
+    found, others = done[same].drop(columns="chosen", errors="ignore"), done[~same]
+    whole = not found.empty and (
+        abs(found["epoch"].max() - epochs) < 1e-6 or not _finite(found["train_loss"])
+    )
+    return found if whole else found[:0], others
+
+
+def _finite(losses: "pd.Series[float]") -> bool:
+    """Whether the loss of the last row is a number; one of a run that diverged is not."""
+    return math.isfinite(losses.iloc[-1])
 
 
 def _run(
@@ -230,6 +265,8 @@ def rates(
         name: [given[name]] if isinstance(given[name], int | float) else list(given[name])
         for name in optimizers
     }
+    if doubled := [name for name, tried in grid.items() if len(set(tried)) < len(tried)]:
+        raise ValueError(f"each learning rate counts once, got {grid[doubled[0]]} for {doubled[0]}")
     lengths = {name: len(rates) for name, rates in grid.items()}
     if len(set(lengths.values())) > 1 or not min(lengths.values()):
         raise ValueError(f"every optimiser must have the same number of learning rates, got {lengths}")

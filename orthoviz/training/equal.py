@@ -5,13 +5,13 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -19,7 +19,9 @@ from orthoviz.datasets import Dataset
 from orthoviz.files import write_json
 from orthoviz.matrices import ParamGroups, param_groups
 from orthoviz.optim.named import Make, label_of
-from orthoviz.training.loop import steps
+from orthoviz.optim.wrap import following
+from orthoviz.training.loop import steps, to_device
+from orthoviz.training.records import describe
 
 _TIMED = 10  # steps of each optimiser in a round of timing, at most
 _PATIENCE = 3.0  # seconds that they may take
@@ -49,7 +51,23 @@ def starter(
 
 def step_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Those of :func:`orthoviz.training.fit`'s options that a step has too."""
-    return {key: options[key] for key in ("loss", "precision", "accumulate") if key in options}
+    return {key: options[key] for key in ("loss", "precision", "accumulate", "device") if key in options}
+
+
+def _begin(
+    network: nn.Module, optimizer: Optimizer, data: Dataset, how: Mapping[str, Any], epochs: float = 1,
+    schedule: Schedule | None = None,
+) -> Iterator[Tensor]:  # fmt: skip
+    """Train for some epochs as :func:`fit` does, without looking; yields every step's loss."""
+    options = {key: value for key, value in how.items() if key != "device"}
+    to_device(network, how.get("device"))
+    count = round(epochs * math.ceil(len(data.train.labels) / how["batch_size"]))
+    options["scheduler"] = None if schedule is None else schedule(optimizer, count)
+    with following(optimizer, how.get("precision")):
+        parts = (
+            steps(network, optimizer, data, seed=0, epoch=epoch, **options) for epoch in itertools.count(1)
+        )
+        yield from itertools.islice(itertools.chain.from_iterable(parts), count)
 
 
 def milliseconds(
@@ -62,7 +80,7 @@ def milliseconds(
     """
     times: dict[str, list[float]] = {name: [] for name in names}
     for name in list(times) * _ROUNDS:
-        run = steps(*start(name, 1e-3, 0), data, seed=0, epoch=1, **how)
+        run = _begin(*start(name, 1e-3, 0), data, how)
         began = time.perf_counter()
         float(next(run))  # the first step warms up, and says how many there is time for
         count = min(_TIMED, max(1, int(_PATIENCE / (time.perf_counter() - began))))
@@ -79,40 +97,54 @@ def how_long(
     epochs: float | None, minutes: float | None, *, equal_seconds: bool,
 ) -> tuple[dict[str, float], dict[str, float]]:  # fmt: skip
     """The epochs of each optimiser's runs; and the milliseconds of its steps, where time was asked for."""
-    if minutes is None and not equal_seconds:
-        return dict.fromkeys(names, epochs or 0), {}
-    ms = milliseconds(start, names, data, {key: value for key, value in how.items() if key != "schedule"})
     per_epoch = math.ceil(len(data.train.labels) / how["batch_size"])
+    if minutes is None and not equal_seconds:
+        return dict.fromkeys(names, round((epochs or 0) * per_epoch) / per_epoch), {}
+    ms = milliseconds(start, names, data, how)
     budget = 60_000 * minutes if minutes is not None else (epochs or 0) * per_epoch * min(ms.values())
     longest = max(ms.values())
     counts = {name: budget / (each if equal_seconds else longest) for name, each in ms.items()}
     return {name: max(1, round(count)) / per_epoch for name, count in counts.items()}, ms
 
 
+def known_steps(done: pd.DataFrame | None, lr: float, batch_size: int) -> dict[str, tuple[float, float]]:
+    """The rates and lengths that finished runs tell, if their first optimiser had this rate."""
+    if done is None or "step_length" not in done:
+        return {}
+    rows = done[done["batch_size"] == batch_size]
+    told = rows[["optimizer", "lr", "step_length"]].itertuples(index=False)
+    known = {str(name): (rate, length) for name, rate, length in told}
+    return known if lr in {rate for rate, _ in known.values()} else {}
+
+
 def equal_steps(
-    start: Start, lr: float, data: Dataset, epochs: Mapping[str, float], how: Mapping[str, Any],
-    file: Path | None, done: pd.DataFrame | None,
+    start: Start, lr: float, data: Dataset, epochs: Mapping[str, float], schedule: Schedule | None,
+    how: Mapping[str, Any], file: Path | None, known: Mapping[str, tuple[float, float]],
 ) -> tuple[dict[str, list[float]], dict[str, float]]:  # fmt: skip
     """The rate at which each optimiser's steps are as long as the first's at ``lr``; and how long they are.
 
     Args:
         epochs: of each optimiser's runs.
-        how: batch size, schedule and other options of a step.
+        how: batch size and other options of a step.
         file: keeps what was found, for a comparison that goes on.
-        done: rows of runs that tell it.
+        known: what is known of runs that are finished.
 
     Raises:
         ValueError: there is no such rate.
     """
-    found: dict[str, Any] = {}
-    if done is not None and "step_length" in done:
-        told = done[["optimizer", "lr", "step_length"]].itertuples(index=False)
-        found = {str(name): (lr, length) for name, lr, length in told}
+    asked = {
+        "lr": lr,
+        "epochs": dict(epochs),
+        "batch_size": how["batch_size"],
+        "schedule": describe(schedule),
+    }
+    found: dict[str, Any] = dict(known)
     if file is not None and file.exists():
-        found = json.loads(file.read_text(encoding="utf-8"))
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        found = stored["found"] if stored["asked"] == asked else found
 
     def length(name: str, rate: float) -> float:
-        return _step_length(*start(name, rate, 0), data, epochs[name], how)
+        return _step_length(*start(name, rate, 0), data, epochs[name], schedule, how)
 
     first, *others = epochs
     if first not in found:
@@ -123,7 +155,7 @@ def equal_steps(
             continue
         rate, now = lr, length(name, lr)
         for _ in range(_SEARCHES):  # a step's length is nearly, not quite, proportional to the rate
-            if abs(now / right - 1) < _CLOSE:
+            if abs(now / right - 1) < _CLOSE or not now:
                 break
             rate *= right / now
             now = length(name, rate)
@@ -135,24 +167,19 @@ def equal_steps(
         found[name] = rate, now
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, found)
-    rates = {name: [found[name][0]] for name in epochs}
-    return rates, {name: found[name][1] for name in epochs}
+        write_json(file, {"asked": asked, "found": found})
+    return {name: [found[name][0]] for name in epochs}, {name: found[name][1] for name in epochs}
 
 
 def _step_length(
-    network: nn.Module, optimizer: Optimizer, data: Dataset, epochs: float, how: Mapping[str, Any]
-) -> float:
+    network: nn.Module, optimizer: Optimizer, data: Dataset, epochs: float, schedule: Schedule | None,
+    how: Mapping[str, Any],
+) -> float:  # fmt: skip
     """The mean length of a step, all parameters together, over a whole run."""
-    count = round(epochs * math.ceil(len(data.train.labels) / how["batch_size"]))
-    schedule, how = how["schedule"], {key: value for key, value in how.items() if key != "schedule"}
-    scheduler = None if schedule is None else schedule(optimizer, count)
-    before, lengths = [p.detach().clone() for p in network.parameters()], []
-    parts = (
-        steps(network, optimizer, data, seed=0, epoch=epoch, scheduler=scheduler, **how)
-        for epoch in itertools.count(1)
-    )
-    for _ in itertools.islice(itertools.chain.from_iterable(parts), count):
+    lengths = []
+    to_device(network, how.get("device"))
+    before = [p.detach().clone() for p in network.parameters()]
+    for _ in _begin(network, optimizer, data, how, epochs, schedule):
         after = [p.detach().clone() for p in network.parameters()]
         pieces = [(a - b).norm() for a, b in zip(after, before, strict=True)]
         lengths.append(float(torch.stack(pieces).norm()))

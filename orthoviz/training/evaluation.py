@@ -1,5 +1,7 @@
 """What a model scores, and whether it can be trained on a data set at all."""
 
+import math
+
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -47,10 +49,12 @@ def check_fits(
     accumulate: int = 1,
 ) -> None:
     """Raise ValueError where these cannot be trained together, before anything has changed."""
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("accumulate", accumulate)):
+    for name, value in (("batch_size", batch_size), ("accumulate", accumulate)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     count = len(data.train.labels)
+    if not epochs * count > 0 or round(epochs * math.ceil(count / batch_size)) < 1:
+        raise ValueError(f"epochs must be at least a step of batch_size {batch_size:,}, got {epochs}")
     if batch_size > count:
         raise ValueError(f"batch_size {batch_size:,} is larger than {data.name}'s {count:,} training images")
     ranks = rank_and_size()[1]

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from orthoviz.datasets import Dataset, batches
 from orthoviz.monitor import Monitor
-from orthoviz.optim.wrap import follow_precision
+from orthoviz.optim.wrap import following
 from orthoviz.training import checkpoints
 from orthoviz.training.evaluation import check_fits, evaluate
 from orthoviz.training.processes import rank_and_size, requests, say
@@ -140,7 +140,7 @@ def fit(
         monitor: what :func:`orthoviz.watch` made; it gets every step's loss, and how many epochs are done.
             A ``with`` block around this call starts and stops it.
         precision: ``"bf16"`` or ``"fp16"`` autocast, the latter with a GradScaler. Optimisers that
-            orthogonalise get it as ``tol`` where none was chosen. None: float32.
+            orthogonalise have it as ``tol`` meanwhile, where none was chosen. None: float32.
         compile: train through ``torch.compile``.
         accumulate: parts that a batch is worked on in, one after the other, with less memory.
         out: folder of the run, for ``config.json``, ``history.csv``, ``provenance.json`` and the last two
@@ -160,9 +160,7 @@ def fit(
     if precision not in _PRECISIONS:
         raise ValueError(f"precision must be None, 'bf16' or 'fp16', got {precision!r}")
     check_fits(model, optimizer, data, epochs=epochs, batch_size=batch_size, accumulate=accumulate)
-    if precision is not None:
-        follow_precision(optimizer, precision)
-    device = _move(model, device)
+    device = to_device(model, device)
     data, evaluation = data.to(device), evaluation or evaluate
     scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
     options: Any = dict(batch_size=batch_size, accumulate=accumulate, precision=precision, seed=seed)
@@ -173,7 +171,7 @@ def fit(
 
     which: Any = {"loss": loss, "scheduler": scheduler, "steps": in_all}
     opened = open_folder(out, model, optimizer, data, options, resume=resume, **which)
-    with opened as folder, requests() as asked:
+    with following(optimizer, precision), opened as folder, requests() as asked:
         if restored := folder.newest():
             _restore(restored, parts, at, device)
             if at.steps < in_all:
@@ -297,7 +295,7 @@ def steps(
         yield total
 
 
-def _move(model: nn.Module, device: torch.device | str | None) -> torch.device:
+def to_device(model: nn.Module, device: torch.device | str | None) -> torch.device:
     """Bring the model to the device, and say which that is."""
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model.to(device)

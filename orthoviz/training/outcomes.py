@@ -30,9 +30,12 @@ def summary(table: pd.DataFrame, heading: str, *, chance: float = 0.0) -> str:
         f"{label_of(name)} {100 * means[name]:.1f} % (lr {rates[name]:.3g})"
         for name in sorted(means, key=lambda n: -means[n])
     )
-    wide = last_epochs(chosen).pivot(index="seed", columns="optimizer", values="test_accuracy").dropna()
-    pairs = {label_of(name): wide[name].tolist() for name in values}
-    found = verdict(pairs) if len(pairs) > 1 else ""
+    several = [name for name in values if len(values[name]) > 1]
+    told = several if len(several) > 1 and several[0] == next(iter(values)) else list(values)
+    wide = last_epochs(chosen).pivot(index="seed", columns="optimizer", values="test_accuracy")[told].dropna()
+    found = verdict({label_of(name): wide[name].tolist() for name in told}) if len(values) > 1 else ""
+    if left := [label_of(name) for name in values if name not in told]:
+        found += f", {' and '.join(left)} not separated by one run each"
     if at_edges := [label_of(name) for name in edges(table)]:
         found = f"unclear, for the best rate of {' and '.join(at_edges)} is at the end of its grid"
     if "step_length" in table:
@@ -58,10 +61,12 @@ _MOST_RATES = 12
 
 def next_rate(tried: Sequence[float], best: float) -> float | None:
     """The next rate beyond a grid whose best is its first or last, by half decades (1, 3, 10); else None."""
-    up = best == max(tried)
-    if len(tried) == _MOST_RATES or (min(tried) < best < max(tried)):
+    if len(tried) >= _MOST_RATES or (min(tried) < best < max(tried)):
         return None
-    return float(f"{10 ** (round(2 * math.log10(best) + (1 if up else -1)) / 2):.0e}")
+    place = 2 * math.log10(best)
+    near = round(place) if abs(place - round(place)) < 0.1 else place  # 0.3 is half a decade above 0.1
+    after = math.floor(near) + 1 if best == max(tried) else math.ceil(near) - 1
+    return float(f"{10 ** (after / 2):.0e}")
 
 
 def last_epochs(runs: pd.DataFrame) -> pd.DataFrame:

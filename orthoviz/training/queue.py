@@ -43,7 +43,8 @@ def work(out: str | Path = "runs") -> None:
         done = stored.read_runs(file) if file.exists() else None
         say(f"{name}: {recipes.recipe(name).what}")
         found = recipes.run(name, out, done=done, keep=partial(_keep, file, provenance(), [time.time()]))
-        table = stored.read_runs(file).assign(chosen=found["chosen"].to_numpy())
+        origins = stored.read_runs(file)[[*recipes.ROW, *stored.ORIGIN]]
+        table = found.drop(columns=list(stored.ORIGIN), errors="ignore").merge(origins, on=recipes.ROW)
         replace_file(file, partial(table.to_csv, index=False))
         say("\n".join(found.attrs["verdicts"]))
         say(f"When nothing else runs: orthoviz results store {name} {out} COPY")

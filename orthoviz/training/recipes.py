@@ -306,6 +306,10 @@ def recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
+ROW = ["optimizer", "lr", "batch_size", "seed", "epoch"]
+"""What tells the rows of a table of runs apart."""
+
+
 def run(
     name: str, out: str | Path, *, data: Any = None, done: pd.DataFrame | None = None,
     keep: Callable[[pd.DataFrame], Any] | None = None, **changes: Any,
@@ -344,23 +348,17 @@ def run(
             watched=_watch_options(chosen, data, batch_size),
             out=folder / f"batch{batch_size}" if len(chosen.batch_sizes) > 1 else folder,
             done=done,
-            keep=keep and partial(_keep_all, keep, tuple(frames)),
+            keep=keep,
             **chosen.options,
         )
         frames.append(found.frame)
+        done = pd.concat([found.frame, *([] if done is None else [done])]).drop_duplicates(ROW)
         verdicts.append(f"batch {batch_size}, {found.verdict}")
     table = pd.concat(frames, ignore_index=True)
     if rank_and_size()[0] == 0:
         replace_file(folder / "table.csv", lambda beside: table.to_csv(beside, index=False))
     table.attrs["verdicts"] = verdicts
     return table
-
-
-def _keep_all(
-    keep: Callable[[pd.DataFrame], Any], before: Sequence[pd.DataFrame], frame: pd.DataFrame
-) -> None:
-    """Keep what was found of earlier batch sizes too."""
-    keep(pd.concat([*before, frame], ignore_index=True))
 
 
 def _prepare(name: str, data: Any, changes: Mapping[str, Any]) -> tuple[Recipe, Any]:

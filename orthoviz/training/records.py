@@ -121,7 +121,19 @@ def _check(path: Path, config: Mapping[str, Any], resume: bool) -> None:
         )
     old = json.loads((path / "config.json").read_text(encoding="utf-8"))
     old["optimizer_options"] = with_new_names(old.get("optimizer_options", {}))
-    new = set() if "schedule" in old else {"loss", "schedule", "groups", "orthogonalised"}  # of version 0.1
+    new: set[str] = set()
+    config = dict(config)
+    if "schedule" not in old:  # of version 0.1, which knew less
+        new = {"loss", "schedule", "groups", "orthogonalised"}
+        known = old["optimizer_options"]
+        options = config["optimizer_options"].items()
+        config["optimizer_options"] = {key: value for key, value in options if key in known}
+        late = known.get("order") in ("after_momentum", "both") and not known.get("decoupled")
+        if late and known.get("weight_decay"):
+            raise ValueError(
+                f"the run in {path} is of version 0.1, whose weight decay went into the polar factor: "
+                "run it anew"
+            )
     config = {key: value for key, value in config.items() if key not in new}
     differ = _differences({key: old.get(key) for key in config}, config)
     if differ:
@@ -182,7 +194,7 @@ def _config(
         "optimizer": type(optimizer).__name__,
         "optimizer_options": _plain(optimizer.defaults),
         "groups": {
-            f"group {i}": {**_plain(group), "parameters": len(group["params"])}
+            f"group {i}": {**_at_start(group), "parameters": len(group["params"])}
             for i, group in enumerate(optimizer.param_groups)
         },
         "orthogonalised": None if own is None else _plain(own),
@@ -197,9 +209,17 @@ def _config(
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
     """What of some options JSON can hold; a tensor of one number is that number."""
     kept = {key: value.item() if isinstance(value, torch.Tensor) else value for key, value in options.items()}
-    lists = ("params", "param_names", "positions", "initial_lr")  # the last a scheduler adds
+    lists = ("params", "param_names", "positions")
     kinds = (str, int, float, bool, list, tuple, type(None))
     return {key: value for key, value in kept.items() if isinstance(value, kinds) and key not in lists}
+
+
+def _at_start(group: Mapping[str, Any]) -> dict[str, Any]:
+    """A group's options as they were before a scheduler changed them."""
+    options = _plain(group)
+    options["lr"] = options.pop("initial_lr", options.get("lr"))
+    cycled = {"momentum", "betas"} if "max_momentum" in options or "base_momentum" in options else set()
+    return {key: value for key, value in options.items() if key not in cycled}
 
 
 def describe(part: Any) -> str:

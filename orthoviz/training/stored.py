@@ -123,15 +123,37 @@ def check_table(table: pd.DataFrame) -> pd.DataFrame:
         numbers = pd.to_numeric(rows[column], errors="coerce")
         if column == "train_loss":
             numbers = numbers[rows["epoch"] > 0]  # before the first epoch there is none
-        if rows[column].dtype == bool or ("accuracy" in column and not numbers.dropna().between(0, 1).all()):
+        odd = rows[column].dtype == bool or not numbers.dropna().between(0, 1).all()
+        if "accuracy" in column and odd:
             raise ValueError(f"{column} must hold numbers from 0 to 1: run these again, or leave them out")
         if bad := int((~np.isfinite(numbers)).sum()):
             todo = "run these again, or leave them out"
             raise ValueError(f"{column} is no number in {bad} of {len(rows)} rows to store: {todo}")
+    _check_runs(rows)
     keys = [key for key in ("optimizer", "lr", "batch_size") if key in table]
     if keys and "seed" in table and table.groupby(keys)["seed"].agg(frozenset).nunique() > 1:
         raise ValueError("not all optimisers and rates have the same seeds: finish the runs, then store them")
     return table
+
+
+def _check_runs(rows: pd.DataFrame) -> None:
+    """Raise ValueError where rows are there twice, runs have other lengths or the same histories, or an
+    optimiser has two rates that were chosen."""
+    keys = [key for key in ("optimizer", "batch_size") if key in rows]
+    if not {"optimizer", "lr", "seed", "epoch", "test_accuracy"} <= set(rows):
+        return
+    if rows.duplicated([*keys, "lr", "seed", "epoch"]).any():
+        raise ValueError("rows are there twice: leave one of each out")
+    if "chosen" in rows and (rows.groupby(keys)["lr"].nunique() > 1).any():
+        raise ValueError("an optimiser has two rates that were chosen")
+    ends = rows.groupby([*keys, "lr", "seed"])["epoch"].max()
+    if "chosen" in rows and ends.groupby(keys[1:] or (lambda _: 0)).nunique().max() > 1:
+        raise ValueError("the runs have different lengths: finish them, then store them")
+    if "test_loss" in rows and len(rows) > 1:
+        after = rows[rows["epoch"] > 0]
+        same = after.groupby([*keys, "lr", "seed"])["test_loss"].agg(tuple)
+        if same.groupby([*keys, "lr"]).apply(lambda some: some.duplicated().any()).any():
+            raise ValueError("two seeds have the same history: one was copied")
 
 
 def store(recipe: str, runs: str | Path, copy: str) -> Path:
