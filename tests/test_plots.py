@@ -33,7 +33,8 @@ def frame():
 def history():
     rows = [
         {"optimizer": name, "lr": lr, "seed": seed, "epoch": epoch, "batch_size": 64 if lr < 0.05 else 256,
-         "train_loss": 2 - epoch * lr, "test_loss": 2 - epoch * lr + 0.01 * seed + 0.001 * lr * ("orth" in name),
+         "train_loss": 2 - epoch * lr,
+         "test_loss": 2 - epoch * lr + 0.01 * seed + 0.001 * lr * ("orth" in name),
          "test_accuracy": 0.2 + epoch * lr + 0.01 * seed + (0.2 + 0.0001 * seed) * ("orth" in name)}
         for name in ("SGD", "orthogonal SGD") for lr in (0.01, 0.1) for seed in (0, 1) for epoch in range(3)
     ]  # fmt: skip
