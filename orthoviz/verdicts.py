@@ -23,7 +23,8 @@ class Lead(NamedTuple):
 
 
 def lead(ours: Sequence[float], theirs: Sequence[float]) -> Lead:
-    """The mean of the paired differences, with Student's t interval; one pair has an infinite one.
+    """The mean of the paired differences, with Student's t interval; one pair, two that are equal, and runs
+    without a number have an infinite one.
 
     Differences are compared to nine digits, so that 0.97 - 0.96 is 0.01.
 
@@ -34,15 +35,12 @@ def lead(ours: Sequence[float], theirs: Sequence[float]) -> Lead:
         raise ValueError(f"pairs need equally many runs, at least one, got {len(ours)} and {len(theirs)}")
     leads = [round(a - b, 9) for a, b in zip(ours, theirs, strict=True)]
     middle, free = mean(leads), len(leads) - 1
-    if not free or not math.isfinite(middle):  # a run that diverged has no loss to compare
+    error = stdev(leads) / math.sqrt(len(leads)) if free and math.isfinite(middle) else math.nan
+    # A run that diverged has no loss to compare; two leads that are equal are chance: accuracies are counts
+    if math.isnan(error) or (error == 0 and free == 1):
         return Lead(middle, -math.inf, math.inf, 1.0)
-    error = stdev(leads) / math.sqrt(len(leads))
-    if error == 0:  # of two pairs that is chance: accuracies are counts of images
-        return (
-            Lead(middle, middle, middle, float(middle == 0))
-            if free > 1
-            else Lead(middle, -math.inf, math.inf, 1)
-        )
+    if error == 0:
+        return Lead(middle, middle, middle, float(middle == 0))
     half = error * float(stdtrit(free, 1 - LEVEL / 2))
     return Lead(middle, middle - half, middle + half, 2 * float(stdtr(free, -abs(middle) / error)))
 

@@ -456,6 +456,7 @@ def test_the_queue_goes_on_where_it_was_and_says_of_each_run_where_it_comes_from
     assert len(after) == 2 * 16
     both = before.merge(after, on=[*recipes.ROW, "commit", "test_loss", "test_accuracy"])
     assert len(both) == len(before)  # as they were, with where they come from
+    assert (after[after.commit == "later"].date == "later").all()
     assert (after.commit == "later").sum() == len(after) - len(before)
     run = recipes.run("trial", tmp_path / "whole")
     assert len(run.merge(after, on=[*recipes.ROW, "test_loss", "test_accuracy", "chosen"])) == len(run)
@@ -463,6 +464,7 @@ def test_the_queue_goes_on_where_it_was_and_says_of_each_run_where_it_comes_from
     about = json.loads((tmp_path / "results" / "trial" / "provenance.json").read_text())
     assert about["complete"]
     assert about["runs"] == 16
+    assert about["hours"] == pytest.approx(after[after.epoch == 1].seconds.sum() / 3600, abs=0.006)
     assert "later" in about["commit"]
     assert not file.exists()
     monkeypatch.setattr("orthoviz.training.recipes.run", None)

@@ -148,23 +148,20 @@ def sooner(runs: pd.DataFrame, targets: Sequence[int]) -> Iterator[Part]:
     """Epochs and seconds until a run first has so many per cent right; a run that never has, counts as one
     epoch longer than it was."""
     at_edge, runs = edges(runs), runs[runs["chosen"]]
+    keys = [runs["optimizer"], runs["seed"]]
     for target in targets:
+        right = runs["test_accuracy"] >= target / 100
         for unit in ("epoch", "seconds"):
-            keys = [runs["optimizer"], runs["seed"]]
-            longer = runs.groupby(["optimizer", "seed"])[unit].transform("max") * (
-                1 + 1 / runs["epoch"].max()
-            )
-            reached = runs[unit].where(runs["test_accuracy"] >= target / 100, longer)
-            first = reached.groupby(keys).min()
-            if (runs["test_accuracy"] < target / 100).all():
-                yield Part(f"{unit.removesuffix('s')}s to {target} %", NO_CASE, "no run reached it")
+            label = f"{unit.removesuffix('s')}s to {target} %"
+            if not right.any():
+                yield Part(label, NO_CASE, "no run reached it")
                 continue
+            longer = runs.groupby(keys)[unit].transform("max") * (1 + 1 / runs["epoch"].max())
+            first = runs[unit].where(right, longer).groupby(keys).min()
             values = {name: first[name].tolist() for name in (OURS, SGD)}
             ours, sgd = mean(values[OURS]), mean(values[SGD])
-            times = f" ({sgd / ours:.1f} times)"
             found = _compare(values, more_is_better=False, at_edge=at_edge)
-            label = f"{unit.removesuffix('s')}s to {target} %"
-            yield Part(label, found, f"{ours:.3g} against {sgd:.3g}{times}")
+            yield Part(label, found, f"{ours:.3g} against {sgd:.3g} ({sgd / ours:.1f} times)")
 
 
 def _over_rates(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

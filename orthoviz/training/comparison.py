@@ -194,15 +194,10 @@ def _take(
         return pd.DataFrame(), None
     same = (done[list(run)] == pd.Series(run)).all(axis=1)
     found, others = done[same].drop(columns="chosen", errors="ignore"), done[~same]
-    whole = not found.empty and (
-        abs(found["epoch"].max() - epochs) < 1e-6 or not _finite(found["train_loss"])
-    )
-    return found if whole else found[:0], others
-
-
-def _finite(losses: "pd.Series[float]") -> bool:
-    """Whether the loss of the last row is a number; one of a run that diverged is not."""
-    return math.isfinite(losses.iloc[-1])
+    if not found.empty and abs(found["epoch"].max() - epochs) > 1e-6:
+        diverged = not math.isfinite(found["train_loss"].iloc[-1])  # such a run ends early
+        found = found if diverged else found[:0]
+    return found, others
 
 
 def _run(

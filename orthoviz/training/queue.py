@@ -5,7 +5,6 @@ its rows there is not run again, on whatever machine the queue goes on.
 """
 
 import os
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,22 +41,20 @@ def work(out: str | Path = "runs") -> None:
             continue
         done = stored.read_runs(file) if file.exists() else None
         say(f"{name}: {recipes.recipe(name).what}")
-        found = recipes.run(name, out, done=done, keep=partial(_keep, file, provenance(), [time.time()]))
-        origins = stored.read_runs(file)[[*recipes.ROW, *stored.ORIGIN]]
-        table = found.drop(columns=list(stored.ORIGIN), errors="ignore").merge(origins, on=recipes.ROW)
+        found = recipes.run(name, out, done=done, keep=partial(_keep, file, provenance()))
+        table = stored.read_runs(file).merge(found[[*recipes.ROW, "chosen"]], on=recipes.ROW)
         replace_file(file, partial(table.to_csv, index=False))
         say("\n".join(found.attrs["verdicts"]))
         say(f"When nothing else runs: orthoviz results store {name} {out} COPY")
 
 
-def _keep(file: Path, about: dict[str, Any], ended: list[float], table: pd.DataFrame) -> None:
-    """Write the rows of all runs so far; the new ones with where they come from."""
-    table = table.drop(columns="chosen", errors="ignore")  # until all are done
-    now = time.time()
-    about = about | {"hours": round((now - ended[0]) / 3600, 4)}
-    ended[0] = now
+def _keep(file: Path, about: dict[str, Any], table: pd.DataFrame) -> None:
+    """Write the rows of all runs so far, each with where it came from when it was first written."""
+    table = table.drop(columns=["chosen", *stored.ORIGIN], errors="ignore")  # chosen: when all are done
+    if file.exists():
+        origins = stored.read_runs(file)[[*recipes.ROW, *stored.ORIGIN]]
+        table = table.merge(origins, on=recipes.ROW, how="left")
     for key in stored.ORIGIN:
-        old = table[key] if key in table else pd.Series(None, index=table.index, dtype=object)
-        table = table.assign(**{key: old.where(old.notna(), about[key])})
+        table[key] = table[key].fillna(about[key]) if key in table else about[key]
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_file(file, partial(table.to_csv, index=False))

@@ -21,7 +21,7 @@ _COLUMNS = (
     *("valid_loss", "valid_accuracy", "test_loss", "test_accuracy", "linear_accuracy", "rank_me", "chosen"),
     *("centred_rank", "step_length", "date", "commit"),
 )
-ORIGIN = ("date", "commit", "torch", "python", "device", "hours")
+ORIGIN = ("date", "commit", "torch", "python", "device")
 """Where a run comes from: of all runs in a table's provenance."""
 
 
@@ -180,10 +180,11 @@ def store(recipe: str, runs: str | Path, copy: str) -> Path:
         raise ValueError(f"{rows.name}: runs are missing; the queue goes on with them (orthoviz train queue)")
     costs: Any = recipes.estimate(recipe).set_index(["optimizer", "batch_size"])["ms_per_step"]
     kinds = pd.MultiIndex.from_frame(table[["optimizer", "batch_size"]])
-    table["seconds"] = table["step"] * costs[kinds].to_numpy() / 1000
     records = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(runs.rglob("provenance.json"))]
-    if "commit" in table:  # of the queue
-        records = table.drop_duplicates(["optimizer", "lr", "batch_size", "seed"]).to_dict("records")
+    if "commit" in table:  # of the queue, whose runs need no folders; hours are of training alone
+        ends = table.groupby(["optimizer", "lr", "batch_size", "seed"]).tail(1)
+        records = ends.assign(hours=ends["seconds"] / 3600).to_dict("records")
+    table["seconds"] = table["step"] * costs[kinds].to_numpy() / 1000
     table = check_table(table[[column for column in _COLUMNS if column in table]])
     path = root() / recipe.replace("/", "-")
     path.mkdir(parents=True, exist_ok=True)
@@ -202,7 +203,7 @@ def store(recipe: str, runs: str | Path, copy: str) -> Path:
         "hours": round(sum(one["hours"] for one in records), 2),
         "complete": True,
     }
-    for key in ORIGIN[:-1]:
+    for key in ORIGIN:
         about[key] = ", ".join(sorted({str(one[key]) for one in records}))
     about["milliseconds_per_step"] = {
         f"{optimizer}, batch {size}": round(value, 2) for (optimizer, size), value in costs.items()
