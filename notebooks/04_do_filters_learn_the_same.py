@@ -337,7 +337,7 @@ print(f"share with |gradient| <= 1e-4: {once:.3f}, at ten times the loss {ten:.3
 #
 # All of that was five epochs. This course keeps a **ledger**: each claim with a rule that was fixed for it,
 # and a verdict that the rule makes of stored runs. A claim *holds* only where every layer, at every rate
-# that the rule names, says so, with all seeds apart; where some layers do, it is *mixed*. The ledger also
+# that the rule names, says so beyond chance; where some layers do, it is *mixed*. The ledger also
 # has runs of 100 epochs at equal rates. Six of its claims are this lesson's. How many of them hold?
 
 # %%
@@ -351,10 +351,11 @@ guess.reveal((ov.claims.ledger(*filters, *maps, "dead_parameters").verdict == "h
 ov.claims.table(*filters, *maps, "dead_parameters")
 
 # %% [markdown]
-# The one that you met above, and it was not the paper's: *centred* maps are less alike, after 5 and after
-# 100 epochs. Of the filters 100 epochs leave no difference in two layers, and in the two others the wrong
-# one. "The maps grow less alike throughout" is right of one layer of three. `orthoviz claims maps_fall`
-# gives one claim in full, with its rule and the runs behind it.
+# None. Nearest comes the one that you met above, and it was not the paper's: *centred* maps are less alike in
+# every layer on average, after 5 and after 100 epochs, but the two runs of 100 epochs cannot tell that from
+# chance. Of the filters they show no difference in any layer. "The maps grow less alike throughout" is right
+# of one layer of three. `orthoviz claims maps_fall` gives one claim in full, with its rule and the runs
+# behind it.
 #
 # ## Where this fails
 #

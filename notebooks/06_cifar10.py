@@ -293,12 +293,12 @@ ov.course.picture(figure, "Final accuracy by batch size, null directions kept an
 print(reports.compare("batch_size-basic_cnn"))
 
 # %% [markdown]
-# At batch 4 the paper's order loses to SGD, and keeping the null directions costs it two more points: a loss,
-# no collapse. From 16 on the paper's order is ahead of SGD, as in the paper, and what it keeps makes a point
-# at most. Muon's order is the best at 4, by five points, and two seeds see no difference in what it keeps. (A
+# Two seeds separate next to nothing, so all of this is a hint. At batch 4 both runs of the paper's order end
+# below both of SGD's, and keeping the null directions lower still: no collapse. From 16 on its mean is ahead
+# of SGD's, as in the paper, and what it keeps makes a point at most. Muon's order has the best mean at 4. (A
 # guess: its buffer has averaged many small batches, and so has few null directions. Count them with
-# `ov.watch`.) At 1024 Muon's order falls behind; but the rate is 0.01 for all, and an equal rate is
-# no equal step.
+# `ov.watch`.) At 1024 Muon's order falls behind; but the rate is 0.01 for all, and an equal rate is no equal
+# step.
 #
 # In the paper it is resnet18 that collapses at batch 4. Are kept null directions the reason? If so, dropping
 # them must help there. 2,000 images, one epoch, one seed (`results/batch_size-resnet18`): how many points
@@ -335,9 +335,9 @@ guess.reveal((ov.claims.ledger(*tables, *races).verdict == "holds").sum())
 ov.claims.table(*tables, *races)
 
 # %% [markdown]
-# Six, all on one small network. What is *not tested* here are nine deeper networks, and the recipe with
-# which, by the paper's own count, SGD wins. A ledger is as good as its runs: store one more, and its
-# verdicts are computed anew.
+# Three, all on one small network; most others have two seeds only, which tell little. What is *not tested*
+# here are nine deeper networks, and the recipe with which, by the paper's own count, SGD wins. A ledger is as
+# good as its runs: store one more, and its verdicts are computed anew.
 #
 # ## Where this fails
 #

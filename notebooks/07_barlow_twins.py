@@ -232,7 +232,7 @@ ov.course.picture(probe, "Nearest neighbours' accuracy by epoch, mean and range 
 # is no matter of dimensions alone: RankMe (of embeddings as they are) is a little higher at first, by the
 # tenth epoch the seeds disagree, and it was highest before training, where the features are least useful.
 #
-# "The loss falls faster", by a rule: lower after every epoch, with the seeds apart. The ledger of lesson 04:
+# "The loss falls faster", by a rule: lower after every epoch, beyond chance. The ledger of lesson 04:
 
 # %%
 ov.claims.table("barlow_twins")
