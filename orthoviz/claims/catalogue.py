@@ -138,7 +138,7 @@ _COURSE: _Group = {
         "lesson 00",
         _SEEDS + "Lead of orthogonal SGD in each seed at learning rate 0.01 for both, and with each at its "
         "best of four by mean test accuracy; BasicCNN, five epochs."),
-    "equal_step": (("fair-equal_step",), rules.better,
+    "equal_step": (("fair-equal_step",), rules.equal_step,
         "Where its steps are as long as those of SGD at its best rate, orthogonal SGD is ahead all the same.",
         "lesson 06",
         _SEEDS + "Test accuracy of BasicCNN after ten epochs."),
