@@ -138,7 +138,7 @@ def better(
 
 
 def equal_step(runs: pd.DataFrame) -> Iterator[Part]:
-    """Orthogonal SGD ends better. A table without the lengths of its steps does not show that they are equal."""
+    """Orthogonal SGD ends better. A table without the lengths of its steps does not show them to be equal."""
     if "step_length" in runs:
         yield from better(runs)
     else:
