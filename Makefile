@@ -20,21 +20,21 @@ lab: $(READY)
 	@$(BIN)/orthoviz lab
 
 # Two workers, with a thread each; the files of tests in turn, those of the browser first, which run lesson 00
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
-	--nbmake --nbmake-timeout 900
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+NOTEBOOKS := --nbmake --nbmake-timeout 900
 
 test: $(READY)
-	$(PYTEST) tests notebooks/01_*.ipynb notebooks/04_*.ipynb
+	$(PYTEST) $(NOTEBOOKS) tests notebooks/01_*.ipynb notebooks/04_*.ipynb
 
 test-views: $(READY)
 	$(BIN)/python -m pytest -m full -s tests/browser/test_views.py
 
 test-full: $(READY)
 	$(PYTEST) -m full tests
-	$(PYTEST) notebooks/solutions notebooks/views.ipynb
+	$(PYTEST) $(NOTEBOOKS) notebooks/solutions
 
 check: lint
-	$(PYTEST) -m "not slow and not full" tests
+	$(PYTEST) -p no:nbmake -m "not slow and not full" tests
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -1,25 +1,21 @@
 """How `make site` makes the pages: all lessons executed in quick mode, to be read without a network."""
 
-import hashlib
 import os
 import re
 import shutil
+import sys
 from importlib import metadata
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+from executed import folder  # noqa: E402
+
 ROOT = HERE.parent
 LESSONS = HERE / "lessons"  # Sphinx reads only what lies below this file
-EXECUTED = HERE / "_build" / "executed"
+EXECUTED = folder()
 _OFFLINE = metadata.distribution("sphinx-mathjax-offline")
 MATHJAX = _OFFLINE.locate_file("sphinx-mathjax-offline/static/mathjax/tex-svg-full.js")  # one file, no fonts
-
-
-def _fingerprint() -> str:
-    """Of all that decides what a notebook shows, besides the notebook."""
-    names = ("orthoviz/**/*.py", "results/**/*.*", "requirements.lock")
-    files = sorted(path for name in names for path in ROOT.glob(name))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
 shutil.rmtree(LESSONS, ignore_errors=True)
@@ -27,8 +23,8 @@ shutil.copytree(ROOT / "notebooks", LESSONS, ignore=shutil.ignore_patterns("*.py
 for lesson in LESSONS.glob("*.ipynb"):  # a badge's picture lies on the network: its words will do
     text = lesson.read_text(encoding="utf-8")
     lesson.write_text(re.sub(r"\[!\[(.+?)\]\(.+?\)\]", r"[\1]", text), encoding="utf-8")
-for earlier in EXECUTED.glob("*"):
-    if earlier.name != _fingerprint():
+for earlier in EXECUTED.parent.glob("*"):
+    if earlier != EXECUTED:
         shutil.rmtree(earlier)
 os.environ |= {"ORTHOVIZ_MODE": "quick", "ORTHOVIZ_DATA": str(HERE / "_build" / "no-data")}  # digits, always
 
@@ -40,9 +36,9 @@ exclude_patterns = ["_build", "lessons/lecturer/questions.md"]  # that page has 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
-# An executed notebook is kept until its code changes, or anything of the fingerprint.
+# An executed notebook is kept until its code changes, or what decides what it shows.
 nb_execution_mode = "cache"
-nb_execution_cache_path = str(EXECUTED / _fingerprint())
+nb_execution_cache_path = str(EXECUTED)
 nb_execution_in_temp = True
 nb_execution_timeout = 600
 nb_execution_show_tb = True  # a failure is a warning, with which the build fails

@@ -80,6 +80,7 @@ def test_each_seed_has_its_own_views():
     assert not torch.allclose(first, second, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_without_the_second_term_features_become_the_same():
     views, rank_me = barlow.TwoViews(ov.datasets.load("digits")), {}
     for lam in (0.0, 0.05):

@@ -324,8 +324,9 @@ def test_each_guess_of_a_class_is_a_dot(tally_file):
     assert dots == 18
 
 
+@pytest.mark.slow
 @given(name=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_any_name_is_drawn_printed_and_stored(name):
     """As a question, an optimiser's key, a run's label: in a figure, a verdict, a folder."""
     name = name.strip() or "x"

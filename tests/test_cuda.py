@@ -134,6 +134,7 @@ def test_autocast_changes_no_factor(device, method, dtype):
     assert torch.equal(O, ov.polar_factor(G, method))
 
 
+@pytest.mark.slow
 def test_fast_compiles_as_one_graph(device):
     torch.compiler.reset()
     backend = "inductor" if device == "cuda" else "aot_eager"  # inductor wants a C++ compiler on a CPU

@@ -64,7 +64,7 @@ def pictures(tmp_path, monkeypatch):
     return tmp_path / "store" / "mine.safetensors"
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_machine_in_order_has_a_line_for_each_check(tmp_path):
     done = run("-m", "orthoviz", "doctor", cwd=tmp_path, ORTHOVIZ_DATA=tmp_path / "data")
     lines = done.stdout.splitlines()

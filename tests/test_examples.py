@@ -37,7 +37,11 @@ def example(request):
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's advice about loaders
-@pytest.mark.parametrize("example", NAMES, indirect=True)
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(name, marks=pytest.mark.full if name == "compiled_step" else ()) for name in NAMES],
+    indirect=True,
+)
 def test_it_trains(example):
     losses = example(ov.models.digits_cnn(seed=0), batches())
     assert len(losses) == 12

@@ -90,6 +90,7 @@ def test_a_test_image_is_its_middle_normalised(place):
     torch.testing.assert_close(images[3].double(), (pixels - mean) / std, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_network_learns_from_them_and_goes_on_in_the_middle_of_an_epoch(place, tmp_path):
     def start(out, epochs, resume=False, make=torch.optim.SGD):
         model = network()
@@ -107,7 +108,7 @@ def test_a_network_learns_from_them_and_goes_on_in_the_middle_of_an_epoch(place,
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_signal_to_the_group_of_processes_is_for_the_one_that_trains(place, tmp_path):
     """As Ctrl-C in a terminal and torchrun send it; workers that died of it would end the run in an error."""
     script = f"""

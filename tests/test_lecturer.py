@@ -63,11 +63,13 @@ def made(call):
     return told
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("call", CALLS)
 def test_a_view_that_is_named_can_be_made(call):
     assert made(call)[0]
 
 
+@pytest.mark.full
 def test_a_view_says_what_the_table_says_that_it_says():
     checked = 0
     for page in PAGES.values():
@@ -79,6 +81,7 @@ def test_a_view_says_what_the_table_says_that_it_says():
     assert checked > 15
 
 
+@pytest.mark.full
 def test_races_end_as_the_script_says():
     options = ("lr_first=0.1", "lr_first=0.1, lr_second=0.1", 'second="per_tensor"', 'second="muon_order"')
     fair, both, length, muon = (made(f"ov.widgets.race({given})")[2] for given in options)

@@ -68,7 +68,12 @@ def test_exact_is_right_for_float64_to_ten_digits(method, condition, shape):
     assert error(ov.polar_factor(G, method), G) <= 1e-10
 
 
-WIDE = [(8, 16), (16, 144), (64, 576), (256, 512), (1024, 256), (512, 1024), (400, 1600)]
+def large(size):
+    """A case that takes seconds: in the long part of the tests."""
+    return pytest.param(size, marks=pytest.mark.full)
+
+
+WIDE = [(8, 16), (16, 144), (64, 576), (256, 512), (1024, 256), large((512, 1024)), large((400, 1600))]
 
 
 @pytest.mark.parametrize("shape", WIDE)
@@ -82,14 +87,14 @@ def test_fast_is_within_a_hundredth_where_one_side_is_twice_the_other(shape):
         assert error(O, G) <= error(ov.polar_factor(G, "newton_schulz"), G) / 10
 
 
-@pytest.mark.parametrize("shape", [(64, 64), (48, 64), (64, 600), (512, 512), (640, 512)])
+@pytest.mark.parametrize("shape", [(64, 64), (48, 64), (64, 600), large((512, 512)), (640, 512)])
 def test_fast_is_within_three_hundredths_up_to_condition_number_100(shape):
     for condition in (3, 30, 100):
         G = with_condition(*shape, condition).float()
         assert error(ov.polar_factor(G, "fast"), G) <= 0.03
 
 
-@pytest.mark.parametrize("m", [128, 256, 512])
+@pytest.mark.parametrize("m", [128, 256, large(512)])
 def test_fast_has_a_third_of_the_quintics_error_on_square_gaussians(m):
     ours = theirs = 0.0
     for seed in range(8):
@@ -99,7 +104,7 @@ def test_fast_has_a_third_of_the_quintics_error_on_square_gaussians(m):
     assert ours <= theirs / 3
 
 
-@pytest.mark.parametrize("m", [96, 512])
+@pytest.mark.parametrize("m", [96, large(512)])
 def test_a_weak_direction_fades_in_fast_and_never_grows(m):
     """Where a direction is too weak to be brought to 1, its gain falls in proportion to its size."""
     for ratio in (1e-3, 1e-4, 1e-5):

@@ -69,7 +69,7 @@ def without_jupyter(script, cwd=ROOT, **environment):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_training_and_plots_work_without_jupyter(tmp_path):
     done = without_jupyter(
         "import orthoviz as ov\n"

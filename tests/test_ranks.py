@@ -106,7 +106,7 @@ def test_two_ranks_have_the_barlow_loss_and_gradient_of_one_process(found):
     torch.testing.assert_close(gradient, weight.grad, rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_sharded_parameters_step_as_whole_ones(tmp_path):
     close(launch(tmp_path, 2, "sharded")["sharded"], one_process(weight_decay=1e-3, scale="rms"))
 

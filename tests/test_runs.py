@@ -199,17 +199,20 @@ def test_a_run_of_version_0_1_goes_on(tmp_path):
 @pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.full)])
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, kills):
     """At random moments, with a checkpoint after every step, so that many fall into writing one."""
-    whole = process(tmp_path / "whole", 12)  # with as many threads, for the last bit
+    epochs = 2 + kills
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as many as the processes have, for the last bit
+    a_run.start(tmp_path / "whole", epochs)
+    torch.set_num_threads(threads)
     chance = random.Random(kills)
     for _ in range(kills):
-        run = process(tmp_path / "parts", 12, "every")
+        run = process(tmp_path / "parts", epochs, "every")
         assert run.stdout.readline() == "training\n"
         time.sleep(chance.uniform(0.1, 1.0))
         assert run.poll() is None, "it had ended before it could be killed: " + run.stdout.read()
         run.kill()
         run.communicate()
-    whole.communicate()
-    output = process(tmp_path / "parts", 12, "every").communicate(timeout=1200)[0]
+    output = process(tmp_path / "parts", epochs).communicate(timeout=1200)[0]
     assert output.endswith("None\n"), output
     assert history(tmp_path / "parts").equals(history(tmp_path / "whole"))
     same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))

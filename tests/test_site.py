@@ -1,7 +1,6 @@
 """The pages of `make site`, in a real browser that has no network.
 
-Once all pages in a copy of the project, lessons without outputs and two views with theirs; and once, in ten
-minutes or so, what `make site` makes.
+Lessons that test_lessons.py has run are not run again.
 """
 
 import os
@@ -16,7 +15,6 @@ import jupytext
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from nbclient import NotebookClient
 
 from tests.browser import lab
 from tests.test_project import ROOT, make
@@ -28,39 +26,23 @@ needs_chromium = pytest.mark.skipif(lab.CHROMIUM is None, reason="Chromium is no
 pytestmark = pytest.mark.full
 
 
-def copy(folder):
-    """A copy of what the site is made from."""
-    ignore = shutil.ignore_patterns(".*", "_build", "lessons")
-    for name in ("notebooks", "site", "results/loss_valley"):
-        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
-
-
-def build(folder, *options):
-    command = [sys.executable, "-m", "sphinx", "-q", "-n", "-W", "--keep-going", *options, "site", "html"]
+def one_page(folder, *cells):
+    """Build a site of one page, which is executed, with these cells; what Sphinx said."""
+    shutil.copytree(ROOT / "site", folder / "site", ignore=shutil.ignore_patterns(".*", "_build", "lessons"))
+    (folder / "site" / "index.md").write_text("# One page\n\n```{toctree}\nlessons/views\n```\n")
+    (folder / "notebooks").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "notebooks" / "views.ipynb")
+    command = [sys.executable, "-m", "sphinx", "-q", "-n", "-W", "--keep-going", "site", "html"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
-@pytest.fixture(scope="module", params=["text", "executed"])
-def site(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def site():
     """The folder of the pages."""
-    if request.param == "executed":
-        tools = os.path.relpath(Path(sys.executable).parent, ROOT)
-        done = make("site", "READY=", f"BIN={tools}", folder=ROOT)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-5000:]
-        return ROOT / "site" / "_build" / "html"
-    folder = tmp_path_factory.mktemp("site")
-    copy(folder)
-    page = folder / "notebooks" / "views.ipynb"
-    badges = runpy.run_path(str(ROOT / "site" / "badges.py"))["with_badges"]
-    views = jupytext.reads(badges(page.with_suffix(".py").read_text("utf-8"), "views", ADDRESS), "py:percent")
-    shown = [cell for cell in views.cells if cell.cell_type == "code"][:4]  # install, import, two views
-    views.cells = [cell for cell in views.cells if cell.cell_type == "markdown" or cell in shown]
-    guess = "guess = ov.course.predict('how many', low=0, high=9)\nguess"
-    views.cells += [nbformat.v4.new_code_cell(guess), nbformat.v4.new_code_cell("ov.claims.table('ruler')")]
-    nbformat.write(NotebookClient(views).execute(), page)
-    done = build(folder, "-D", "nb_execution_mode=off")
-    assert done.returncode == 0, done.stderr
-    return folder / "html"
+    tools = os.path.relpath(Path(sys.executable).parent, ROOT)
+    done = make("site", "READY=", f"BIN={tools}", folder=ROOT)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-5000:]
+    return ROOT / "site" / "_build" / "html"
 
 
 @pytest.fixture
@@ -155,11 +137,19 @@ def test_views_are_pictures_and_guesses_are_questions(site):
         assert picture["src"].startswith("data:image/png;base64,")
         assert picture["alt"] == picture.find_parent("figure").figcaption.text
     assert "jupyter" not in str(soup.find_all("script"))
-    if len(pictures) == 2:  # the quick part, which has a guess and badges
-        assert "how many?" in soup.text
-        assert "verdict" in [cell.text for cell in soup.select("table th")]  # the ledger's table is one
-        assert soup.find("a", string="Open in Colab")["href"].startswith("https://colab.research.google.com/")
-        assert "pip" not in soup.text
+
+
+def test_a_badge_is_a_link_and_a_guess_a_question(tmp_path):
+    badges = runpy.run_path(str(ROOT / "site" / "badges.py"))["with_badges"]
+    source = badges((ROOT / "notebooks" / "views.py").read_text("utf-8"), "views", ADDRESS)
+    cells = jupytext.reads(source, "py:percent").cells[:3]  # title, badges, installation
+    guess = "import orthoviz as ov\nguess = ov.course.predict('how many', low=0, high=9)\nguess"
+    done = one_page(tmp_path, *cells, nbformat.v4.new_code_cell(guess))
+    assert done.returncode == 0, done.stderr
+    soup = BeautifulSoup((tmp_path / "html" / "lessons" / "views.html").read_text("utf-8"), "html.parser")
+    assert "how many?" in soup.text
+    assert soup.find("a", string="Open in Colab")["href"].startswith("https://colab.research.google.com/")
+    assert "pip" not in soup.text
 
 
 @pytest.mark.parametrize(
@@ -170,13 +160,6 @@ def test_views_are_pictures_and_guesses_are_questions(site):
     ],
 )
 def test_a_page_that_fails_or_warns_fails_the_build(tmp_path, cell, said):
-    copy(tmp_path)
-    shutil.rmtree(tmp_path / "notebooks")
-    (tmp_path / "notebooks").mkdir()
-    (tmp_path / "site" / "index.md").write_text("# One page\n\n```{toctree}\nlessons/views\n```\n")
-    text = nbformat.v4.new_markdown_cell("# Views")
-    notebook = nbformat.v4.new_notebook(cells=[text, nbformat.v4.new_code_cell(cell)])
-    nbformat.write(notebook, tmp_path / "notebooks" / "views.ipynb")
-    done = build(tmp_path)
+    done = one_page(tmp_path, nbformat.v4.new_markdown_cell("# Views"), nbformat.v4.new_code_cell(cell))
     assert done.returncode != 0
     assert said in done.stderr

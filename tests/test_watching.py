@@ -35,6 +35,7 @@ def test_a_compiled_model_is_watched_like_the_model(how):
     pd.testing.assert_frame_equal(watched(model, optimizer, 3, **options), right)
 
 
+@pytest.mark.slow
 def test_a_compiled_step_is_watched_too():
     model, optimizer = pair(orthogonal_sgd, method="newton_schulz")
     compiled = torch.compile(one_step, backend="eager")
@@ -155,7 +156,7 @@ SHAPES = {
     **dict.fromkeys(TORCHVISION, (2, 3, 32, 32)),
     **dict.fromkeys(TIMM, (2, 3, 224, 224)),
 }
-LONG = ("vgg11", "mixer_s32_224", "regnet_x_400mf", "densenet121")
+LONG = ("resnet18", "vit_tiny_patch16_224", "vgg11", "mixer_s32_224", "regnet_x_400mf", "densenet121")
 MARKS = {kind: pytest.mark.full if kind in LONG else pytest.mark.slow for kind in SHAPES}
 
 

@@ -79,7 +79,7 @@ def git(folder, *command):
 
 @pytest.fixture(scope="module")
 def lesson(tmp_path_factory):
-    """Lesson 00 after its last cell, in a checkout of its own: the page, the checkout, and the copies.
+    """Lesson 00 after its last cell, in a checkout of its own: page, checkout, copies.
 
     A file random.py lies in the folder in which the server starts, and by the lesson.
     """
@@ -101,7 +101,7 @@ def lesson(tmp_path_factory):
 
 
 def test_lesson_00_runs_from_top_to_bottom_and_takes_a_guess_by_keyboard(lesson):
-    page, _, _ = lesson
+    page, *_ = lesson
     page.wait_for_timeout(500)
     clean(page)
     fits(page, 800, 1280)
@@ -117,7 +117,7 @@ def test_lesson_00_runs_from_top_to_bottom_and_takes_a_guess_by_keyboard(lesson)
 
 
 def test_the_listing_shows_lessons_and_not_their_sources(lesson):
-    page, _, _ = lesson
+    page, *_ = lesson
     page.locator(".jp-DirListing-item").first.wait_for()
     names = page.locator(".jp-DirListing-itemText").all_inner_texts()
     assert any(re.fullmatch(r"00_start_here\.ipynb", name) for name in names)
@@ -156,14 +156,13 @@ def works(page, alt, key="ArrowRight"):
 
 
 @pytest.fixture(scope="module")
-def views(address):
-    """A page with a view that shows a state, and one that works."""
-    with lab.browser() as page:
-        lab.open_notebook(page, address, "01_polar_factor")
-        cells = ("import orthoviz as ov", "ov.widgets.polar_lab(p=1.0)", "ov.widgets.race(epochs=1000)")
-        lab.write_cells(page, *cells)
-        lab.run_all(page)
-        yield page
+def views(lesson):
+    """The page with a view that shows a state, and one that works, in place of the lesson."""
+    page, *_ = lesson
+    cells = ("import orthoviz as ov", "ov.widgets.polar_lab(p=1.0)", "ov.widgets.race(epochs=1000)")
+    lab.write_cells(page, *cells)
+    lab.run_all(page)
+    return page
 
 
 def test_polar_labs_slider_moves_its_picture(views):
