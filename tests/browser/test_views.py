@@ -160,12 +160,15 @@ def test_five_hundred_changes_at_full_speed(page, name):
     view = find_view(page, name)
     view.evaluate(f"(view, count) => ({_HAMMER})([view, count])", 50)  # what is loaded once is no leak
     come_to_rest(page, view)
-    before = json.loads(lab.ask_kernel(page, _COUNT))
-    view.evaluate(f"(view, count) => ({_HAMMER})([view, count])", 500)
-    come_to_rest(page, view)
-    memory, *counts = json.loads(lab.ask_kernel(page, _COUNT))
-    assert memory - before[0] < 20, f"{memory - before[0]:.0f} MB more"
-    assert counts == before[1:]
+    for _ in range(2):  # once more where memory has grown: a leak would grow again
+        before, *counts = json.loads(lab.ask_kernel(page, _COUNT))
+        view.evaluate(f"(view, count) => ({_HAMMER})([view, count])", 500)
+        come_to_rest(page, view)
+        memory, *after = json.loads(lab.ask_kernel(page, _COUNT))
+        assert after == counts
+        if memory - before < 20:
+            break
+    assert memory - before < 20, f"{memory - before:.0f} MB more"
     clean(page)
     view.get_by_role("button", name="reset", exact=True).click()  # from whatever error there was
     settle(page, view)
@@ -173,40 +176,40 @@ def test_five_hundred_changes_at_full_speed(page, name):
     lab.ask_kernel(page, f"[v for v in Out.values() if getattr(v, '_name', '') == {name!r}][-1].redraw()")
     page.wait_for_timeout(300)
     assert picture(view) == shown
-    print(f"{name}: {memory - before[0]:.1f} MB more")
-
-
-# These open the page anew, which ends the kernel of the page above
+    print(f"{name}: {memory - before:.1f} MB more")
 
 
 @pytest.mark.parametrize("width", [1280, 800])
-def test_every_control_of_every_view_changes_its_picture(address, width):
-    with lab.browser(width=width) as page:
-        lab.open_notebook(page, address, "views")
-        lab.run_all(page)
-        for name in VIEWS:
-            view = find_view(page, name)
-            fits(page)
-            for more in view.locator(".jp-Collapse-header").all():
-                more.click()
-            for handle in view.locator(".noUi-handle:visible").all():
-                before = picture(view)
-                handle.focus()
-                at_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
-                page.keyboard.press("ArrowLeft" if at_end else "ArrowRight")
-                changed(page, view, before)
-            for group in view.locator(".widget-toggle-buttons:visible").all():
-                if "guess" in group.inner_text():
-                    continue  # it changes the sentence
-                before = picture(view)
-                group.locator("button:not(.mod-active)").last.click()
-                changed(page, view, before)
-            for box in view.locator("input[type=checkbox]:visible").all():
-                before = picture(view)
-                box.click()
-                changed(page, view, before)
-            fits(page)
-        clean(page)
+def test_every_control_of_every_view_changes_its_picture(page, width):
+    page.set_viewport_size({"width": width, "height": 1000})
+    for name in VIEWS:
+        view = find_view(page, name)
+        view.get_by_role("button", name="reset", exact=True).click()
+        settle(page, view)
+        fits(page)
+        for more in view.locator(".jp-Collapse-header[aria-expanded=false]").all():
+            more.click()
+        for handle in view.locator(".noUi-handle:visible").all():
+            before = picture(view)
+            handle.focus()
+            at_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
+            page.keyboard.press("ArrowLeft" if at_end else "ArrowRight")
+            changed(page, view, before)
+        for group in view.locator(".widget-toggle-buttons:visible").all():
+            if "guess" in group.inner_text():
+                continue  # it changes the sentence
+            before = picture(view)
+            group.locator("button:not(.mod-active)").last.click()
+            changed(page, view, before)
+        for box in view.locator("input[type=checkbox]:visible").all():
+            before = picture(view)
+            box.click()
+            changed(page, view, before)
+        fits(page)
+    clean(page)
+
+
+# These open pages of their own; the kernel of the page above is no longer needed
 
 
 def test_in_notebook_7(tmp_path):
@@ -222,11 +225,10 @@ def test_in_notebook_7(tmp_path):
         clean(page)
 
 
-@pytest.mark.parametrize("width", [1280, 800])
 @pytest.mark.parametrize("dark", [False, True], ids=["lecture", "dark"])
-def test_themes(tmp_path, dark, width):
+def test_themes(tmp_path, dark):
     """The lecture theme and a dark page: nothing sticks out. The pictures are for looking at."""
-    with lab.server(tmp_path, dark=dark) as address, lab.browser(width=width) as page:
+    with lab.server(tmp_path, dark=dark) as address, lab.browser() as page:
         lab.open_notebook(page, address, "views")
         if not dark:
             page.evaluate(
@@ -239,7 +241,7 @@ def test_themes(tmp_path, dark, width):
         lab.run_all(page)
         for name in VIEWS:
             view = find_view(page, name)
-            fits(page)
+            fits(page, 800, 1280)
             view.screenshot(path=tmp_path / f"{name}.png")
         clean(page)
         light = page.evaluate("() => document.body.dataset.jpThemeLight")
