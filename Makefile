@@ -1,7 +1,7 @@
 # make lab    set up on first use, then open copies of the lessons in JupyterLab
 # make test   set up on first use, then run the tests
 # make test-full   what takes longer: all lessons and views in the browser, 500 changes of each view, ten kills,
-#                  the site, the solutions' notebooks
+#                  the site, which runs the solutions
 # make test-views   its part on the views: every control, 500 changes each, Notebook 7; 10 minutes
 # make site   the course as pages to read without a network: site/_build/html/index.html
 # TORCH=cpu with either installs torch without the CUDA libraries.
@@ -21,17 +21,15 @@ lab: $(READY)
 
 # Two workers, with a thread each; the files of tests in turn, those of the browser first, which run lesson 00
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
-NOTEBOOKS := --nbmake --nbmake-timeout 900
 
 test: $(READY)
-	$(PYTEST) $(NOTEBOOKS) tests notebooks/01_*.ipynb notebooks/04_*.ipynb
+	$(PYTEST) --nbmake --nbmake-timeout 900 tests notebooks/01_*.ipynb notebooks/04_*.ipynb
 
 test-views: $(READY)
 	$(BIN)/python -m pytest -m full -s tests/browser/test_views.py
 
 test-full: $(READY)
 	$(PYTEST) -m full tests
-	$(PYTEST) $(NOTEBOOKS) notebooks/solutions
 
 check: lint
 	$(PYTEST) -p no:nbmake -m "not slow and not full" tests
@@ -77,11 +75,12 @@ $(READY): pyproject.toml requirements.lock
 	@echo "Setting up .venv (a minute or so with a fast network) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		"uv==$$(sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements.lock)"
+	@# Bytecode is made now, so that the first start is as fast as every other
 ifeq ($(TORCH),)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 else
 	@# The locked versions; torch's hashes are those of the build with CUDA, so none are checked here.
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend $(TORCH) --no-verify-hashes \
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --torch-backend $(TORCH) --no-verify-hashes \
 		--constraints requirements.lock --requirements pyproject.toml --extra dev
 endif
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .

@@ -3,7 +3,8 @@
 from functools import partial
 from typing import Any
 
-from orthoviz.claims import rules
+from orthoviz.claims import measured, rules
+from orthoviz.claims.comparing import MARGIN, OURS, SGD
 from orthoviz.claims.parts import Claim
 from orthoviz.training import recipes
 
@@ -13,7 +14,7 @@ _SEEDS = (
 )
 _MARGIN = (
     f"As good where the whole 95 % interval of the lead, of pairs of runs with the same seed, lies above "
-    f"{-100 * rules.MARGIN:g} point; against where it lies below; otherwise unclear. "
+    f"{-100 * MARGIN:g} point; against where it lies below; otherwise unclear. "
 )
 
 
@@ -25,10 +26,14 @@ _RISES = [model for model, (_, _, sgd, ours) in recipes.PAPER_TABLE1.items() if 
 _DEEP = [model for model in recipes.PAPER_TABLE1 if model != "basic_cnn"]
 _HEADLESS = [model for model in recipes.PAPER_TABLE3 if model != "basic_cnn"]
 _WATCHED = "table1-basic_cnn/watched"
-_SHORT, _SHORT_AT_BEST, _LONG = ("5 epochs", rules.EQUAL), ("5 epochs", None), ("100 epochs", rules.EQUAL)
+_SHORT, _SHORT_AT_BEST, _LONG = (
+    ("5 epochs", measured.EQUAL),
+    ("5 epochs", None),
+    ("100 epochs", measured.EQUAL),
+)
 _BATCHES = ("batch_size-basic_cnn", "batch_size-resnet18")
 _SPECTRA = ("controls", "spectra")
-_SHAPE = (("matched", rules.SGD), (rules.OURS, "per_tensor"), (rules.OURS, "per_filter"))
+_SHAPE = (("matched", SGD), (OURS, "per_tensor"), (OURS, "per_filter"))
 _LIFTED = (("half", "per_tensor"), ("random_spectrum", "per_tensor"))
 
 # A claim: the tables that it needs and its rule, the claim, its source, and the rule in words
@@ -47,7 +52,7 @@ _PAPER: _Group = {
         f"Each of Table 1's {len(_DEEP)} deeper networks ends more accurate with orthogonal SGD.",
         "Table 1: " + "; ".join(f"{model}: {_paper(f'table1/{model}')}" for model in _DEEP),
         _SEEDS + "Test accuracy after 100 epochs, in every network."),
-    "table2": (("table2",), partial(rules.better, first=rules.SGD, second=rules.OURS),
+    "table2": (("table2",), partial(rules.better, first=SGD, second=OURS),
         "With the recipe that was tuned for it, SGD ends more accurate on resnet20 than orthogonal SGD.",
         f"Table 2: {_paper('table2')}; Jordan and others 2024 (Muon) say so too",
         _SEEDS + "Test accuracy after 200 epochs."),
@@ -87,43 +92,42 @@ _PAPER: _Group = {
         _SEEDS + "Test accuracy after one epoch as in from_batch_16. Collapsed: every run has less than "
         f"half of what SGD's worst has over chance, {100 * rules.CHANCE:.0f} %."),
     "filters_equal_rate": (
-        ("filters", _WATCHED), partial(rules.less_alike, quantity="mean_abs_cosine", runs=(_SHORT, _LONG)),
+        ("filters", _WATCHED), partial(measured.less_alike, quantity="mean_abs_cosine", runs=(_SHORT, _LONG)),
         "Orthogonal steps leave the filters of a layer less alike than SGD's.",
         "the hypothesis; the paper's own Figure 6, on resnet20, is against it",
         _SEEDS + "Mean absolute cosine between the filters of each layer of BasicCNN at the end, at "
         "learning rate 0.01 for both as in the paper, after 5 and after 100 epochs."),
-    "maps_lower": ((_WATCHED,), partial(rules.less_alike, quantity="feature_cosine", runs=(_LONG,)),
+    "maps_lower": ((_WATCHED,), partial(measured.less_alike, quantity="feature_cosine", runs=(_LONG,)),
         "BasicCNN's feature maps are less alike with orthogonal SGD, in every layer.",
         "Figure 7",
         _SEEDS + "Mean absolute cosine between the maps of each layer after 100 epochs at learning rate "
         "0.01."),
-    "maps_fall": ((_WATCHED,), rules.falling,
+    "maps_fall": ((_WATCHED,), measured.falling,
         "With orthogonal SGD the cosines of BasicCNN's feature maps fall throughout training.",
         "Figure 7",
         "In each layer, at the start and after each quarter of 100 epochs. For: in every run each value is "
         "below the one before. Against: every run ends no lower than it began. Otherwise unclear."),
-    "dead_parameters": ((_WATCHED,), rules.dead,
+    "dead_parameters": ((_WATCHED,), measured.dead,
         "About ten times as many parameters are temporarily dead with orthogonal SGD.",
         "the count in resnet50, layer2[1].conv2; dead: a gradient of at most 1e-4 (the paper's code)",
         _SEEDS + "Share of dead parameters in each layer of BasicCNN, not of resnet50, in the last epochs "
-        f"of 100: more by the runs, and on average {rules.ABOUT_TEN[0]} to {rules.ABOUT_TEN[1]} times as "
-        "many."),
+        "of 100: more by the runs, and on average {} to {} times as many.".format(*measured.ABOUT_TEN)),
     "barlow_twins": (("barlow_twins",), rules.lower_curve,
         "Barlow Twins have a lower loss with orthogonal LARS than with LARS, all along.",
         f"the experiment with Barlow Twins: {_paper('barlow_twins')}",
         _SEEDS + "Training loss after each of ten epochs on CIFAR-10 with BasicCNN, not on ImageNet."),
-    "svd_per_step": (("optim",), rules.per_step,
+    "svd_per_step": (("optim",), measured.per_step,
         "The SVD is paid per step, so small batches pay more for it.",
         "the experiment with mini-batch sizes",
         "For: a step with the SVD, in units of a step of SGD, costs less at each batch size than at the "
         "next smaller one. Timed on one machine, two networks."),
-    "fast_factor": (("polar", "polar_gradients"), rules.fast,
+    "fast_factor": (("polar", "polar_gradients"), measured.fast,
         "A fast approximate orthogonaliser can take the SVD's place.",
         "the authors ask for one",
         "For: on Gaussian matrices of a network's shapes `fast` takes less time than an SVD of each and "
         "errs less than Muon's quintic, which is good enough for Muon; and on real gradients, early and "
         "late in training, it errs less in every layer (unclear: in some). Timed on one machine."),
-    "rank_deficient": (("rank_budget",), rules.deficient,
+    "rank_deficient": (("rank_budget",), measured.deficient,
         "The gradients of a mini-batch have fewer directions than their matrices (so that QR will not do).",
         "the choice of the SVD",
         "For: summed over all matrices of a ResNet-18 an eighth as wide, at its start, the mean over twenty "
@@ -168,19 +172,19 @@ _COURSE: _Group = {
         _SEEDS + "Test accuracy, each at its best rate: of BasicCNN on CIFAR-10 after three epochs, of a "
         "small network on digits after four."),
     "filters_best_rate": (
-        ("filters",), partial(rules.less_alike, quantity="mean_abs_cosine", runs=(_SHORT_AT_BEST,)),
+        ("filters",), partial(measured.less_alike, quantity="mean_abs_cosine", runs=(_SHORT_AT_BEST,)),
         "With each at its better rate, orthogonal SGD's filters are the less alike ones.",
         "lesson 04",
         _SEEDS + "Mean absolute cosine between the filters of each layer of BasicCNN after five epochs, at "
         "the better of two rates each, by test accuracy."),
     "maps_centred": (
         ("filters", "filters", _WATCHED),
-        partial(rules.less_alike, quantity="centred_feature_cosine", runs=(_SHORT, _SHORT_AT_BEST, _LONG)),
+        partial(measured.less_alike, quantity="centred_feature_cosine", runs=(_SHORT, _SHORT_AT_BEST, _LONG)),
         "With each map's mean taken off, feature maps are less alike with orthogonal SGD in every layer.",
         "lesson 04",
         _SEEDS + "Mean absolute cosine between centred maps of each layer of BasicCNN: after five epochs at "
         "equal rates and at the better of two, and after 100 at equal rates."),
-    "nuclear_rank_long": (("theories",), partial(rules.nuclear, steps="200 steps"),
+    "nuclear_rank_long": (("theories",), partial(measured.nuclear, steps="200 steps"),
         "What the nuclear rank says of the first gradient (see nuclear_rank), it says of 200 steps too.",
         "lesson 10; the authors speak of one step",
         "As nuclear_rank, with the exact error after 200 steps, each at the best of four rates."),
@@ -195,20 +199,20 @@ _COURSE: _Group = {
 _SUCCESSORS: _Group = {
     "muon_order": (
         ("controls", "fair-both_tuned", "batch_size-basic_cnn"),
-        partial(rules.better, first=rules.MUON, second=rules.OURS, tuned=True),
+        partial(rules.better, first=rules.MUON, second=OURS, tuned=True),
         "Muon's order, momentum before the polar factor, does better than the paper's.",
         "Jordan and others 2024 (Muon)",
         _SEEDS + "Test accuracy of BasicCNN, each at its best rate: after three and after ten epochs on all "
         "images, and after one on 8,000 by batch size."),
     "muon": (
         ("controls", "fair-schedule"),
-        partial(rules.better, first="muon", second=rules.OURS, tuned=True),
+        partial(rules.better, first="muon", second=OURS, tuned=True),
         "Muon as people use it (Nesterov, decoupled decay, AdamW for the rest) does better than the paper's "
         "optimiser.",
         "Jordan and others 2024 (Muon)",
         _SEEDS + "Test accuracy of BasicCNN, each at its best rate: after three epochs at constant rates, "
         "after ten at rates that fall to zero."),
-    "any_spectrum": (_SPECTRA, partial(rules.as_good, first="random_spectrum", second=rules.OURS),
+    "any_spectrum": (_SPECTRA, partial(rules.as_good, first="random_spectrum", second=OURS),
         "Any spectrum will do: with random singular values in place of equal ones, at the same length, the "
         "step is as good.",
         "arXiv 2605.11181, for language models and digits; here two convolutional networks",
@@ -220,7 +224,7 @@ _SUCCESSORS: _Group = {
         "SGD against SGD",
         _SEEDS + "Lead in test accuracy of BasicCNN after one epoch on 8,000 images, at batch 1024 against "
         "at batch 16, each at its best of three rates."),
-    "averages_first": (("theories",), rules.averages_first,
+    "averages_first": (("theories",), measured.averages_first,
         "Momentum before the polar factor averages the noise before the non-linear map, so that the step "
         "keeps more of the signal.",
         "Kovalev 2025 (arXiv 2503.12645)",
@@ -236,12 +240,24 @@ _SUCCESSORS: _Group = {
         "Without momentum, orthogonal steps are worse than AdamW.",
         "the records of modded-nanogpt (8,225 steps against 3,250)",
         _SEEDS + "Test accuracy of BasicCNN after three epochs, each at its best rate."),
+    "feature_rank": (("features",), partial(measured.higher, quantities=("effective_rank",), first="muon"),
+        "Muon's features have a higher effective rank than SGD's.",
+        "arXiv 2606.09658",
+        _SEEDS + "Effective rank of each layer's maps of 1,000 test images, centred, after five epochs of "
+        "BasicCNN, each at its best rate after three."),
+    "feature_robustness": (
+        ("features",),
+        partial(measured.higher, quantities=[f"kept at noise {sigma}" for sigma in (0.2, 0.4)], first="muon"),
+        "Muon's features are more robust to noise than SGD's.",
+        "arXiv 2606.09658",
+        _SEEDS + "Share of the test accuracy that is left with normal noise on the images (0.2 and 0.4 of "
+        "a channel's deviation), after five epochs of BasicCNN, each at its best rate after three."),
     "adamw_rate": (("successors",), rules.adamw_rate,
         "With its update scaled by 0.2 sqrt(max(m, n)), Muon can take AdamW's learning rate.",
         "Liu and others 2025 (Moonlight, arXiv 2502.16982)",
         _MARGIN + "Test accuracy of BasicCNN after three epochs at AdamW's best of four rates: as "
         "good as AdamW, as good as at its own best rate, and better than without the scale."),
-    "nuclear_rank": (("theories",), partial(rules.nuclear, steps="one step"),
+    "nuclear_rank": (("theories",), partial(measured.nuclear, steps="one step"),
         "A spectral step lowers the loss more than a gradient step where the gradient's nuclear rank is at "
         "least the stable rank of the layer's inputs, and only there.",
         "Davis and Drusvyatskiy 2025 (arXiv 2512.04299)",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _BENCHMARKS = {
     "lr_sweep": "lr_sweep COPY",
     "filters": "traces COPY",
+    "features": "features COPY",
     "polar": "polar",
     "polar_gradients": "polar_gradients COPY",
     "optim": "optim",
