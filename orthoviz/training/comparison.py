@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
-from orthoviz.datasets import Dataset
+from orthoviz.datasets import Data
 from orthoviz.matrices import ParamGroups, param_groups
 from orthoviz.monitor import watch
 from orthoviz.optim.named import Make, label_of
@@ -46,7 +46,7 @@ class Comparison:
 
 def compare(
     model: nn.Module | Callable[[int], nn.Module],
-    data: Dataset,
+    data: Data,
     optimizers: Mapping[str, Make],
     *,
     protocol: str = "both_tuned",
@@ -158,7 +158,7 @@ def compare(
         for name, after in beyond.items():
             grid[name] += [after] if after else []
     frame["chosen"] = frame["lr"] == frame["optimizer"].map(best)
-    words = summary(frame, protocol.replace("_", " "), chance=1 / len(data.classes))
+    words = summary(frame, protocol.replace("_", " "), chance=1 / len(data.classes) if data.classes else 0.0)
     return Comparison(frame, words, protocol, best)
 
 
@@ -203,7 +203,7 @@ def _take(
 def _run(
     network: nn.Module,
     optimizer: Optimizer,
-    data: Dataset,
+    data: Data,
     folder: Path | None,
     schedule: Schedule | None,
     watched: Mapping[str, Any] | None,
@@ -215,7 +215,7 @@ def _run(
         monitor = watch(
             network, optimizer, run=folder.name, seed=options["seed"], stream=segment(folder), **watched
         )
-    count = round(epochs * math.ceil(len(data.train.labels) / options["batch_size"]))
+    count = round(epochs * data.steps(options["batch_size"]))
     options["scheduler"] = None if schedule is None else schedule(optimizer, count)
     with monitor or nullcontext():
         run = fit(network, optimizer, data, monitor=monitor, out=folder, resume=folder is not None, **options)
