@@ -63,6 +63,10 @@ class Splits:
         """A batch of one to try a model with: its inputs and targets."""
         return self.train.images[:1], self.train.labels[:1]
 
+    def __repr__(self) -> str:
+        kind, test = type(self).__name__, len(self.test.labels)
+        return f"{kind}({self.name!r}: {self.count:,} to train on and {test:,} to test on)"
+
     def splits(self) -> dict[str, Split]:
         """The splits that exist, by name."""
         splits = {"train": self.train, "valid": self.valid, "test": self.test}

@@ -12,7 +12,7 @@ from orthoviz.datasets.dataset import DataError, Split, Splits
 from orthoviz.seeds import small
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Pairs(Splits):
     """Inputs and targets as tensors, their first dimension the examples."""
 

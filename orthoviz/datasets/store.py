@@ -84,7 +84,7 @@ def verify(name: str) -> Splits:
         DataError: they are not, or there is no such data set.
     """
     if name == "words":
-        return words()  # which warns where the text is another
+        return words()
     if name == "digits":
         data, expected, todo = digits(), _SHA256_OF_DIGITS, "Install the scikit-learn that orthoviz asks for."
     else:
