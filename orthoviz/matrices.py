@@ -10,6 +10,7 @@ kind               parameter                                   matrix
 ``("rows", g)``    grouped Conv: ``(out, in/g, k...)``         ``(g, out/g, in/g*k)``
 ``("rows", 3)``    stacked q, k, v: ``(3*d, n)``               ``(3, d, n)``
 ``("columns", g)`` ConvTranspose: ``(in, out/g, k...)``        ``(g, out/g, in/g*k)``
+``("columns", p)`` stored as ``(in, p*out)``                   ``(p, out, in)``
 ``("stack", e)``   a stack of matrices: ``(e, m, n...)``       ``(e, m, n)``
 ``None``           biases, norms, gains, embeddings            left alone
 =================  ==========================================  =================================
@@ -49,6 +50,12 @@ class ParamGroups(list[dict[str, Any]]):
     def table(self) -> "Table":
         """Every parameter, its matrix, and the reason. Print it, or let a notebook show it."""
         return Table(self.decisions)
+
+    def __repr__(self) -> str:
+        return repr(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
 
 
 class Table:
@@ -102,7 +109,8 @@ def param_groups(
             first that fits counts. ``"skip"``: leave alone. ``"matrix"``: take it as (out, rest), an
             embedding too. ``"columns"``: it is stored as (in, out). ``"stack"``: the first dimension counts
             matrices, such as experts. ``{"split": n}``: n equal blocks of rows, such as 3 for a fused q, k,
-            v, or 3 * heads. ``"normalise"``: a single row too, whose step is its gradient at length 1, as in
+            v. ``{"split_heads": h}``: a matrix for each of h heads, of queries, keys and values each where
+            they are fused. ``"normalise"``: a single row too, whose step is its gradient at length 1, as in
             the paper's code.
 
     Returns:
@@ -121,14 +129,14 @@ def param_groups(
     for prefix, module, name, parameter in _parameters(model):
         if isinstance(parameter, nn.parameter.UninitializedParameter):
             raise ValueError(f"{name} has no shape yet: run a batch through the model first")
-        layout, why = _layout(module, name, parameter)
+        layout, why = _layout(prefix, module, name, parameter)
         if convolutions_only and layout is not None and not isinstance(module, _CONVOLUTIONS):
             layout, why = None, "only convolutions were asked for"
         for pattern, wish in overrides.items():
             if fnmatchcase(name, pattern) or fnmatchcase(prefix, pattern):
                 unused.discard(pattern)
                 if wish == "normalise" and parameter.ndim > 1:
-                    layout, why = _layout(module, name, parameter, single=True)
+                    layout, why = _layout(prefix, module, name, parameter, single=True)
                 layout, why = _apply_override(pattern, wish, layout, name, parameter)
                 break
         decision = Decision(name, tuple(parameter.shape), layout, why)
@@ -159,19 +167,26 @@ def check_layout(layout: Layout | None, shape: tuple[int, ...]) -> None:
     if layout is None:
         return
     kind, parts = layout
-    fits = len(shape) > 1 and parts > 0 and shape[0] % parts == 0
+    fits = len(shape) > 1 and parts > 0 and shape[_split_side(kind, len(shape))] % parts == 0
     if kind not in ("rows", "columns", "stack") or not fits or (kind == "stack" and shape[0] != parts):
         raise ValueError(
             "layout must be None, ('rows', parts) or ('columns', parts) with parts that divide the first "
-            "dimension, or ('stack', parts) with parts that are all of it, "
+            "dimension (of two columns the second), or ('stack', parts) with parts that are all of it, "
             f"got {layout} for a parameter of shape {tuple(shape)}: see ov.param_groups"
         )
+
+
+def _split_side(kind: str, ndim: int) -> int:
+    """The dimension that parts divide."""
+    return 1 if kind == "columns" and ndim == 2 else 0
 
 
 def as_matrix(tensor: Tensor, layout: Layout) -> Tensor:
     """``tensor`` as ``(m, n)``, or ``(parts, m, n)`` where parts > 1. Rows are components."""
     kind, parts = layout
-    if kind == "columns":
+    if kind == "columns" and tensor.ndim == 2:
+        tensor = tensor.T
+    elif kind == "columns":
         tensor = tensor.unflatten(0, (parts, -1)).transpose(1, 2).flatten(0, 1)
     rows = tensor.shape[1] if kind == "stack" else tensor.shape[0] // parts
     matrix = tensor.reshape(parts, rows, -1)
@@ -182,7 +197,9 @@ def from_matrix(matrix: Tensor, layout: Layout, like: Tensor) -> Tensor:
     """The inverse of :func:`as_matrix`: a tensor of ``like``'s shape, dtype and memory format. Shares memory
     with ``matrix`` where that has them already."""
     kind, parts = layout
-    if kind == "columns":
+    if kind == "columns" and like.ndim == 2:
+        matrix = matrix.reshape(like.shape[1], like.shape[0]).T
+    elif kind == "columns":
         inputs, outputs, *kernel = like.shape
         blocks = matrix.reshape(parts, outputs, inputs // parts, *kernel)
         matrix = blocks.transpose(1, 2)
@@ -199,6 +216,8 @@ _READ = (nn.Linear, nn.Bilinear, *_CONVOLUTIONS, nn.MultiheadAttention, nn.RNNBa
 """Modules of which it is known what the rows are."""
 _TABLE = re.compile(r"(^|_)(pos|position|positional|tables?|embed|embeddings?|tokens?)(_|$)")
 """Names of tables, of which a batch uses some rows, or which are added to activations."""
+_FUSED = re.compile(r"(to_|w)?qkv(_proj)?|c_attn|in_proj", re.IGNORECASE)
+"""Names of the layers that make queries, keys and values, one after the other."""
 _FOUR_GATES, _THREE_GATES = (nn.LSTM, nn.LSTMCell), (nn.GRU, nn.GRUCell)
 
 
@@ -214,8 +233,13 @@ def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Para
             yield owner, modules[owner], name, parameter
 
 
+def _last_of(prefix: str) -> str:
+    """A module's own name."""
+    return prefix.rpartition(".")[2]
+
+
 def _layout(
-    module: nn.Module, name: str, parameter: nn.Parameter, *, single: bool = False
+    prefix: str, module: nn.Module, name: str, parameter: nn.Parameter, *, single: bool = False
 ) -> tuple[Layout | None, str]:
     """A parameter's matrix and why it has it, or None and why not; a single row has one where asked."""
     kind, parts, why = "rows", 1, "a row for each output"
@@ -234,12 +258,16 @@ def _layout(
         case _ if isinstance(module, _FOUR_GATES + _THREE_GATES) and "weight_hr" not in name:
             parts = 4 if isinstance(module, _FOUR_GATES) else 3
             why = f"{parts} gates: a matrix each"
-        case nn.Linear(in_features=n, out_features=m) if m == 3 * n and "qkv" in name.split(".")[-2:-1]:
-            parts, why = 3, "named qkv and three times as tall as wide: a matrix each"
+        case nn.Linear(in_features=n, out_features=m) if m == 3 * n and _FUSED.fullmatch(_last_of(prefix)):
+            parts, why = 3, f"named {_last_of(prefix)} and three times as tall as wide: a matrix each"
     if parameter.ndim > 1 and parameter.shape[0] % parts:
         parts, why = 1, "a row for each output"
     if type(module).__name__ == "Conv1D" and hasattr(module, "nf"):  # of Hugging Face's transformers
-        kind, why = "columns", "a row for each output; stored as (in, out)"
+        fused = parameter.ndim == 2 and parameter.shape[1] == 3 * parameter.shape[0]
+        fused = fused and bool(_FUSED.fullmatch(_last_of(prefix)))
+        kind, parts = "columns", 3 if fused else 1
+        why = "queries, keys and values: a matrix each" if fused else "a row for each output"
+        why += "; stored as (in, out)"
     elif not isinstance(module, _READ):
         why = "guessed: a row for each entry of the first dimension"
         if parameter.ndim == 3 and parameter.numel() > max(parameter.shape):
@@ -259,7 +287,8 @@ def _why_not(layout: Layout, shape: tuple[int, ...]) -> str:
     if math.prod(shape) == max(shape, default=1):
         return "a bias, gain or other vector"
     kind, parts = layout
-    rows = shape[0] // parts if kind == "rows" else shape[1]
+    side = _split_side(kind, len(shape))
+    rows = shape[side] // parts if kind == "rows" or side == 1 else shape[1]
     if rows == 1:
         alone = "depthwise: each group has one row" if parts > 1 else "a single row"
         return f"{alone}, with nothing to be orthogonal to"
@@ -288,16 +317,18 @@ def _apply_override(
         wanted = (wish, 1 if wish == "columns" else parameter.shape[0])
         if wish == "stack" and parameter.ndim < 3:
             raise ValueError(f"{why}: {name} of shape {tuple(parameter.shape)} is no stack of matrices")
-    elif isinstance(wish, Mapping) and set(wish) == {"split"}:
-        if layout is not None and layout[0] == "columns":
+    elif isinstance(wish, Mapping) and len(wish) == 1 and set(wish) <= {"split", "split_heads"}:
+        kind, fused = layout or ("rows", 1)
+        if kind == "columns" and parameter.ndim > 2:
             raise ValueError(f"{why}: {name} is a transposed convolution's, whose rows are not split")
-        wanted = ("rows", wish["split"])
-        if not isinstance(wish["split"], int) or wish["split"] < 1 or parameter.shape[0] % wish["split"]:
-            raise ValueError(
-                f"{why}: split must divide {name}'s {parameter.shape[0]} rows, got {wish['split']}"
-            )
+        ((key, count),) = wish.items()
+        rows = parameter.shape[_split_side(kind, parameter.ndim)]
+        whole = isinstance(count, int) and count > 0
+        wanted = (kind, count * fused if key == "split_heads" and whole else count)
+        if not whole or rows % wanted[1]:
+            raise ValueError(f"{why}: {key} must divide {name}'s {rows} rows, got {count}")
     else:
-        wishes = "'skip', 'matrix', 'columns', 'stack', 'normalise' or {'split': n}"
+        wishes = "'skip', 'matrix', 'columns', 'stack', 'normalise', {'split': n} or {'split_heads': h}"
         raise ValueError(f"{why} must be {wishes}, got {wish!r}")
     problem = _why_not(wanted, parameter.shape)
     if problem:

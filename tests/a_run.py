@@ -46,14 +46,14 @@ def main(out, epochs, *how):
     if "every" in how:
         loop._SAVE = 0.0
     if "slowly" in how:
-        batches = loop.batches
+        batches = ov.datasets.Dataset.batches
 
         def slow(*args, **options):
             for batch in batches(*args, **options):
                 time.sleep(0.2)
                 yield batch
 
-        loop.batches = slow
+        ov.datasets.Dataset.batches = slow
     if "limit" in how:
         size = int(how[-1])
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

@@ -284,7 +284,7 @@ def test_a_killed_process_leaves_no_data_set(folder, store):
         f"s.add('insects', {str(folder)!r})\n"
     )
     assert subprocess.run([sys.executable, "-c", script]).returncode == -9
-    assert ov.datasets.available() == ["digits"]
+    assert ov.datasets.available() == ["digits", "words"]
     assert main(["data", "add", "insects", str(folder)]) == 0
     assert visible(store) == ["insects.safetensors"]  # nothing of the other
 

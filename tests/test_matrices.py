@@ -34,6 +34,9 @@ class Odd(nn.Module):
         self.pos_embed = nn.Parameter(torch.ones(9, 8))
         self.single = nn.Conv2d(3, 1, 3)
         self.stored = Conv1D(4, 6)
+        self.c_attn = Conv1D(24, 8)
+        self.Wqkv = nn.Linear(8, 24)
+        self.in_proj = nn.Linear(8, 20)  # of something else: not three times as tall as wide
 
 
 class Conv1D(nn.Module):
@@ -72,6 +75,9 @@ def layouts():
         ("spectral.parametrizations.weight.original", ("rows", 2)),
         ("depthwise.weight", None),
         ("embedding.weight", None),
+        ("c_attn.weight", ("columns", 3)),
+        ("Wqkv.weight", ("rows", 3)),
+        ("in_proj.weight", ("rows", 1)),
         ("norm.weight", None),
         ("empty", None),
         ("dense.bias", None),
@@ -105,6 +111,21 @@ def test_a_transposed_convolutions_rows_are_its_outputs():
     changed = [channel for channel in range(6) if not torch.allclose(before[0, channel], after[0, channel])]
     assert changed == [4]
     assert not after[0, 4].any()
+
+
+def test_heads_of_a_layer_that_stores_its_inputs_first_are_blocks_of_its_outputs():
+    stored = torch.randn(8, 24)  # y = x @ stored
+    matrix = as_matrix(stored, ("columns", 6))
+    assert matrix.shape == (6, 4, 8)
+    x = torch.randn(8)
+    torch.testing.assert_close((matrix @ x).flatten(), x @ stored)
+    assert torch.equal(from_matrix(matrix, ("columns", 6), stored), stored)
+
+
+def test_groups_are_shown_as_their_table():
+    groups = ov.param_groups(nn.Linear(3, 2))
+    assert repr(groups) == str(groups.table())
+    assert groups._repr_html_() == groups.table()._repr_html_()
 
 
 def test_a_grouped_convolutions_matrices_are_its_groups():
@@ -169,6 +190,11 @@ def test_overrides_go_by_name_or_module_and_the_first_that_fits_counts():
     assert layout_with("attention.out_proj.weight", overrides={"attention.*": {"split": 2}}) == ("rows", 2)
     assert layout_with("blocks.qkv.weight", overrides={"*.qkv": {"split": 6}}) == ("rows", 6)
     assert layout_with("conv.bias", overrides={"conv": "matrix"}) is None
+    heads = {"*qkv": {"split_heads": 2}, "c_attn": {"split_heads": 4}, "*out_proj": {"split_heads": 2}}
+    assert layout_with("blocks.qkv.weight", overrides=heads) == ("rows", 6)
+    assert layout_with("attention.in_proj_weight", overrides={"attention": {"split_heads": 2}}) == ("rows", 6)
+    assert layout_with("c_attn.weight", overrides=heads) == ("columns", 12)
+    assert layout_with("attention.out_proj.weight", overrides=heads) == ("rows", 2)
     assert layout_with("experts", overrides={"exp*": "stack"}) == ("stack", 4)
     assert layout_with("own", overrides={"own": "columns"}) == ("columns", 1)
     assert layout_with("single.weight", overrides={"single": "normalise"}) == ("rows", 1)
@@ -180,11 +206,14 @@ def test_overrides_go_by_name_or_module_and_the_first_that_fits_counts():
     ("overrides", "words"),
     [
         ({"hed.*": "skip"}, r"'hed\.\*' fits no parameter; there is, for example"),
-        ({"conv.weight": "leave"}, "must be 'skip', 'matrix', 'columns', 'stack', 'normalise' or"),
+        ({"conv.weight": "leave"}, "must be 'skip', 'matrix', 'columns', 'stack', 'normalise', "),
         ({"dense.weight": "normalise"}, "dense.weight of shape .* is no single row"),
         ({"dense.weight": "stack"}, "dense.weight of shape \\(4, 6\\) is no stack"),
         ({"conv.weight": {"split": 3}}, "split must divide conv.weight's 8 rows, got 3"),
         ({"dense.weight": {"split": 4}}, "has no matrix"),
+        ({"dense.weight": {"split_heads": 3}}, "split_heads must divide dense.weight's 4 rows, got 3"),
+        ({"dense.weight": {"split_heads": 0}}, "split_heads must divide dense.weight's 4 rows, got 0"),
+        ({"dense.weight": {"split": 2, "split_heads": 2}}, "must be 'skip'"),
         ({"transposed.weight": {"split": 2}}, "transposed"),
     ],
 )

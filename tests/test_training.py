@@ -260,7 +260,7 @@ def test_the_command_does_what_python_does(digits, capsys):
         ("train --seeds 3", "--seeds needs a RECIPE"),
         ("train --model resnet", "there is no model 'resnet'"),
         ("train --optimizer magic", "there is no optimiser 'magic'; there is: sgd, orthogonal_sgd, "),
-        ("train --batch-size 5000", "batch_size 5,000 is larger than digits's 1,437 training images"),
+        ("train --batch-size 5000", "batch_size 5,000 is larger than digits's 1,437 training examples"),
         ("train --train here", "--train and --val go together"),
         ("lab 99_nothing", "00_start_here"),
         ("results show nothing", "there is no stored table 'nothing'"),

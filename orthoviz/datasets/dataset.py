@@ -1,9 +1,10 @@
 """What a data set is, and the built-in one."""
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -17,12 +18,12 @@ class DataError(ValueError):
 
 
 class Split(NamedTuple):
-    """Images and their labels."""
+    """Images and their labels, or other inputs and what is to be found of them."""
 
     images: Tensor
-    """``(N, C, H, W)`` uint8; channels-last memory makes batches faster."""
+    """``(N, C, H, W)`` uint8, channels-last memory makes batches faster; or ``(N, ...)`` of any kind."""
     labels: Tensor
-    """``(N,)`` int64, indices into the data set's classes."""
+    """``(N,)`` int64, indices into the data set's classes; or ``(N, ...)`` of any kind."""
 
     def some(self, chosen: Tensor) -> "Split":
         """Those of the given indices."""
@@ -34,12 +35,104 @@ class Split(NamedTuple):
 
     def feed(self, digest: Any) -> None:
         """Show images and labels to one of hashlib's digests."""
-        for tensor in (pixels.channels_last(self.images, "cpu"), self.labels.cpu().contiguous()):
+        images = pixels.channels_last(self.images, "cpu") if self.images.ndim == 4 else self.images.cpu()
+        for tensor in (images.contiguous(), self.labels.cpu().contiguous()):
             digest.update(tensor.numpy().data)
 
 
+class Splits:
+    """What data sets of tensors share: frozen dataclasses with a ``name``, and splits by name."""
+
+    name: str
+    source: str
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+    valid: Split | None
+
+    @property
+    def count(self) -> int:
+        """How many there are to train on."""
+        return len(self.train.labels)
+
+    def steps(self, batch_size: int) -> int:
+        """Batches in an epoch."""
+        return math.ceil(self.count / batch_size)
+
+    def example(self) -> tuple[Tensor, Tensor]:
+        """A batch of one to try a model with: its inputs and targets."""
+        return self.train.images[:1], self.train.labels[:1]
+
+    def __repr__(self) -> str:
+        kind, test = type(self).__name__, len(self.test.labels)
+        return f"{kind}({self.name!r}: {self.count:,} to train on and {test:,} to test on)"
+
+    def splits(self) -> dict[str, Split]:
+        """The splits that exist, by name."""
+        splits = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {name: split for name, split in splits.items() if split is not None}
+
+    def subset(self, train: int | None = None, test: int | None = None, *, seed: int = 0) -> Self:
+        """So many training and test images of a seeded shuffle; None keeps a split as it is."""
+        parts: dict[str, Any] = {}
+        for name, count in (("train", train), ("test", test)):
+            if count is not None:
+                if count < 1:
+                    raise ValueError(f"a subset needs at least 1 image of each split, got {count}")
+                split = self.splits()[name]
+                parts[name] = split.some(_shuffle(len(split.labels), seed)[:count])
+        return replace(self, **parts)  # type: ignore[type-var]
+
+    def hold_out(self, count: int, *, seed: int = 0) -> Self:
+        """The same with ``count`` training images of a seeded shuffle moved to ``valid``."""
+        total = len(self.train.labels)
+        if not 0 < count < total:
+            raise ValueError(f"hold_out takes 1 to {total - 1:,} of {total:,} training images, got {count}")
+        order = _shuffle(total, seed)
+        train, valid = (self.train.some(part.sort().values) for part in (order[count:], order[:count]))
+        return replace(self, train=train, valid=valid)  # type: ignore[type-var]
+
+    def checksum(self, digest: Any = None) -> str:
+        """Of all images and labels, in hexadecimal digits: the same data have the same.
+
+        Args:
+            digest: one of hashlib's. Default: BLAKE2 with 16 digits.
+        """
+        digest = digest or hashlib.blake2b(digest_size=8)
+        for split in self.splits().values():
+            split.feed(digest)
+        return str(digest.hexdigest())
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same data set with its images and labels on ``device``."""
+        moved: dict[str, Any] = {name: split.to(device) for name, split in self.splits().items()}
+        return replace(self, **moved)  # type: ignore[type-var]
+
+    def batches(
+        self, batch_size: int, *, seed: int, epoch: int, device: torch.device | str = "cpu",
+        start: int = 0, rank: int = 0, ranks: int = 1,
+    ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+        """One epoch of what there is to train on, in an order that comes from ``seed`` and ``epoch`` alone.
+
+        Args as of :meth:`Dataset.batches`.
+        """
+        inputs, targets = self.train.to(device)
+        order = torch.randperm(self.count, generator=seeded(2**20 * seed + epoch)).split(batch_size)
+        for chosen in order[start:]:
+            mine = chosen[rank::ranks].to(device)
+            yield inputs[mine], targets[mine]
+
+    def in_order(
+        self, split: Split, batch_size: int = 1000, *, device: torch.device | str = "cpu",
+        rank: int = 0, ranks: int = 1,
+    ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+        """All of a split in order, or each ``ranks``-th."""
+        parts = (tensor[rank::ranks].split(batch_size) for tensor in split.to(device))
+        yield from zip(*parts, strict=True)
+
+
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(Splits):
     """Splits of labelled images, and what a loader needs to know of them."""
 
     name: str
@@ -62,46 +155,9 @@ class Dataset:
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
 
-    def splits(self) -> dict[str, Split]:
-        """The splits that exist, by name."""
-        splits = {"train": self.train, "valid": self.valid, "test": self.test}
-        return {name: split for name, split in splits.items() if split is not None}
-
-    def subset(self, train: int | None = None, test: int | None = None, *, seed: int = 0) -> "Dataset":
-        """So many training and test images of a seeded shuffle; None keeps a split as it is."""
-        parts: dict[str, Any] = {}
-        for name, count in (("train", train), ("test", test)):
-            if count is not None:
-                if count < 1:
-                    raise ValueError(f"a subset needs at least 1 image of each split, got {count}")
-                split = self.splits()[name]
-                parts[name] = split.some(_shuffle(len(split.labels), seed)[:count])
-        return replace(self, **parts)
-
-    def hold_out(self, count: int, *, seed: int = 0) -> "Dataset":
-        """The same with ``count`` training images of a seeded shuffle moved to ``valid``."""
-        total = len(self.train.labels)
-        if not 0 < count < total:
-            raise ValueError(f"hold_out takes 1 to {total - 1:,} of {total:,} training images, got {count}")
-        order = _shuffle(total, seed)
-        train, valid = (self.train.some(part.sort().values) for part in (order[count:], order[:count]))
-        return replace(self, train=train, valid=valid)
-
-    def checksum(self, digest: Any = None) -> str:
-        """Of all images and labels, in hexadecimal digits: the same data have the same.
-
-        Args:
-            digest: one of hashlib's. Default: BLAKE2 with 16 digits.
-        """
-        digest = digest or hashlib.blake2b(digest_size=8)
-        for split in self.splits().values():
-            split.feed(digest)
-        return str(digest.hexdigest())
-
-    def to(self, device: torch.device | str) -> "Dataset":
-        """The same data set with its images and labels on ``device``."""
-        moved: dict[str, Any] = {name: split.to(device) for name, split in self.splits().items()}
-        return replace(self, **moved)
+    def example(self) -> tuple[Tensor, Tensor]:
+        """A black image, and a label."""
+        return torch.zeros(1, *self.shape), torch.zeros(1, dtype=torch.int64)
 
     def batches(
         self, batch_size: int, *, seed: int, epoch: int, device: torch.device | str = "cpu",

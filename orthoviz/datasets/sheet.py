@@ -3,14 +3,19 @@
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from orthoviz.datasets.dataset import Dataset
+from orthoviz.datasets.dataset import DataError, Dataset
 
 
 def contact_sheet(data: Dataset, per_class: int = 10, classes: int = 20) -> Image.Image:
     """The first training images of each class (of the first ``classes``), a row a class.
 
     Small images are enlarged to at least 48 pixels.
+
+    Raises:
+        DataError: the data are no images.
     """
+    if not isinstance(data, Dataset):
+        raise DataError(f"{data.name} has no images to show")
     _, height, width = data.shape
     zoom = max(1, -(-48 // min(height, width)))
     cell_w, cell_h, gap = width * zoom, height * zoom, 4

@@ -9,9 +9,10 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +23,15 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from orthoviz.datasets import official, pixels
-from orthoviz.datasets.dataset import DataError, Dataset, Split, digits
+from orthoviz.datasets.dataset import DataError, Dataset, Split, Splits, digits
 from orthoviz.datasets.folders import Folders, find_splits, folders
 from orthoviz.datasets.images import Files, describe, read_image
+from orthoviz.datasets.words import words
 from orthoviz.files import checkout, replace_file
 
 _SUFFIX = ".safetensors"
 _SHA256_OF_DIGITS = "3616d13d9b8a0a7a70107bddfd1b1572ec4785e7884f0571b848e039b01e1a3f"
+_BUILT_IN: dict[str, Callable[[], Splits]] = {"digits": digits, "words": words}
 _MOST_BYTES = 4 * 10**9
 
 
@@ -52,11 +55,11 @@ def location() -> Path:
 
 def available() -> list[str]:
     """Names of the data sets that :func:`load` knows here: built in, then added, by name."""
-    return ["digits", *sorted(path.stem for path in location().glob(f"[!.]*{_SUFFIX}"))]
+    return [*_BUILT_IN, *sorted(path.stem for path in location().glob(f"[!.]*{_SUFFIX}"))]
 
 
-def load(name: str, *, size: int | None = None) -> Dataset:
-    """A data set by name: ``"digits"``, which is always there, or one that was fetched or added.
+def load(name: str, *, size: int | None = None) -> Any:
+    """A data set by name: one that is always there (``"digits"``, ``"words"``), was fetched, or was added.
 
     The images are memory-mapped: only what is used is read. The path of a folder that holds ``train``, and
     ``test`` or ``val``, is read in place: see :func:`orthoviz.datasets.folders`.
@@ -67,19 +70,21 @@ def load(name: str, *, size: int | None = None) -> Dataset:
     Raises:
         DataError: there is no such data set, its file is damaged, or its images cannot take a ``size``.
     """
-    if name != "digits" and name not in available() and Path(name).exists():
+    if name not in available() and Path(name).exists():
         return folders(*find_splits(Path(name)), size=size or 224)
     if size is not None:
         raise DataError(f"size is for a folder of images, {name}'s have their own: give it when you add them")
-    return digits() if name == "digits" else _read_file(name)[0]
+    return _BUILT_IN[name]() if name in _BUILT_IN else _read_file(name)[0]
 
 
-def verify(name: str) -> Dataset:
+def verify(name: str) -> Splits:
     """The data set, if its images and labels are those that were added, to the last bit.
 
     Raises:
         DataError: they are not, or there is no such data set.
     """
+    if name == "words":
+        return words()
     if name == "digits":
         data, expected, todo = digits(), _SHA256_OF_DIGITS, "Install the scikit-learn that orthoviz asks for."
     else:
@@ -222,8 +227,8 @@ def _report(data: Dataset) -> str:
 
 def remove(name: str) -> None:
     """Delete a data set that was fetched or added."""
-    if name == "digits":
-        raise DataError("'digits' is built in and cannot be removed.")
+    if name in _BUILT_IN:
+        raise DataError(f"{name!r} is built in and cannot be removed.")
     _check_there(name)
     _path(name).unlink()
 
@@ -250,8 +255,8 @@ def check_free(name: str, replace: bool) -> Path:
     """Where a new data set of this name would be kept, if it may be."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         wrong = f"A data set's name has letters, digits, '.', '_' and '-', got {name!r}."
-    elif name == "digits":
-        wrong = "'digits' is built in. Choose another name."
+    elif name in _BUILT_IN:
+        wrong = f"{name!r} is built in. Choose another name."
     elif _path(name).exists() and not replace:
         todo = "Use --replace (replace=True) to put this one in its place, or choose another name."
         wrong = f"There is a data set {name!r} already. {todo}"

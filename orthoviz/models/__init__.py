@@ -2,6 +2,7 @@
 
 from orthoviz.models.by_name import OURS, TORCHVISION, build
 from orthoviz.models.cnn import BASIC_CNN_LAYERS, basic_cnn, digits_cnn, initialise
+from orthoviz.models.gpt import gpt
 from orthoviz.models.resnet import resnet8, resnet20, resnet44
 from orthoviz.models.speedrun import speedrun_cnn
 
@@ -12,6 +13,7 @@ __all__ = [
     "basic_cnn",
     "build",
     "digits_cnn",
+    "gpt",
     "initialise",
     "resnet8",
     "resnet20",

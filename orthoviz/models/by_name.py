@@ -1,17 +1,18 @@
 """torchvision's networks, as they are, with weights from a seed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from orthoviz.models.cnn import basic_cnn, digits_cnn
+from orthoviz.models.gpt import gpt
 from orthoviz.models.resnet import resnet8, resnet20, resnet44
 from orthoviz.seeds import small
 
-OURS = {"basic_cnn": basic_cnn, "digits_cnn": digits_cnn}
-OURS |= {"resnet8": resnet8, "resnet20": resnet20, "resnet44": resnet44}
+OURS: dict[str, Callable[..., nn.Module]] = {"basic_cnn": basic_cnn, "digits_cnn": digits_cnn}
+OURS |= {"resnet8": resnet8, "resnet20": resnet20, "resnet44": resnet44, "gpt": gpt}
 
 TORCHVISION = (
     *("resnet18", "resnet34", "resnet50", "densenet121", "densenet161", "resnext50_32x4d"),

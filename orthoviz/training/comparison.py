@@ -15,11 +15,12 @@ from torch import nn
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
-from orthoviz.datasets import Dataset
+from orthoviz.datasets import Data, as_data
 from orthoviz.matrices import ParamGroups, param_groups
 from orthoviz.monitor import watch
 from orthoviz.optim.named import Make, label_of
 from orthoviz.training.equal import Schedule, equal_steps, how_long, known_steps, starter, step_options
+from orthoviz.training.evaluation import ACCURACY, Metric
 from orthoviz.training.loop import fit
 from orthoviz.training.outcomes import best_rate, next_rate, summary
 from orthoviz.training.processes import rank_and_size
@@ -46,7 +47,7 @@ class Comparison:
 
 def compare(
     model: nn.Module | Callable[[int], nn.Module],
-    data: Dataset,
+    data: Any,
     optimizers: Mapping[str, Make],
     *,
     protocol: str = "both_tuned",
@@ -76,14 +77,15 @@ def compare(
     "equal_lr"       the first of ``lrs``, for all, as the paper does
     "equal_step"     the first of ``lrs`` for the first optimiser; for each other one the rate at which its
                      steps are as long, all parameters together, on average over the whole run of one seed
-    "both_tuned"     each optimiser's best of ``lrs``, by the accuracy on held-out images
+    "both_tuned"     each optimiser's best of ``lrs``, by the accuracy on held-out images; of targets that
+                     are no labels, by ``metric`` or else by the loss
     "equal_seconds"  the same, after equally much training time: slower optimisers get fewer steps
     ===============  ==============================================================================
 
     Args:
         model: a network, copied for every run; or what makes one from a seed.
-        data: see :func:`orthoviz.datasets.load`. Where rates are chosen and nothing is held out yet, a tenth
-            of the training images is.
+        data: as of :func:`fit`. Where rates are chosen and nothing is held out yet, a tenth of what there is
+            to train on is.
         optimizers: name to ``make(groups, lr)``; ``groups`` is ``ov.param_groups(model)``, and works for any
             torch optimiser too.
         lrs: rates to try: one, several for all, or equally many for each by name.
@@ -112,8 +114,10 @@ def compare(
     _check(protocol, epochs, minutes, numbers, optimizers)
     grid = rates(optimizers, lrs)
     tuned = protocol in ("both_tuned", "equal_seconds")
+    data = as_data(data)
+    score, higher = _score(data, options.get("metric"))
     if tuned and data.valid is None:
-        data = data.hold_out(max(1, len(data.train.labels) // 10))
+        data = data.hold_out(max(1, data.count // 10))
     make_model = model if not isinstance(model, nn.Module) else lambda seed: copy.deepcopy(model)
     start = starter(make_model, optimizers, groups)
     how = {"batch_size": batch_size, **step_options(options)}
@@ -151,15 +155,24 @@ def compare(
             if keep is not None and found.empty:
                 keep(pd.concat([*tables, *([] if done is None else [done])], ignore_index=True))
         frame = pd.concat(tables, ignore_index=True)
-        by = "valid_accuracy" if tuned else "test_accuracy"
-        best = {name: best_rate(frame[frame["optimizer"] == name], by) for name in optimizers}
+        by = f"{'valid' if tuned else 'test'}_{score}"
+        best = {name: best_rate(frame[frame["optimizer"] == name], by, higher=higher) for name in optimizers}
         beyond = {name: next_rate(grid[name], best[name]) for name in optimizers} if grow and tuned else {}
         runs = [(name, lr, seed) for seed in numbers for name, lr in beyond.items() if lr]
         for name, after in beyond.items():
             grid[name] += [after] if after else []
     frame["chosen"] = frame["lr"] == frame["optimizer"].map(best)
-    words = summary(frame, protocol.replace("_", " "), chance=1 / len(data.classes))
+    chance = 1 / len(data.classes) if data.classes and score == "accuracy" else 0.0
+    words = summary(frame, protocol.replace("_", " "), chance=chance, score=score, higher=higher)
     return Comparison(frame, words, protocol, best)
+
+
+def _score(data: Data, metric: Metric | None) -> tuple[str, bool]:
+    """What runs are judged by, and whether higher is better: a metric where there is one, else the loss."""
+    if metric is None and data.example()[1].is_floating_point():
+        return "loss", False
+    judged = metric or ACCURACY
+    return judged.name, judged.higher
 
 
 def _check(
@@ -203,7 +216,7 @@ def _take(
 def _run(
     network: nn.Module,
     optimizer: Optimizer,
-    data: Dataset,
+    data: Data,
     folder: Path | None,
     schedule: Schedule | None,
     watched: Mapping[str, Any] | None,
@@ -215,7 +228,7 @@ def _run(
         monitor = watch(
             network, optimizer, run=folder.name, seed=options["seed"], stream=segment(folder), **watched
         )
-    count = round(epochs * math.ceil(len(data.train.labels) / options["batch_size"]))
+    count = round(epochs * data.steps(options["batch_size"]))
     options["scheduler"] = None if schedule is None else schedule(optimizer, count)
     with monitor or nullcontext():
         run = fit(network, optimizer, data, monitor=monitor, out=folder, resume=folder is not None, **options)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from orthoviz.datasets import Dataset
+from orthoviz.datasets import Data
 from orthoviz.files import write_json
 from orthoviz.matrices import ParamGroups, param_groups
 from orthoviz.optim.named import Make, label_of
@@ -55,13 +55,13 @@ def step_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _begin(
-    network: nn.Module, optimizer: Optimizer, data: Dataset, how: Mapping[str, Any], epochs: float = 1,
+    network: nn.Module, optimizer: Optimizer, data: Data, how: Mapping[str, Any], epochs: float = 1,
     schedule: Schedule | None = None,
 ) -> Iterator[Tensor]:  # fmt: skip
     """Train for some epochs as :func:`fit` does, without looking; yields every step's loss."""
     options = {key: value for key, value in how.items() if key != "device"}
     to_device(network, how.get("device"))
-    count = round(epochs * math.ceil(len(data.train.labels) / how["batch_size"]))
+    count = round(epochs * data.steps(how["batch_size"]))
     options["scheduler"] = None if schedule is None else schedule(optimizer, count)
     with following(optimizer, how.get("precision")):
         parts = (
@@ -70,9 +70,7 @@ def _begin(
         yield from itertools.islice(itertools.chain.from_iterable(parts), count)
 
 
-def milliseconds(
-    start: Start, names: Iterable[str], data: Dataset, how: Mapping[str, Any]
-) -> dict[str, float]:
+def milliseconds(start: Start, names: Iterable[str], data: Data, how: Mapping[str, Any]) -> dict[str, float]:
     """Of a training step with each optimiser: medians over rounds in which they take turns.
 
     Args:
@@ -93,11 +91,11 @@ def milliseconds(
 
 
 def how_long(
-    start: Start, names: Iterable[str], data: Dataset, how: Mapping[str, Any],
+    start: Start, names: Iterable[str], data: Data, how: Mapping[str, Any],
     epochs: float | None, minutes: float | None, *, equal_seconds: bool,
 ) -> tuple[dict[str, float], dict[str, float]]:  # fmt: skip
     """The epochs of each optimiser's runs; and the milliseconds of its steps, where time was asked for."""
-    per_epoch = math.ceil(len(data.train.labels) / how["batch_size"])
+    per_epoch = data.steps(how["batch_size"])
     if minutes is None and not equal_seconds:
         return dict.fromkeys(names, round((epochs or 0) * per_epoch) / per_epoch), {}
     ms = milliseconds(start, names, data, how)
@@ -118,7 +116,7 @@ def known_steps(done: pd.DataFrame | None, lr: float, batch_size: int) -> dict[s
 
 
 def equal_steps(
-    start: Start, lr: float, data: Dataset, epochs: Mapping[str, float], schedule: Schedule | None,
+    start: Start, lr: float, data: Data, epochs: Mapping[str, float], schedule: Schedule | None,
     how: Mapping[str, Any], file: Path | None, known: Mapping[str, tuple[float, float]],
 ) -> tuple[dict[str, list[float]], dict[str, float]]:  # fmt: skip
     """The rate at which each optimiser's steps are as long as the first's at ``lr``; and how long they are.
@@ -172,7 +170,7 @@ def equal_steps(
 
 
 def _step_length(
-    network: nn.Module, optimizer: Optimizer, data: Dataset, epochs: float, schedule: Schedule | None,
+    network: nn.Module, optimizer: Optimizer, data: Data, epochs: float, schedule: Schedule | None,
     how: Mapping[str, Any],
 ) -> float:  # fmt: skip
     """The mean length of a step, all parameters together, over a whole run."""

@@ -1,48 +1,98 @@
 """What a model scores, and whether it can be trained on a data set at all."""
 
-import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import nn
-from torch.nn.functional import cross_entropy
+from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim import Optimizer
 
-from orthoviz.datasets import Dataset, in_order
+from orthoviz.datasets import Data, Dataset
 from orthoviz.training.processes import rank_and_size
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Of outputs and targets, a mean over the batch."""
+
+
+class Metric(NamedTuple):
+    """What is judged beside the loss."""
+
+    name: str
+    of: Loss
+    """Of outputs and targets: a value an example, or their mean."""
+    higher: bool = True
+    """Whether higher is better."""
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Of logits ``(N, ..., classes)`` and labels ``(N, ...)``: of images, or of the tokens of a text."""
+    return functional.cross_entropy(outputs.flatten(0, -2), targets.flatten())
+
+
+def _right(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Of each example, the share of its labels that are found."""
+    right = (outputs.argmax(-1) == targets).float()
+    return right.flatten(1).mean(1) if right.ndim > 1 else right
+
+
+ACCURACY = Metric("accuracy", _right)
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Dataset) -> dict[str, float]:
-    """Mean cross-entropy (nats) and accuracy (0 to 1) on the test images, and on those held out.
+def evaluate(
+    model: nn.Module, data: Data, *, loss: Loss = cross_entropy, metric: Metric | None = ACCURACY
+) -> dict[str, float]:
+    """The mean loss and metric over what there is to test on, and over what is held out.
 
     The model ends in eval mode. On several processes each looks at its share, and the means are exact.
     """
     model.eval()
     rank, ranks = rank_and_size()
     device = next(model.parameters()).device
+    measures = {"loss": loss} | ({metric.name: metric.of} if metric else {})
     found: dict[str, float] = {}
-    for name, split in (("valid", data.valid), ("test", data.test)):
-        if split is None:
+    for name, split in data.splits().items():
+        if name == "train":
             continue
-        sums = torch.zeros(2, dtype=torch.float64 if device.type != "mps" else torch.float32)
+        sums = torch.zeros(1 + len(measures), dtype=torch.float64 if device.type != "mps" else torch.float32)
         sums = sums.to(device)
-        for images, labels in in_order(data, split, device=device, rank=rank, ranks=ranks):
-            logits = model(images)
-            right = (logits.argmax(1) == labels).sum()
-            sums += torch.stack((cross_entropy(logits, labels, reduction="sum"), right))
+        for inputs, targets in data.in_order(split, device=device, rank=rank, ranks=ranks):
+            outputs, count = model(inputs), len(targets)
+            values = [of(outputs, targets) for of in measures.values()]
+            totals = [value.sum() if value.ndim else value * count for value in values]
+            sums += torch.stack([torch.tensor(float(count), device=device), *totals])
         if ranks > 1:
             dist.all_reduce(sums)
-        total, correct = sums.tolist()
-        count = len(split.labels)
-        found |= {f"{name}_loss": total / count, f"{name}_accuracy": correct / count}
+        seen, *means = sums.tolist()
+        found |= {f"{name}_{key}": total / seen for key, total in zip(measures, means, strict=True)}
     return found
+
+
+def judgement(
+    data: Data, loss: Loss | None, metric: Metric | None
+) -> tuple[Loss, Callable[[nn.Module, Data], dict[str, float]]]:
+    """What to train by, and how to evaluate: by default cross-entropy and accuracy, where targets are labels.
+
+    Raises:
+        ValueError: they are not, and no loss is given.
+    """
+    if not data.example()[1].is_floating_point():
+        return loss or cross_entropy, partial(evaluate, metric=metric or ACCURACY)
+    if loss is None:
+        raise ValueError(
+            f"{data.name}'s targets are numbers, not labels: give a loss, such as "
+            "loss=torch.nn.functional.mse_loss"
+        )
+    return loss, partial(evaluate, loss=loss, metric=metric)
 
 
 def check_fits(
     model: nn.Module,
     optimizer: Optimizer,
-    data: Dataset,
+    data: Data,
     *,
     epochs: float,
     batch_size: int,
@@ -52,11 +102,13 @@ def check_fits(
     for name, value in (("batch_size", batch_size), ("accumulate", accumulate)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    count = len(data.train.labels)
-    if not epochs * count > 0 or round(epochs * math.ceil(count / batch_size)) < 1:
+    count = data.count
+    if not epochs * count > 0 or round(epochs * data.steps(batch_size)) < 1:
         raise ValueError(f"epochs must be at least a step of batch_size {batch_size:,}, got {epochs}")
     if batch_size > count:
-        raise ValueError(f"batch_size {batch_size:,} is larger than {data.name}'s {count:,} training images")
+        raise ValueError(
+            f"batch_size {batch_size:,} is larger than {data.name}'s {count:,} training examples"
+        )
     ranks = rank_and_size()[1]
     if 0 < count % batch_size < ranks:
         raise ValueError(
@@ -74,16 +126,18 @@ def check_fits(
     was_training = model.training
     model.eval()
     weight = next(model.parameters())
-    example = torch.zeros(1, *data.shape, device=weight.device, dtype=weight.dtype)
-    shape = " x ".join(map(str, data.shape))
+    example = data.example()[0].to(weight.device)
+    example = example.to(weight.dtype) if example.is_floating_point() else example
     try:
         with torch.no_grad():
             logits = model(example)
     except RuntimeError as error:
-        raise ValueError(f"the model does not take {data.name}'s images of {shape}: {error}") from error
+        shape = " x ".join(map(str, example.shape[1:]))
+        raise ValueError(f"the model does not take {data.name}'s inputs of {shape}: {error}") from error
     finally:
         model.train(was_training)
-    if logits.ndim != 2 or logits.shape[1] < len(data.classes):  # more are allowed: ImageNet's 1,000 for ten
+    few = isinstance(data, Dataset) and (logits.ndim != 2 or logits.shape[1] < len(data.classes))
+    if few:  # more are allowed: ImageNet's 1,000 for ten
         raise ValueError(
             f"the model turns an image into {tuple(logits.shape[1:])} numbers, "
             f"{data.name} has {len(data.classes)} classes"

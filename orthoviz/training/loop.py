@@ -13,21 +13,19 @@ import pandas as pd
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
-from orthoviz.datasets import Dataset, batches
+from orthoviz.datasets import Data, as_data
 from orthoviz.monitor import Monitor
 from orthoviz.optim.wrap import following
 from orthoviz.training import checkpoints
-from orthoviz.training.evaluation import check_fits, evaluate
+from orthoviz.training.evaluation import Loss, Metric, check_fits, cross_entropy, judgement
 from orthoviz.training.processes import rank_and_size, requests, say
 from orthoviz.training.records import Folder, open_folder
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 _PRECISIONS = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LOOK = 50  # steps between two looks at the losses: each waits for the device
 _SAVE = 300.0  # seconds between two checkpoints within an epoch
@@ -99,12 +97,13 @@ class _Progress:
 def fit(
     model: nn.Module,
     optimizer: Optimizer,
-    data: Dataset,
+    data: Any,
     *,
     epochs: float,
     batch_size: int = 256,
-    loss: Loss = cross_entropy,
-    evaluation: Callable[[nn.Module, Dataset], dict[str, float]] | None = None,
+    loss: Loss | None = None,
+    metric: Metric | None = None,
+    evaluation: Callable[[nn.Module, Data], dict[str, float]] | None = None,
     scheduler: LRScheduler | None = None,
     monitor: Monitor | None = None,
     precision: str | None = None,
@@ -128,14 +127,17 @@ def fit(
     process's own part.
 
     Args:
-        model: takes ``(N, C, H, W)`` float images to logits ``(N, classes)``.
+        model: takes ``(N, C, H, W)`` float images to logits ``(N, classes)``, or other inputs to outputs.
         optimizer: any torch optimiser over (some of) the model's parameters.
-        data: see :func:`orthoviz.datasets.load`.
-        epochs: passes over the training images; 2.5 ends half-way through the third.
-        batch_size: images a step, over all processes; an epoch's last batch may be smaller.
-        loss: of logits and labels, a mean over the batch.
-        evaluation: of the model and the data, after every epoch. Default: :func:`evaluate`, whose test loss
-            is cross-entropy whatever ``loss`` is.
+        data: a data set of :func:`orthoviz.datasets.load`, or one's own, as tensors or DataLoaders: see
+            :func:`orthoviz.datasets.as_data`.
+        epochs: passes over what there is to train on; 2.5 ends half-way through the third.
+        batch_size: examples a step, over all processes; an epoch's last batch may be smaller. DataLoaders
+            have their own.
+        loss: of outputs and targets, a mean over the batch. None: cross-entropy, where targets are labels.
+        metric: what is judged beside the loss. None: accuracy, where targets are labels.
+        evaluation: of the model and the data, after every epoch. Default: :func:`evaluate`. Of labels its
+            loss is cross-entropy whatever ``loss`` is, so that runs with other losses can be compared.
         scheduler: of torch; stepped after every step, so its milestones are steps.
         monitor: what :func:`orthoviz.watch` made; it gets every step's loss, and how many epochs are done.
             A ``with`` block around this call starts and stops it.
@@ -159,14 +161,16 @@ def fit(
     """
     if precision not in _PRECISIONS:
         raise ValueError(f"precision must be None, 'bf16' or 'fp16', got {precision!r}")
+    data = as_data(data)
+    loss, judge = judgement(data, loss, metric)
     check_fits(model, optimizer, data, epochs=epochs, batch_size=batch_size, accumulate=accumulate)
     device = to_device(model, device)
-    data, evaluation = data.to(device), evaluation or evaluate
+    data, evaluation = data.to(device), evaluation or judge
     scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
     options: Any = dict(batch_size=batch_size, accumulate=accumulate, precision=precision, seed=seed)
     how = dict(loss=loss, scheduler=scheduler, scaler=scaler, monitor=monitor, **options)
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
-    at, stopped = _Progress(math.ceil(len(data.train.labels) / batch_size)), None
+    at, stopped = _Progress(data.steps(batch_size)), None
     in_all = round(epochs * at.per_epoch)
 
     which: Any = {"loss": loss, "scheduler": scheduler, "steps": in_all}
@@ -245,7 +249,7 @@ def _train_epoch(
 def steps(
     model: nn.Module,
     optimizer: Optimizer,
-    data: Dataset,
+    data: Data,
     *,
     batch_size: int,
     seed: int,
@@ -264,17 +268,18 @@ def steps(
     """
     device = next(model.parameters()).device
     rank, ranks = rank_and_size()
-    left = len(data.train.labels) - start * batch_size
-    for images, labels in batches(
-        data, batch_size, seed=seed, epoch=epoch, device=device, start=start, rank=rank, ranks=ranks
+    left = data.count - start * batch_size
+    for inputs, targets in data.batches(
+        batch_size, seed=seed, epoch=epoch, device=device, start=start, rank=rank, ranks=ranks
     ):
         model.train()
         optimizer.zero_grad()
-        chunks = list(zip(images.chunk(accumulate), labels.chunk(accumulate), strict=True))
+        chunks = list(zip(inputs.chunk(accumulate), targets.chunk(accumulate), strict=True))
+        whole = min(batch_size, left) if ranks > 1 else len(targets)
         total = torch.zeros((), device=device)
         for i, (some, answers) in enumerate(chunks):
             # A mean over the whole batch: of parts with different sizes, on several processes
-            weight = len(answers) * ranks / min(batch_size, left)
+            weight = len(answers) * ranks / whole
             last = i == len(chunks) - 1
             with nullcontext() if last or ranks == 1 else model.no_sync():  # type: ignore[operator]
                 with torch.autocast(device.type, _PRECISIONS[precision], enabled=precision is not None):
@@ -374,10 +379,10 @@ def _memory(options: dict[str, Any]) -> Iterator[None]:
         ) from error
 
 
-def _bar(epochs: float, at: _Progress, data: Dataset, batch_size: int, *, shown: bool) -> Any:
-    """Images a second, and the time left."""
-    count = len(data.train.labels)
+def _bar(epochs: float, at: _Progress, data: Data, batch_size: int, *, shown: bool) -> Any:
+    """Examples a second, and the time left."""
+    count = data.count
     return tqdm(
-        total=round(epochs * count), initial=(at.epoch - 1) * count + at.step * batch_size, unit=" images",
+        total=round(epochs * count), initial=(at.epoch - 1) * count + at.step * batch_size, unit=" examples",
         unit_scale=True, leave=False, delay=3, disable=None if shown and rank_and_size()[0] == 0 else True,
     )  # fmt: skip

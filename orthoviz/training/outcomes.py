@@ -10,8 +10,10 @@ from orthoviz.optim.named import label_of
 from orthoviz.verdicts import verdict
 
 
-def summary(table: pd.DataFrame, heading: str, *, chance: float = 0.0) -> str:
-    """The verdict on the final test accuracies, with their means and learning rates.
+def summary(
+    table: pd.DataFrame, heading: str, *, chance: float = 0.0, score: str = "accuracy", higher: bool = True
+) -> str:
+    """The verdict on the final test accuracies or another score, with their means and learning rates.
 
     Each optimiser is compared with the first, in pairs of runs with the same seed; runs without a partner are
     left out of that. "Better" and "worse" are said where the paired differences are not chance (Student's t,
@@ -21,19 +23,23 @@ def summary(table: pd.DataFrame, heading: str, *, chance: float = 0.0) -> str:
     Args:
         table: of runs, with ``chosen`` where there are several rates for an optimiser.
         chance: accuracy of guessing; who has hardly more at the end is named.
+        score: the column is ``test_`` and this.
+        higher: whether higher is better.
     """
     chosen = table[table["chosen"]] if "chosen" in table else table
-    values = last_values(chosen)
+    values = last_values(chosen, f"test_{score}")
     rates = chosen.groupby("optimizer")["lr"].first()
     means = {name: statistics.mean(some) for name, some in values.items()}
     says = ", ".join(
-        f"{label_of(name)} {100 * means[name]:.1f} % (lr {rates[name]:.3g})"
-        for name in sorted(means, key=lambda n: -means[n])
+        f"{label_of(name)} {_in_words(means[name], score)} (lr {rates[name]:.3g})"
+        for name in sorted(means, key=means.__getitem__, reverse=higher)
     )
     several = [name for name in values if len(values[name]) > 1]
     told = several if len(several) > 1 and several[0] == next(iter(values)) else list(values)
-    wide = last_epochs(chosen).pivot(index="seed", columns="optimizer", values="test_accuracy")[told].dropna()
-    found = verdict({label_of(name): wide[name].tolist() for name in told}) if len(values) > 1 else ""
+    wide = last_epochs(chosen).pivot(index="seed", columns="optimizer", values=f"test_{score}")
+    wide, found = wide[told].dropna(), ""
+    if len(values) > 1:
+        found = verdict({label_of(name): wide[name].tolist() for name in told}, more_is_better=higher)
     if left := [label_of(name) for name in values if name not in told]:
         found += f", {' and '.join(left)} not separated by one run each"
     if at_edges := [label_of(name) for name in edges(table)]:
@@ -41,9 +47,13 @@ def summary(table: pd.DataFrame, heading: str, *, chance: float = 0.0) -> str:
     if "step_length" in table:
         lengths = chosen.groupby("optimizer", sort=False)["step_length"].first()
         says += f"; mean length of a step {', '.join(f'{length:.4g}' for length in lengths)}"
-    if lost := [label_of(name) for name, middle in means.items() if middle <= 1.2 * chance]:
+    if lost := [label_of(name) for name, middle in means.items() if chance and middle <= 1.2 * chance]:
         says += f"; hardly better than chance ({100 * chance:.3g} %): {', '.join(lost)}"
     return f"{heading}: {found}: {says}" if found else f"{heading}: {says}"
+
+
+def _in_words(value: float, score: str) -> str:
+    return f"{100 * value:.1f} %" if score == "accuracy" else f"{score} {value:.4g}"
 
 
 def edges(table: pd.DataFrame) -> list[str]:
@@ -83,6 +93,7 @@ def last_values(frame: pd.DataFrame, column: str = "test_accuracy") -> dict[str,
     return {str(name): values[str(name)] for name in frame["optimizer"].unique()}
 
 
-def best_rate(runs: pd.DataFrame, by: str) -> float:
+def best_rate(runs: pd.DataFrame, by: str, *, higher: bool = True) -> float:
     """The rate of one optimiser's runs with the best mean at the end, by this column."""
-    return float(str(last_epochs(runs).groupby("lr")[by].mean().idxmax()))
+    means = last_epochs(runs).groupby("lr")[by].mean()
+    return float(str(means.idxmax() if higher else means.idxmin()))

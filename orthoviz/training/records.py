@@ -21,7 +21,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from orthoviz import monitor
-from orthoviz.datasets import Dataset
+from orthoviz.datasets import Data
 from orthoviz.files import checkout, replace_file, write_json
 from orthoviz.optim.base import with_new_names
 from orthoviz.training import checkpoints
@@ -73,7 +73,7 @@ def open_folder(
     path: str | Path | None,
     model: nn.Module,
     optimizer: Optimizer,
-    data: Dataset,
+    data: Data,
     options: Mapping[str, Any],
     *,
     resume: bool,
@@ -183,9 +183,7 @@ def read_watched(path: Path) -> pd.DataFrame:
     return monitor.join(*kept)
 
 
-def _config(
-    model: nn.Module, optimizer: Optimizer, data: Dataset, options: Mapping[str, Any]
-) -> dict[str, Any]:
+def _config(model: nn.Module, optimizer: Optimizer, data: Data, options: Mapping[str, Any]) -> dict[str, Any]:
     """What two runs must share so that one can go on where the other stopped, in JSON's types."""
     own = getattr(optimizer, "orthogonal_settings", None)
     config = {
@@ -200,7 +198,7 @@ def _config(
         "orthogonalised": None if own is None else _plain(own),
         "data": data.name,
         "data_checksum": data.checksum(),
-        "training_images": len(data.train.labels),
+        "training_images": data.count,
         **options,
     }
     return json.loads(json.dumps(config))  # type: ignore[no-any-return]  # as it will be read

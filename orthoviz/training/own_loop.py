@@ -1,0 +1,64 @@
+"""A fair comparison for whoever has a training loop of their own."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from orthoviz.optim.named import Make
+from orthoviz.training.comparison import Comparison, rates
+from orthoviz.training.outcomes import best_rate, summary
+
+Train = Callable[[Make, float, int], float | Sequence[float]]
+"""Trains once, from an optimiser's ``make(groups, lr)``, a learning rate and a seed; returns the score at the
+end, or a curve of scores."""
+
+
+def compare_own(
+    train: Train,
+    optimizers: Mapping[str, Make],
+    *,
+    lrs: float | Sequence[float] | Mapping[str, Sequence[float]] = (0.003, 0.01, 0.03, 0.1),
+    seeds: int | Iterable[int] = 5,
+    score: str = "loss",
+    higher: bool = False,
+    progress: bool = True,
+) -> Comparison:
+    """Run a training loop with several optimisers, each at its best learning rate, and say which is better.
+
+    A rate is chosen by the same scores that are compared: choose it on data that you do not report, and score
+    the others at these rates, where that matters.
+
+    Args:
+        train: must start all optimisers of a seed from the same weights, and give them the same batches.
+        optimizers: name to ``make(groups, lr)``, such as those of ``ov.optim.OPTIMIZERS``.
+        lrs: rates to try: one, several for all, or equally many for each by name.
+        seeds: so many, or which.
+        score: what the numbers are.
+        higher: whether higher is better.
+
+    Returns:
+        A :class:`Comparison`; a row of its frame is a point of a curve, ``epoch`` its place from 1 on, and
+        the column ``test_`` with the score's name the number.
+
+    Raises:
+        ValueError: the grids differ in length; a curve has no point.
+    """
+    grid = rates(optimizers, lrs)
+    numbers = range(seeds) if isinstance(seeds, int) else list(seeds)
+    runs = [(name, lr, seed) for seed in numbers for name in optimizers for lr in grid[name]]
+    rows = []
+    for name, lr, seed in tqdm(runs, unit=" runs", disable=None if progress else True, leave=False):
+        found = train(optimizers[name], lr, seed)
+        curve = [float(found)] if isinstance(found, int | float) else [*map(float, found)]
+        if not curve:
+            raise ValueError(f"train must return a number or a curve of numbers, got {found!r}")
+        rows += [(name, lr, seed, i, value) for i, value in enumerate(curve, 1)]
+    column = f"test_{score}"
+    frame = pd.DataFrame(rows, columns=["optimizer", "lr", "seed", "epoch", column])
+    worst = -math.inf if higher else math.inf
+    judged = frame.assign(**{column: frame[column].fillna(worst)})  # a run that diverged is no rate to choose
+    best = {n: best_rate(judged[judged["optimizer"] == n], column, higher=higher) for n in optimizers}
+    frame["chosen"] = frame["lr"] == frame["optimizer"].map(best)
+    return Comparison(frame, summary(frame, "both tuned", score=score, higher=higher), "both_tuned", best)
