@@ -3,8 +3,8 @@
     python -m benchmarks.features "CIFAR-10, official archive"
 
 The argument says which copy of the images is in the store. Five epochs, batch 1024, momentum 0.9, weight
-decay 5e-4, crops and flips, five seeds; each optimiser at the best of its rates after three epochs
-(results/controls). ``table.csv`` has a value a row, after none, one and five epochs: test accuracy, the share
+decay 5e-4, crops and flips, five seeds; each optimiser at the best of its rates in the runs of the recipe
+"controls". ``table.csv`` has a value a row, after none, one and five epochs: test accuracy, the share
 of it that normal noise on the images leaves (sigma in units of a channel's deviation), and the effective rank
 of each layer's maps of 1,000 test images, centred. ``weights.safetensors`` has all parameters and buffers of
 three seeds of SGD and orthogonal SGD at these epochs, in float16.

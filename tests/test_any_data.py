@@ -85,7 +85,7 @@ def test_a_loader_of_ones_own_is_taken_and_a_run_with_it_goes_on(tmp_path):
         model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 2))
         optimizer = ov.OrthogonalSGD(ov.param_groups(model), lr=0.01, momentum=0.9)
         data = own_loader(), own_loader(64, seed=1)
-        how = dict(batch_size=32, out=out, resume=True, progress=False)
+        how = dict(out=out, resume=True, progress=False)  # a batch is as large as the loader says
         return ov.training.fit(model, optimizer, data, epochs=epochs, **how).history.drop(columns="seconds")
 
     whole = run(tmp_path / "whole", 6)
@@ -171,6 +171,11 @@ def test_a_loop_of_ones_own_is_compared():
         assert ours["fast"] == pytest.approx(0.5**5 * start, rel=1e-5)
         assert ours["slow"] == pytest.approx(0.75**5 * start, rel=1e-5)
     assert "unclear, for the best rate of slow is at the end of its grid" in found.verdict
+    with pytest.raises(ValueError, match="each seed counts once"):
+        ov.training.compare_own(bowl, makers, seeds=[1, 1])
+    lost = lambda make, lr, seed: math.nan if lr == 0.5 and seed else torch.tensor(lr)  # noqa: E731
+    told = ov.training.compare_own(lost, makers, lrs=(0.5, 1.0, 2.0), seeds=2, progress=False)
+    assert set(told.rates.values()) == {1.0}  # where every run has a number
     ends = ov.training.compare_own(lambda *how: bowl(*how)[-1], makers, lrs=0.5, seeds=3, progress=False)
     assert "fast better" in ends.verdict
 

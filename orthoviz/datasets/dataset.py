@@ -49,6 +49,8 @@ class Splits:
     train: Split
     test: Split
     valid: Split | None
+    batch_size = None
+    """Batches are as large as one asks."""
 
     @property
     def count(self) -> int:

@@ -29,7 +29,11 @@ class Loaders:
     """DataLoaders, for training and for testing, and in between perhaps one to choose by.
 
     Their batches are the loaders' own; torch's seed is set before each epoch, so that an epoch's order
-    depends on it alone. A run that was stopped within an epoch begins that epoch anew.
+    depends on it alone. A run that was stopped within an epoch passes over the batches that it has seen; only
+    from the end of an epoch it goes on bit for bit.
+
+    Raises:
+        DataError: a loader has no length.
     """
 
     name, source = "DataLoader", "the user's DataLoaders"
@@ -38,7 +42,11 @@ class Loaders:
     def __init__(self, train: Any, *others: Any) -> None:
         self.train, self.test = train, others[-1]
         self.valid = others[0] if len(others) > 1 else None
-        self.count = len(train.dataset)
+        try:
+            self.count, batches = len(train.dataset), len(train)
+        except TypeError as error:
+            raise DataError(f"A loader must have a length: {error}.") from None
+        self.batch_size = train.batch_size or -(-self.count // batches)
 
     def steps(self, batch_size: int) -> int:
         """Batches in an epoch; their size is the loader's own."""

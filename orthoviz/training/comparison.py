@@ -20,7 +20,7 @@ from orthoviz.matrices import ParamGroups, param_groups
 from orthoviz.monitor import watch
 from orthoviz.optim.named import Make, label_of
 from orthoviz.training.equal import Schedule, equal_steps, how_long, known_steps, starter, step_options
-from orthoviz.training.evaluation import ACCURACY, Metric
+from orthoviz.training.evaluation import judged_by
 from orthoviz.training.loop import fit
 from orthoviz.training.outcomes import best_rate, next_rate, summary
 from orthoviz.training.processes import rank_and_size
@@ -111,11 +111,14 @@ def compare(
             length; no rate makes steps as long within 10 %; what :func:`fit` refuses.
     """
     numbers = range(seeds) if isinstance(seeds, int) else list(seeds)
-    _check(protocol, epochs, minutes, numbers, optimizers)
+    _check(protocol, epochs, minutes)
+    check_fair(numbers, optimizers)
     grid = rates(optimizers, lrs)
     tuned = protocol in ("both_tuned", "equal_seconds")
     data = as_data(data)
-    score, higher = _score(data, options.get("metric"))
+    metric = judged_by(data, options.get("metric"))
+    score, higher = ("loss", False) if metric is None else (metric.name, metric.higher)
+    batch_size = data.batch_size or batch_size
     if tuned and data.valid is None:
         data = data.hold_out(max(1, data.count // 10))
     make_model = model if not isinstance(model, nn.Module) else lambda seed: copy.deepcopy(model)
@@ -167,26 +170,19 @@ def compare(
     return Comparison(frame, words, protocol, best)
 
 
-def _score(data: Data, metric: Metric | None) -> tuple[str, bool]:
-    """What runs are judged by, and whether higher is better: a metric where there is one, else the loss."""
-    if metric is None and data.example()[1].is_floating_point():
-        return "loss", False
-    judged = metric or ACCURACY
-    return judged.name, judged.higher
-
-
-def _check(
-    protocol: str,
-    epochs: float | None,
-    minutes: float | None,
-    seeds: Sequence[int],
-    optimizers: Iterable[str],
-) -> None:
-    """Raise ValueError for what is no fair comparison."""
+def _check(protocol: str, epochs: float | None, minutes: float | None) -> None:
+    """Raise ValueError for what is no protocol, or has no length."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be {', '.join(map(repr, PROTOCOLS))}, got {protocol!r}")
     if (epochs is None) == (minutes is None):
         raise ValueError("give either epochs or minutes")
+    measured = protocol in ("equal_seconds", "equal_step") or minutes is not None
+    if rank_and_size()[1] > 1 and measured:
+        raise ValueError("several processes would measure differently: compare equal seconds or steps in one")
+
+
+def check_fair(seeds: Sequence[int], optimizers: Iterable[str]) -> None:
+    """Raise ValueError for what is no fair comparison."""
     if not seeds or not [*optimizers]:
         raise ValueError("a comparison needs at least one seed and one optimiser")
     if len(set(seeds)) < len(seeds):
@@ -194,9 +190,6 @@ def _check(
     labels = [label_of(name) for name in optimizers]
     if len(set(labels)) < len(labels):
         raise ValueError(f"two of the optimisers have the same label: {', '.join(labels)}")
-    measured = protocol in ("equal_seconds", "equal_step") or minutes is not None
-    if rank_and_size()[1] > 1 and measured:
-        raise ValueError("several processes would measure differently: compare equal seconds or steps in one")
 
 
 def _take(

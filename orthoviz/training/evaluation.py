@@ -71,6 +71,12 @@ def evaluate(
     return found
 
 
+def judged_by(data: Data, metric: Metric | None) -> Metric | None:
+    """What is judged beside the loss: a metric that is given; else accuracy, where targets are labels."""
+    labels = not data.example()[1].is_floating_point()
+    return metric or (ACCURACY if labels else None)
+
+
 def judgement(
     data: Data, loss: Loss | None, metric: Metric | None
 ) -> tuple[Loss, Callable[[nn.Module, Data], dict[str, float]]]:
@@ -80,7 +86,7 @@ def judgement(
         ValueError: they are not, and no loss is given.
     """
     if not data.example()[1].is_floating_point():
-        return loss or cross_entropy, partial(evaluate, metric=metric or ACCURACY)
+        return loss or cross_entropy, partial(evaluate, metric=judged_by(data, metric))
     if loss is None:
         raise ValueError(
             f"{data.name}'s targets are numbers, not labels: give a loss, such as "

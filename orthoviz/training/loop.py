@@ -163,6 +163,7 @@ def fit(
         raise ValueError(f"precision must be None, 'bf16' or 'fp16', got {precision!r}")
     data = as_data(data)
     loss, judge = judgement(data, loss, metric)
+    batch_size = data.batch_size or batch_size
     check_fits(model, optimizer, data, epochs=epochs, batch_size=batch_size, accumulate=accumulate)
     device = to_device(model, device)
     data, evaluation = data.to(device), evaluation or judge

@@ -94,6 +94,10 @@ def last_values(frame: pd.DataFrame, column: str = "test_accuracy") -> dict[str,
 
 
 def best_rate(runs: pd.DataFrame, by: str, *, higher: bool = True) -> float:
-    """The rate of one optimiser's runs with the best mean at the end, by this column."""
-    means = last_epochs(runs).groupby("lr")[by].mean()
+    """The rate of one optimiser's runs with the best mean at the end, by this column.
+
+    A rate with a run that has no number there is worse than all others.
+    """
+    last = last_epochs(runs).fillna({by: -math.inf if higher else math.inf})
+    means = last.groupby("lr")[by].mean()
     return float(str(means.idxmax() if higher else means.idxmin()))

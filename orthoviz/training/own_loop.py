@@ -1,18 +1,19 @@
 """A fair comparison for whoever has a training loop of their own."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
+import torch
 from tqdm.auto import tqdm
 
 from orthoviz.optim.named import Make
-from orthoviz.training.comparison import Comparison, rates
+from orthoviz.training.comparison import Comparison, check_fair, rates
 from orthoviz.training.outcomes import best_rate, summary
 
-Train = Callable[[Make, float, int], float | Sequence[float]]
+Train = Callable[[Make, float, int], Any]
 """Trains once, from an optimiser's ``make(groups, lr)``, a learning rate and a seed; returns the score at the
-end, or a curve of scores."""
+end, or a curve of scores: numbers, arrays or tensors."""
 
 
 def compare_own(
@@ -43,22 +44,20 @@ def compare_own(
         the column ``test_`` with the score's name the number.
 
     Raises:
-        ValueError: the grids differ in length; a curve has no point.
+        ValueError: the grids differ in length; a seed or a label is there twice; a curve has no point.
     """
-    grid = rates(optimizers, lrs)
     numbers = range(seeds) if isinstance(seeds, int) else list(seeds)
+    check_fair(numbers, optimizers)
+    grid = rates(optimizers, lrs)
     runs = [(name, lr, seed) for seed in numbers for name in optimizers for lr in grid[name]]
     rows = []
     for name, lr, seed in tqdm(runs, unit=" runs", disable=None if progress else True, leave=False):
-        found = train(optimizers[name], lr, seed)
-        curve = [float(found)] if isinstance(found, int | float) else [*map(float, found)]
+        curve = torch.as_tensor(train(optimizers[name], lr, seed)).flatten().tolist()
         if not curve:
-            raise ValueError(f"train must return a number or a curve of numbers, got {found!r}")
+            raise ValueError("train must return a number or a curve of numbers, got none")
         rows += [(name, lr, seed, i, value) for i, value in enumerate(curve, 1)]
     column = f"test_{score}"
     frame = pd.DataFrame(rows, columns=["optimizer", "lr", "seed", "epoch", column])
-    worst = -math.inf if higher else math.inf
-    judged = frame.assign(**{column: frame[column].fillna(worst)})  # a run that diverged is no rate to choose
-    best = {n: best_rate(judged[judged["optimizer"] == n], column, higher=higher) for n in optimizers}
+    best = {n: best_rate(frame[frame["optimizer"] == n], column, higher=higher) for n in optimizers}
     frame["chosen"] = frame["lr"] == frame["optimizer"].map(best)
     return Comparison(frame, summary(frame, "both tuned", score=score, higher=higher), "both_tuned", best)
