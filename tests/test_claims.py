@@ -312,6 +312,13 @@ def test_a_stored_figure_changes_and_so_does_the_verdict(results, name, changes,
     assert ov.claims.judge(name)[0] == expected
 
 
+@pytest.mark.parametrize("value", [7, -3, True])
+def test_a_table_that_was_changed_to_nonsense_is_named(results, value):
+    change(results, "lr_sweep", lambda table: table.assign(**{ACCURACY: value}))
+    with pytest.raises(ValueError, match="results/lr_sweep: test_accuracy must hold numbers from 0 to 1"):
+        ov.claims.judge("flat")
+
+
 def test_each_claim_has_a_change_that_turns_it():
     for name in CLAIMS:
         verdict = ov.claims.judge(name)[0]

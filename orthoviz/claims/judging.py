@@ -9,7 +9,7 @@ import pandas as pd
 from orthoviz.claims.catalogue import CLAIMS
 from orthoviz.claims.parts import FOUND, NO_CASE, ONE_RUN, UNTESTED, VERDICTS, Claim, Part, conclude
 from orthoviz.training import recipes
-from orthoviz.training.stored import names, provenance_of, results, table_file
+from orthoviz.training.stored import check_table, names, provenance_of, results, table_file
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
@@ -30,13 +30,21 @@ def judge(name: str) -> tuple[str, str]:
     """A claim's verdict, and the figures that it rests on: none where a table is missing.
 
     Raises:
-        ValueError: there is no such claim.
+        ValueError: there is no such claim, or a table was changed so that nothing can be said of it.
     """
     claim = _claim(name)
     if _missing(claim):
         return UNTESTED, ""
-    parts = [*claim.parts(*map(results, claim.needs))]
+    parts = [*claim.parts(*map(_trusted, claim.needs))]
     return conclude(parts), _figures(parts)
+
+
+def _trusted(need: str) -> pd.DataFrame:
+    """A stored table, which somebody may have changed since it was checked and stored."""
+    try:
+        return check_table(results(need))
+    except ValueError as error:
+        raise ValueError(f"results/{need}: {error}") from error
 
 
 def _figures(parts: Sequence[Part]) -> str:
