@@ -194,7 +194,7 @@ def test_polar_labs_slider_moves_its_picture(views):
     before = picture(view)
     view.get_by_role("button", name="reset", exact=True).click()
     changed(page, view, before)
-    view.locator(".jp-Collapse-header").click()
+    view.locator(".jupyter-widget-Collapse-header").click()
     before = picture(view)
     view.get_by_label("by hand", exact=True).check()
     changed(page, view, before)

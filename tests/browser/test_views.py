@@ -187,8 +187,8 @@ def test_every_control_of_every_view_changes_its_picture(page, width):
         view.get_by_role("button", name="reset", exact=True).click()
         settle(page, view)
         fits(page)
-        for more in view.locator(".jp-Collapse-header[aria-expanded=false]").all():
-            more.click()
+        for more in view.locator(".jupyter-widget-Collapse:has(.lm-mod-hidden)").all():
+            more.locator(".jupyter-widget-Collapse-header").click()
         for handle in view.locator(".noUi-handle:visible").all():
             before = picture(view)
             handle.focus()
