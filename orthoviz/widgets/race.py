@@ -98,7 +98,7 @@ def race(
     score.set(xscale="log", xlim=(0.0007, 0.15), xlabel="learning rate", title="the score: final accuracy")
     score.set_xticks(_RATES, [f"{rate:g}" for rate in _RATES])
     score.minorticks_off()
-    score.text(0.02, 0.05, "▵ next", transform=score.transAxes, color="#666666", fontsize=9)
+    following = canvas.text(score, 0.02, 0.12, transform=score.transAxes, color="#666666", fontsize=9)
     lanes: list[_Lane] = []
     status = ""
 
@@ -126,6 +126,7 @@ def race(
             done = sorted((e.lr, e.points[-1][1]) for e in lanes if e.name == name and e.finished)
             canvas.now(*score.plot(*np.reshape(done, (-1, 2)).T, lw=1, marker=_MARKERS[name], **_style(name)))
         nexts = [(state[place], state[f"lr_{place}"]) for place in ("first", "second")]
+        following.set_text(f"▵ next, seed {seed}:\n{', '.join(LABELS[name] for name, _ in nexts)}")
         for name, lr in nexts:
             canvas.now(*score.plot(lr, 0.03, **_style(name), marker="^", ms=9, mfc="none"))
         racing = [(lane.name, lane.lr) for lane in lanes[-2:]] or nexts

@@ -29,8 +29,6 @@ def picture(view):
 
 def changed(page, view, before):
     """Wait until the picture is another one."""
-    handle = view.locator("img").element_handle
-    assert handle
     page.wait_for_function(
         "([view, before]) => view.querySelector('img').src !== before",
         arg=[view.element_handle(), before],

@@ -189,17 +189,17 @@ def test_every_control_of_every_view_changes_its_picture(page, width):
         fits(page)
         for more in view.locator(".jupyter-widget-Collapse:has(.lm-mod-hidden)").all():
             more.locator(".jupyter-widget-Collapse-header").click()
-        for handle in view.locator(".noUi-handle:visible").all():
+        for handle in view.locator(".noUi-handle:visible").element_handles():
+            at_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
             before = picture(view)
             handle.focus()
-            at_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
             page.keyboard.press("ArrowLeft" if at_end else "ArrowRight")
             changed(page, view, before)
-        for group in view.locator(".widget-toggle-buttons:visible").all():
+        for group in view.locator(".widget-toggle-buttons:visible").element_handles():
             if "guess" in group.inner_text():
                 continue  # it changes the sentence
             before = picture(view)
-            group.locator("button:not(.mod-active)").last.click()
+            group.query_selector_all("button:not(.mod-active)")[-1].click()
             changed(page, view, before)
         for box in view.locator("input[type=checkbox]:visible").all():
             before = picture(view)
