@@ -2,11 +2,11 @@
 
     python -m benchmarks.language
 
-836,096 parameters, three epochs of 3,270 pieces of 128 characters, batch 32, rates that fall in equal parts to
-zero, three seeds, two threads. Each optimiser has two rates, of its matrices and of the rest (embeddings,
-norms, biases), each of three values around what a first look found. ``table.csv`` has a row an epoch: the loss
-in nats a character on the last tenth of the text, the same over words that occur under five times in the
-training text, and over all other words.
+836,096 parameters, three epochs of 3,270 pieces of 128 characters, batch 32, rates that fall in equal parts
+to zero, three seeds, two threads. Each optimiser has two rates, of its matrices and of the rest (embeddings,
+norms, biases), each of three values around what a first look found. ``table.csv`` has a row an epoch: the
+loss in nats a character on the last tenth of the text, the same over words that occur under five times in
+the training text, and over all other words.
 
 A run that has its rows in ``results/unfinished/language.csv`` is not run again: Ctrl-C ends the work, and the
 same command goes on.
@@ -49,9 +49,8 @@ ROWS = RESULTS / "unfinished" / "language.csv"
 
 def kinds(data: Pairs) -> Tensor:
     """For each target to test on: 1 in a rare word, 2 in another word, 0 in no word."""
-    train, test = (
-        "".join(data.classes[i] for i in split.labels.flatten()) for split in (data.train, data.test)
-    )
+    texts = (split.labels.flatten() for split in (data.train, data.test))
+    train, test = ("".join(data.classes[i] for i in text) for text in texts)
     known = Counter(re.findall(r"\w+", train))
     found = torch.zeros(len(test), dtype=torch.int64)
     for word in re.finditer(r"\w+", test):
