@@ -12,7 +12,7 @@
 # ---
 
 # %% [markdown]
-# # The eleven views
+# # The views
 #
 # All on one page, for a lecture. Run all cells (Run, Run All Cells), then show what you need. Each view opens
 # in the state that tells its message; "make it lose" shows where the message fails. Most take your own
@@ -50,6 +50,9 @@ ov.widgets.loss_valley()
 
 # %%
 ov.widgets.step_size_lens()
+
+# %%
+ov.widgets.clipping()
 
 # %%
 ov.widgets.stage_spectra()

@@ -5,6 +5,7 @@ from orthoviz.lab import check_installed
 check_installed("orthoviz.widgets", "ipywidgets")
 
 from orthoviz.widgets.barlow import barlow
+from orthoviz.widgets.clipping import clipping
 from orthoviz.widgets.cosine_film import cosine_film
 from orthoviz.widgets.dead_filters import dead_filters
 from orthoviz.widgets.filter_gallery import filter_gallery
@@ -19,6 +20,7 @@ from orthoviz.widgets.step_size_lens import step_size_lens
 
 __all__ = [
     "barlow",
+    "clipping",
     "cosine_film",
     "dead_filters",
     "filter_gallery",
