@@ -144,6 +144,22 @@ def test_a_guess_is_shown_with_the_answer(scale, capsys):
     guess.reveal(10.0)
 
 
+def test_a_choice_is_a_guess_too_and_a_wrong_one_is_answered():
+    why = {"better": "Better would need new directions.", "same": "", "worse": "Nothing was lost."}
+    guess = ov.course.predict("random numbers for the ones", choices=why)
+    guess.slider.value = 2
+    next(b for b in guess.children[2].children if b.description == "this is my guess").click()
+    assert "Your guess: worse." in guess._status.value
+    guess.tally("worse: 3, same: 12")
+    says = guess.draw("same").data
+    assert "random numbers for the ones: same; your guess was worse. Nothing was lost." in says
+    assert "the class: same 12, worse 3" in says
+    with pytest.raises(ValueError, match="a guess must be better, same, worse, got 'other'"):
+        guess.tally("other: 3")
+    with pytest.raises(ValueError, match="'other' is not in list"):
+        guess.draw("other")
+
+
 @pytest.mark.parametrize(
     "axis", [dict(low=1, high=1), dict(low=0, high=1, scale="log"), dict(low=0, high=1, scale="x")]
 )

@@ -27,14 +27,19 @@ _DOTS = 12
 _BLANK = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 
 
-def predict(question: str, *, low: float, high: float, unit: str = "", scale: str = "linear") -> "Prediction":
-    """Ask for a number before it is computed.
+def predict(
+    question: str, *, low: float = math.nan, high: float = math.nan, unit: str = "", scale: str = "linear",
+    choices: Mapping[str, str] | None = None,
+) -> "Prediction":  # fmt: skip
+    """Ask for a number, or for one of a few choices, before it is computed.
 
     Args:
         question: what is asked, in a few words.
         low, high: ends of the axis.
         unit: of the answer, such as ``"degrees"``.
         scale: ``"linear"`` or ``"log"``.
+        choices: instead of an axis, what can be chosen; and what is said to those who chose it, where it is
+            wrong.
 
     Returns:
         A widget. ``guess.reveal(answer)`` then shows guess and answer on one axis, with the class's guesses
@@ -44,29 +49,38 @@ def predict(question: str, *, low: float, high: float, unit: str = "", scale: st
     Raises:
         ValueError: the axis is empty, or logarithmic and not positive.
     """
+    if choices is not None:
+        low, high = -0.5, len(choices) - 0.5
     if scale not in ("linear", "log"):
         raise ValueError(f"scale must be 'linear' or 'log', got {scale!r}")
     if not (low < high and (scale == "linear" or low > 0)):
         raise ValueError(f"low must be below high, and positive on a log scale, got {low} and {high}")
-    return Prediction(question, low, high, unit, scale)
+    return Prediction(question, low, high, unit, scale, choices or {})
 
 
 class Prediction(w.VBox):  # type: ignore[misc]
-    """The widget of :func:`predict`. ``guess`` is the learner's number, or None."""
+    """The widget of :func:`predict`. ``guess`` is the learner's number, of a choice its place; or None."""
 
-    def __init__(self, question: str, low: float, high: float, unit: str, scale: str) -> None:
+    def __init__(
+        self, question: str, low: float, high: float, unit: str, scale: str, choices: Mapping[str, str]
+    ) -> None:
         self.guess: float | None = None
+        self._choices, self._wrong = list(choices), list(choices.values())
         self._low, self._high, self._unit, self._scale, self._question = low, high, unit, scale, question
         wide = {"description_width": "initial"}
-        if scale == "log":
+        if choices:
+            self.slider = w.ToggleButtons(options=[*zip(choices, range(len(choices)), strict=True)])
+            self.slider.style.button_width = "auto"
+        elif scale == "log":
             ends = {"min": math.log10(low), "max": math.log10(high)}
             middle = math.sqrt(low * high)
             self.slider = w.FloatLogSlider(middle, step=0.01, readout_format=".3g", style=wide, **ends)
         else:
             step = 10 ** math.floor(math.log10((high - low) / 100))
             self.slider = w.FloatSlider((low + high) / 2, min=low, max=high, step=step, style=wide)
-        self.slider.description = unit or "guess"
-        self.slider.layout = w.Layout(width="min(30em, 90%)")
+        if not choices:
+            self.slider.description = unit or "guess"
+            self.slider.layout = w.Layout(width="min(30em, 90%)")
         commit = w.Button(
             description="this is my guess", button_style="primary", layout=w.Layout(width="auto")
         )
@@ -112,12 +126,14 @@ class Prediction(w.VBox):  # type: ignore[misc]
         Raises:
             ValueError: a guess is no number on the axis, or a count no whole number; nothing changes.
         """
-        self._typed = read_counts(counts, self._low, self._high)
+        self._typed = read_counts(counts, self._low, self._high, self._choices)
 
     def commit(self, guess: float | None) -> None:
         """Hold on to a guess; None skips."""
         self.guess = guess
-        text = "Skipped." if guess is None else f"Your guess: {guess:.3g} {self._unit}".rstrip() + "."
+        text = (
+            "Skipped." if guess is None else f"Your guess: {self._written(guess)} {self._unit}".rstrip() + "."
+        )
         file, (before, earlier) = tally_file(), self._recorded
         try:
             record(self._question, guess, earlier if before == file else None)
@@ -131,12 +147,21 @@ class Prediction(w.VBox):  # type: ignore[misc]
         fallback = f"<p><b>{html.escape(self._question)}?</b></p>"
         return super()._repr_mimebundle_(**kwargs) | {"text/html": fallback}
 
-    def reveal(self, answer: float) -> None:
-        """Show the answer, and the guess and the class's guesses if there are any, on one axis."""
+    def _written(self, guess: float) -> str:
+        """A guess as a number, or as what was chosen."""
+        return self._choices[round(guess)] if self._choices else f"{guess:.3g}"
+
+    def reveal(self, answer: float | str) -> None:
+        """Show the answer, and the guess and the class's guesses if there are any, on one axis.
+
+        Raises:
+            ValueError: it is none of the choices.
+        """
         display(self.draw(answer))  # type: ignore[no-untyped-call]
 
-    def draw(self, answer: float) -> HTML:
+    def draw(self, answer: float | str) -> HTML:
         """The picture that :meth:`reveal` shows."""
+        answer = self._choices.index(answer) if isinstance(answer, str) else answer
         of_class = self._of_class()
         figure, (ax,) = new_figure(9, 2.6 if of_class else 1.5)
         ax.set(xlim=(self._low, self._high), xscale=self._scale, ylim=(-1, 1), yticks=[])
@@ -144,20 +169,30 @@ class Prediction(w.VBox):  # type: ignore[misc]
             ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             if self._high < 100 * self._low:  # powers of ten alone would be too few
                 ax.xaxis.set(major_locator=LogLocator(subs=(1, 2, 3, 5)), minor_locator=NullLocator())
+        if self._choices:
+            ax.set_xticks(range(len(self._choices)), [literal(choice) for choice in self._choices])
         inside = min(max(answer, self._low), self._high)
         ax.plot([inside], [0], "D", color=ORTHOGONAL, ms=10, clip_on=False)
-        label = f"answer {answer:.3g}" + (" (off the axis)" if inside != answer else "")
+        label = f"answer {self._written(answer)}" + (" (off the axis)" if inside != answer else "")
         at, up = ((inside, 1), (0, 4)) if of_class else ((inside, 0.5), (0, 12))
         frame = ax.get_xaxis_transform()
         ax.annotate(label, at, up, frame, "offset points", ha="center", color=ORTHOGONAL)
-        text = f"{self._question}: {answer:.3g} {self._unit}".rstrip()
+        text = f"{self._question}: {self._written(answer)} {self._unit}".rstrip()
         if self.guess is not None:
             ax.plot([self.guess], [0], "o", color=INK, ms=8, mfc="none", clip_on=False)
             below = (self.guess, 0), (0, -20)
-            ax.annotate(f"you {self.guess:.3g}", *below, textcoords="offset points", ha="center", color=INK)
-            text += f"; your guess was {self.guess:.3g}"
+            guess = self._written(self.guess)
+            you = "you" if self._choices else f"you {guess}"
+            ax.annotate(you, *below, textcoords="offset points", ha="center", color=INK)
+            text += f"; your guess was {guess}"
+            if self._choices and self.guess != answer:
+                text += f". {self._wrong[round(self.guess)]}"
         if of_class:
-            text += "; " + _draw_class(ax, of_class)
+            said = _draw_class(ax, of_class)
+            if self._choices:
+                counts = (f"{self._written(place)} {count}" for place, count in sorted(of_class.items()))
+                said = f"the class: {', '.join(counts)}"
+            text += f"; {said}"
             ax.vlines(inside, 0, ax.get_ylim()[1], color=ORTHOGONAL, lw=1, zorder=0)
         ax.axhline(0, color=RANDOM, lw=1, zorder=0)
         ax.set_xlabel(literal(f"{self._question}, {self._unit}" if self._unit else self._question))

@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -86,12 +86,15 @@ def count_guesses(question: str) -> Counter[float]:
     return +counts
 
 
-def read_counts(counts: str | Mapping[float | str, int], low: float, high: float) -> Counter[float]:
+def read_counts(
+    counts: str | Mapping[float | str, int], low: float, high: float, choices: Sequence[str] = ()
+) -> Counter[float]:
     """Read the counts of guesses that a lecturer typed.
 
     Args:
         counts: ``"30: 5, 90: 12"``, or the same as a mapping.
         low, high: ends of the question's axis.
+        choices: or what can be chosen; a guess is its place.
 
     Raises:
         ValueError: the text has another form, a guess is no number on the axis, or a count is no whole
@@ -105,7 +108,9 @@ def read_counts(counts: str | Mapping[float | str, int], low: float, high: float
     for guess, count in pairs:
         number = math.nan
         with suppress(ValueError):
-            number = float(guess)
+            number = choices.index(guess) if choices else float(guess)
+        if choices and math.isnan(number):
+            raise ValueError(f"a guess must be {', '.join(choices)}, got {guess!r}")
         if not low <= number <= high:  # nor is nan
             raise ValueError(f"a guess must be a number from {low:g} to {high:g}, got {guess!r}")
         if not (count.isascii() and count.isdigit() and len(count) < 5):
