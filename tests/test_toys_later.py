@@ -22,6 +22,11 @@ def test_perfect_and_clueless(seed):
     assert unseen[0] < 0.01 < unseen[1] < 0.2 < 0.35 < unseen[2]
     ranks = [found[rule]["rank"] for rule in rates]
     assert ranks[0] < ranks[1] < 18 < ranks[2]
+    # At a rate that is twenty times larger it finds the rule, more exactly than descent
+    larger = toys.unseen_pairs("orthogonal", 1.0, seed=seed)
+    assert larger["train"] < 1e-6
+    assert larger["unseen"] < 1e-4 < unseen[0]
+    assert larger["rank"] < 4.1
 
 
 @pytest.mark.parametrize("falling", [False, True])

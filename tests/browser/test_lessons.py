@@ -47,8 +47,8 @@ def keep(name, code):
     get_cache(place).cache_notebook_bundle(CacheBundleIn(notebook, name), overwrite=True)
 
 
-def test_there_are_twelve():
-    assert [name[:2] for name in LESSONS] == [f"{number:02}" for number in range(12)]
+def test_they_are_numbered_in_a_row():
+    assert [name[:2] for name in LESSONS] == [f"{number:02}" for number in range(13)]
 
 
 @pytest.mark.parametrize("name", LESSONS)
