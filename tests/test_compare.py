@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from orthoviz import reports
 from orthoviz.cli import main
 from orthoviz.training import catalogue, queue, recipes, stored
 from orthoviz.training.comparison import folder_names
+from orthoviz.training.equal import at_rate
 from orthoviz.training.outcomes import edges, next_rate, summary
 from orthoviz.training.records import read_watched, segment
 from orthoviz.verdicts import decision, lead, verdict
@@ -342,6 +344,107 @@ def test_rows_that_are_done_are_kept_before_their_turn_comes():
     compared(**options, done=later, keep=kept.append)
     assert len(kept) == 4
     assert all((some.optimizer == "orthogonal_sgd").sum() == len(later) for some in kept)
+
+
+# Two rates
+
+
+PAIRS = {"lr": (0.003, 0.03), "rest_lr": (0.001, 0.01)}
+
+
+def rates_in(optimizer):
+    """The rates that matrices and the rest have."""
+    return {group["layout"] is not None: group["lr"] for group in optimizer.param_groups}
+
+
+def test_every_pair_of_a_rate_and_one_of_the_rest_is_tried(tmp_path):
+    made = []
+
+    def spied(make, groups, lr):
+        made.append(make(groups, lr))
+        return made[-1]
+
+    names = ("adamw", "muon")
+    both = {name: partial(spied, ov.optim.OPTIMIZERS[name]) for name in names}
+    options = dict(optimizers=both, lrs=PAIRS, out=tmp_path)
+    found = compared(**options)
+    tried = [tuple(rates_in(optimizer)[matrix] for matrix in (True, False)) for optimizer in made]
+    pairs = [(0.003, 0.001), (0.003, 0.01), (0.03, 0.001), (0.03, 0.01)]
+    assert tried == 2 * (2 * pairs)
+    frame = found.frame
+    assert frame.groupby(["optimizer", "lr", "rest_lr"]).seed.nunique().tolist() == 8 * [2]
+    last = frame[frame.epoch == 1]
+    for name in names:
+        valid = last[last.optimizer == name].groupby(["lr", "rest_lr"]).valid_accuracy.mean()
+        assert found.rates[name] == valid.idxmax()
+        chosen = frame[frame.chosen & (frame.optimizer == name)]
+        assert {*zip(chosen.lr, chosen.rest_lr, strict=True)} == {found.rates[name]}
+        lr, rest = found.rates[name]
+        assert f"(lr {lr:g}, rest {rest:g})" in found.verdict
+    assert "unclear, for the best rate of AdamW and Muon is at the end of its grid" in found.verdict
+    assert (tmp_path / "muon-lr0.003-rest0.01-seed1").is_dir()
+    made.clear()
+    before = [file.stat().st_mtime_ns for file in sorted(tmp_path.glob("*/provenance.json"))]
+    again = compared(**options).frame
+    assert [file.stat().st_mtime_ns for file in sorted(tmp_path.glob("*/provenance.json"))] == before
+    columns = ["optimizer", "lr", "rest_lr", "seed", "epoch", "test_loss"]
+    pd.testing.assert_frame_equal(again[columns], frame[columns])
+    assert compared(**options | {"out": None}, done=frame).frame[columns].equals(frame[columns])
+
+
+def test_the_rate_of_the_rest_moves_the_rest_alone():
+    model = small(0)
+    for name in ("sgd", "adamw", "orthogonal_sgd", "muon", "swan", "lars", "orthogonal_adamw", "no_momentum"):
+        make, lr = at_rate(ov.optim.OPTIMIZERS[name], (0.02, 0.5))
+        groups = ov.param_groups(model)
+        assert rates_in(make(groups, lr)) == {True: 0.02, False: 0.5}, name
+        assert all(group.get("lr") != 0.5 for group in groups)  # the caller's stay
+
+
+def test_a_pair_is_at_the_edge_where_one_of_its_rates_is():
+    some = runs(a=[0.6, 0.7], b=[0.7, 0.801])
+    grid = [(lr, rest) for lr in (1, 2, 3) for rest in (1, 2, 3)]
+    frame = pd.concat([some.assign(lr=lr, rest_lr=rest, chosen=(lr, rest) == (2, 2)) for lr, rest in grid])
+    assert edges(frame) == []
+    for at_end in ((1, 2), (2, 3), (3, 3)):
+        chosen = [pair == at_end for pair in zip(frame.lr, frame.rest_lr, strict=True)]
+        assert edges(frame.assign(chosen=chosen)) == ["a", "b"]
+    one = frame[frame.rest_lr == 2].assign(chosen=lambda table: table.lr == 2)
+    assert edges(one) == []  # one rate of the rest: none was chosen
+
+
+def test_a_loop_of_ones_own_has_pairs_too():
+    def train(make, lr, seed):
+        rates = rates_in(make(ov.param_groups(small(seed)), lr))
+        return (rates[True] - 0.03) ** 2 + (rates[False] - 0.001) ** 2 + seed
+
+    found = ov.training.compare_own(train, BOTH, lrs=PAIRS, seeds=2, progress=False)
+    assert found.rates == dict.fromkeys(BOTH, (0.03, 0.001))
+    assert len(found.frame) == 2 * 2 * 4
+
+
+def test_accuracy_over_rates_has_the_best_rate_of_the_rest():
+    frame = pd.concat(
+        [runs(a=[lr * 0.1 + rest * 0.01]).assign(lr=lr, rest_lr=rest) for lr in (1.0, 2.0) for rest in (1, 2)]
+    )
+    assert "a 0.220 (lr 2)" in ov.plots.lr_flatness(frame).axes[0].get_title()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"grow": True}, "grow=True extends a grid of one rate"),
+        ({"protocol": "equal_step"}, "searches for one rate: give lrs without rest_lr"),
+        ({"lrs": {"sgd": PAIRS, "orthogonal_sgd": [1, 2, 3, 4]}}, "rest_lr for every optimiser or for none"),
+        ({"lrs": {name: {"lr": [1], "rest": [2]} for name in BOTH}}, "has lr and rest_lr, got lr, rest"),
+        ({"lrs": {"lr": (0.1, 0.1), "rest_lr": 1.0}}, "each learning rate counts once"),
+        ({"done": runs(a=[0.5])}, "done must have rest_lr where it is tuned"),
+        ({"groups": lambda model: model.parameters()}, "rest_lr needs a group with layout None"),
+    ],
+)
+def test_two_rates_are_refused_where_they_mean_nothing(options, words):
+    with pytest.raises(ValueError, match=words):
+        compared(**{"lrs": PAIRS} | options)
 
 
 # Recipes

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
+from typing import Any
 
 import pandas as pd
 
@@ -28,7 +29,7 @@ def _name(layer: object) -> str:
 EQUAL = {SGD: 0.01, OURS: 0.01}
 
 
-def _best_rates(seen: pd.DataFrame) -> dict[str, float]:
+def _best_rates(seen: pd.DataFrame) -> dict[str, Any]:
     scores = seen[seen["quantity"] == "test_accuracy"]
     return {str(name): best_rate(some, "value") for name, some in scores.groupby("optimizer")}
 

@@ -10,6 +10,10 @@ from orthoviz.optim.lars import LARS
 from orthoviz.optim.named import LABELS, OPTIMIZERS, optimizers
 from orthoviz.optim.sgd import OrthogonalSGD
 from orthoviz.optim.swan import SWAN
+from orthoviz.optim.translate import translate
 from orthoviz.optim.wrap import orthogonalise
 
-__all__ = ["CONTROLS", "LABELS", "LARS", "OPTIMIZERS", "SWAN", "OrthogonalSGD", "optimizers", "orthogonalise"]
+__all__ = [
+    "CONTROLS", "LABELS", "LARS", "OPTIMIZERS", "SWAN", "OrthogonalSGD", "optimizers", "orthogonalise",
+    "translate",
+]  # fmt: skip

@@ -98,7 +98,8 @@ def plain_legend(ax: Axes, shown: bool = True) -> None:
 
 def at_end(data: pd.DataFrame, x: str, *more: str) -> pd.DataFrame:
     """The rows of each run at its own last x: runs that stopped early too."""
-    keys = [c for c in dict.fromkeys((*more, "run", "optimizer", "lr", "batch_size", "seed")) if c in data]
+    known = (*more, "run", "optimizer", "lr", "rest_lr", "batch_size", "seed")
+    keys = [c for c in dict.fromkeys(known) if c in data]
     runs = data.groupby(keys, observed=True, dropna=False) if keys else data.groupby(lambda _: 0)
     rows: pd.DataFrame = data[data[x] == runs[x].transform("max")]
     return rows

@@ -128,7 +128,8 @@ def lr_flatness(
 ) -> Figure:
     """Final test accuracy over learning rates: how much the choice of the rate matters.
 
-    A best rate that is the first or last of its grid is hollow: a better one may lie beyond.
+    A best rate that is the first or last of its grid is hollow: a better one may lie beyond. Where
+    ``rest_lr`` was tuned too, each rate has the best of it.
 
     Args:
         data: a row a run and epoch, or a run: ``lr``, ``test_accuracy``, a column for ``hue``, ``seed`` where
@@ -139,6 +140,10 @@ def lr_flatness(
     need(data, hue, "lr", "test_accuracy")
     data = with_labels(data)
     last = at_end(data, "epoch", hue) if "epoch" in data else data
+    if "rest_lr" in last:
+        pairs = last.groupby([hue, "lr", "rest_lr"], observed=True)["test_accuracy"].mean()
+        best_pairs = pairs.groupby([hue, "lr"], observed=True).idxmax()
+        last = last.set_index([hue, "lr", "rest_lr"]).loc[[*best_pairs]].reset_index()
     means = last.groupby([hue, "lr"], observed=True)["test_accuracy"].mean()
     best = sorted(means.groupby(hue, observed=True).idxmax(), key=lambda place: -means[place])
     ends = best if len(best) < 3 else [best[0], best[-1]]
@@ -256,7 +261,7 @@ def compare(
 
 def _outcome(rows: pd.DataFrame, quantity: str, *, x: str, hue: str) -> str:
     """Which hue is better at the end, if the runs can tell, and their means."""
-    runs = [c for c in dict.fromkeys((hue, "run", "optimizer", "lr", "seed")) if c in rows]
+    runs = [c for c in dict.fromkeys((hue, "run", "optimizer", "lr", "rest_lr", "seed")) if c in rows]
     one_each = at_end(rows, x, hue).groupby(runs, observed=True, dropna=False)["value"].mean()
     of_hue = one_each.index.get_level_values(hue)
     values = {str(name): one_each[of_hue == name].tolist() for name in rows[hue].unique()}

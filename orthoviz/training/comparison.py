@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,10 +23,12 @@ from orthoviz.optim.named import Make, label_of
 from orthoviz.training.equal import Schedule, equal_steps, how_long, known_steps, starter, step_options
 from orthoviz.training.evaluation import judged_by
 from orthoviz.training.loop import fit
-from orthoviz.training.outcomes import best_rate, next_rate, summary
+from orthoviz.training.outcomes import Rate, best_rate, in_columns, next_rate, rates_of, summary
 from orthoviz.training.processes import rank_and_size
 from orthoviz.training.records import finished_epochs, segment
 
+Rates = float | Sequence[float] | Mapping[str, Any]
+"""Learning rates to try: one, several, a grid of pairs, or each of these by the optimiser's name."""
 PROTOCOLS = ("equal_lr", "equal_step", "both_tuned", "equal_seconds")
 
 
@@ -34,15 +37,17 @@ class Comparison:
     """What a comparison found."""
 
     frame: pd.DataFrame
-    """A row a run and epoch: ``optimizer``, ``lr``, ``seed`` and the columns of a run's history;
+    """A row a run and epoch: ``optimizer``, ``lr``, ``rest_lr`` where that was tuned too, ``seed`` and the
+    columns of a run's history;
     where time was compared, ``seconds`` are steps times ``ms_per_step``, which was measured of each optimiser
     alone, in turns; where steps were made equal, ``step_length`` is their mean length; ``chosen`` says
     whether the rate is the one that the verdict speaks of."""
     verdict: str
     """One sentence, see :func:`summary`."""
     protocol: str
-    rates: Mapping[str, float] = field(default_factory=dict)
-    """The learning rate of each optimiser that the verdict speaks of."""
+    rates: Mapping[str, Rate] = field(default_factory=dict)
+    """The learning rate of each optimiser that the verdict speaks of; ``(lr, rest_lr)`` where both were
+    tuned."""
 
 
 def compare(
@@ -51,7 +56,7 @@ def compare(
     optimizers: Mapping[str, Make],
     *,
     protocol: str = "both_tuned",
-    lrs: float | Sequence[float] | Mapping[str, Sequence[float]] = (0.003, 0.01, 0.03, 0.1),
+    lrs: Rates = (0.003, 0.01, 0.03, 0.1),
     grow: bool = False,
     epochs: float | None = None,
     minutes: float | None = None,
@@ -88,9 +93,11 @@ def compare(
             to train on is.
         optimizers: name to ``make(groups, lr)``; ``groups`` is ``ov.param_groups(model)``, and works for any
             torch optimiser too.
-        lrs: rates to try: one, several for all, or equally many for each by name.
+        lrs: rates to try: one, several for all, or equally many for each by name. ``{"lr": [...], "rest_lr":
+            [...]}``, for all or for each by name, tries every pair: ``rest_lr`` becomes the ``lr`` of the
+            groups that are no matrices, as Muon and AdamW have two.
         grow: where an optimiser's best rate is the first or last of its grid, try the next, by half decades,
-            until the best is inside. Without it such a comparison is unclear.
+            until the best is inside. Without it such a comparison is unclear. Not for pairs.
         epochs: passes over the training images (of the fastest optimiser, at "equal_seconds").
         minutes: instead of epochs: training time of one run of the slowest optimiser, or at "equal_seconds"
             of every one. It is turned into steps once, at the start.
@@ -108,12 +115,14 @@ def compare(
 
     Raises:
         ValueError: an unknown protocol; not exactly one of ``epochs`` and ``minutes``; the grids differ in
-            length; no rate makes steps as long within 10 %; what :func:`fit` refuses.
+            length; pairs of rates with "equal_step" or ``grow``; no rate makes steps as long within 10 %;
+            what :func:`fit` refuses.
     """
     numbers = range(seeds) if isinstance(seeds, int) else list(seeds)
     _check(protocol, epochs, minutes)
     check_fair(numbers, optimizers)
     grid = rates(optimizers, lrs)
+    _check_pairs(isinstance(next(iter(grid.values()))[0], tuple), protocol, grow, done)
     tuned = protocol in ("both_tuned", "equal_seconds")
     data = as_data(data)
     metric = judged_by(data, options.get("metric"))
@@ -131,40 +140,42 @@ def compare(
     if protocol == "equal_lr":
         grid = {name: rates[:1] for name, rates in grid.items()}
     elif protocol == "equal_step":
-        lr = next(iter(grid.values()))[0]
+        lr: Any = next(iter(grid.values()))[0]
         known = known_steps(done, lr, batch_size)
         grid, lengths = equal_steps(
             start, lr, data, long, schedule, how, out and out / "equal_step.json", known
         )
 
-    def train(run: dict[str, Any]) -> pd.DataFrame:
+    def train(run: dict[str, Any], rate: Rate) -> pd.DataFrame:
         """The history of a run."""
-        name, lr, seed = (run[key] for key in ("optimizer", "lr", "seed"))
-        folder = None if out is None else _folder(out, name, lr, seed)
+        name, seed = run["optimizer"], run["seed"]
+        folder = None if out is None else _folder(out, name, rate, seed)
         given = dict(epochs=long[name], batch_size=batch_size, seed=seed, progress=progress, **options)
-        history = _run(*start(name, lr, seed), data, folder, schedule, watched, given).assign(**run)
+        history = _run(*start(name, rate, seed), data, folder, schedule, watched, given).assign(**run)
         history = history[history["epoch"] <= long[name] + 1e-9]  # a folder may hold a longer run
         if ms:
             history = history.assign(ms_per_step=ms[name], seconds=history["step"] * ms[name] / 1000)
         return history.assign(step_length=lengths[name]) if lengths else history
 
     tables: list[pd.DataFrame] = []
-    runs = [(name, lr, seed) for seed in numbers for name in optimizers for lr in grid[name]]
+    runs = [(name, rate, seed) for seed in numbers for name in optimizers for rate in grid[name]]
     while runs:
-        for name, lr, seed in tqdm(runs, unit=" runs", disable=None if progress else True, leave=False):
-            run = {"optimizer": name, "lr": lr, "seed": seed, "batch_size": batch_size}
+        for name, rate, seed in tqdm(runs, unit=" runs", disable=None if progress else True, leave=False):
+            run = {"optimizer": name, **in_columns(rate), "seed": seed, "batch_size": batch_size}
             found, done = _take(done, run, long[name])
-            tables.append(train(run) if found.empty else found)
+            tables.append(train(run, rate) if found.empty else found)
             if keep is not None and found.empty:
                 keep(pd.concat([*tables, *([] if done is None else [done])], ignore_index=True))
         frame = pd.concat(tables, ignore_index=True)
         by = f"{'valid' if tuned else 'test'}_{score}"
-        best = {name: best_rate(frame[frame["optimizer"] == name], by, higher=higher) for name in optimizers}
+        best: dict[str, Any] = {
+            name: best_rate(frame[frame["optimizer"] == name], by, higher=higher) for name in optimizers
+        }
         beyond = {name: next_rate(grid[name], best[name]) for name in optimizers} if grow and tuned else {}
-        runs = [(name, lr, seed) for seed in numbers for name, lr in beyond.items() if lr]
+        runs = [(name, rate, seed) for seed in numbers for name, rate in beyond.items() if rate]
         for name, after in beyond.items():
             grid[name] += [after] if after else []
-    frame["chosen"] = frame["lr"] == frame["optimizer"].map(best)
+    frame["chosen"] = rates_of(frame) == frame["optimizer"].map(best)
     chance = 1 / len(data.classes) if data.classes and score == "accuracy" else 0.0
     words = summary(frame, protocol.replace("_", " "), chance=chance, score=score, higher=higher)
     return Comparison(frame, words, protocol, best)
@@ -179,6 +190,18 @@ def _check(protocol: str, epochs: float | None, minutes: float | None) -> None:
     measured = protocol in ("equal_seconds", "equal_step") or minutes is not None
     if rank_and_size()[1] > 1 and measured:
         raise ValueError("several processes would measure differently: compare equal seconds or steps in one")
+
+
+def _check_pairs(pairs: bool, protocol: str, grow: bool, done: pd.DataFrame | None) -> None:
+    """Raise ValueError for what is not there for two rates, or what was done with another number of them."""
+    if pairs and protocol == "equal_step":
+        raise ValueError("protocol='equal_step' searches for one rate: give lrs without rest_lr")
+    if pairs and grow:
+        raise ValueError("grow=True extends a grid of one rate: give lrs without rest_lr, or wider grids")
+    if done is not None and ("rest_lr" in done) != pairs:
+        raise ValueError(
+            f"done must have rest_lr where it is tuned, and only there; lrs has {pairs + 1} rates"
+        )
 
 
 def check_fair(seeds: Sequence[int], optimizers: Iterable[str]) -> None:
@@ -230,12 +253,13 @@ def _run(
     return run.history
 
 
-def folder_names(optimizer: str, lr: float, seed: int) -> list[str]:
+def folder_names(optimizer: str, rate: Rate, seed: int) -> list[str]:
     """What the folder of a run is called, and what the first edition called it, which had labels there."""
     names = [_safe(name) for name in dict.fromkeys((optimizer, label_of(optimizer)))]
     if names[0] != optimizer:  # others may be the same where signs are left out
         names[0] += f"-{hashlib.blake2b(optimizer.encode(), digest_size=4).hexdigest()}"
-    return [f"{name}-lr{lr:g}-seed{seed}" for name in names]
+    told = "-rest".join(f"{value:g}" for value in in_columns(rate).values())
+    return [f"{name}-lr{told}-seed{seed}" for name in names]
 
 
 def _safe(name: str) -> str:
@@ -249,26 +273,36 @@ def _folder(out: Path, *run: Any) -> Path:
     return next((folder for folder in before if folder.exists()), today)
 
 
-def rates(
-    optimizers: Iterable[str], lrs: float | Sequence[float] | Mapping[str, Sequence[float]]
-) -> dict[str, list[float]]:
-    """The learning rates of each optimiser, equally many.
+def rates(optimizers: Iterable[str], lrs: Rates) -> dict[str, list[Any]]:
+    """The learning rates of each optimiser, equally many; of ``lr`` and ``rest_lr`` every pair.
 
     Raises:
         ValueError: they are not, or the names differ.
     """
-    given: Mapping[str, Any] = lrs if isinstance(lrs, Mapping) else dict.fromkeys(optimizers, lrs)
+    by_name = isinstance(lrs, Mapping) and lrs.keys() != _TWO
+    given: Mapping[str, Any] = lrs if by_name else dict.fromkeys(optimizers, lrs)  # type: ignore[assignment]
     if differ := set(optimizers) ^ set(given):
         raise ValueError(
             f"lrs and optimizers must have the same names; {', '.join(sorted(differ))} is in one"
         )
-    grid = {
-        name: [given[name]] if isinstance(given[name], int | float) else list(given[name])
-        for name in optimizers
-    }
+    grid = {name: _tried(given[name]) for name in optimizers}
     if doubled := [name for name, tried in grid.items() if len(set(tried)) < len(tried)]:
         raise ValueError(f"each learning rate counts once, got {grid[doubled[0]]} for {doubled[0]}")
     lengths = {name: len(rates) for name, rates in grid.items()}
     if len(set(lengths.values())) > 1 or not min(lengths.values()):
         raise ValueError(f"every optimiser must have the same number of learning rates, got {lengths}")
+    if len({isinstance(rate, tuple) for tried in grid.values() for rate in tried}) > 1:
+        raise ValueError("lrs must have rest_lr for every optimiser or for none")
     return grid
+
+
+_TWO = {"lr", "rest_lr"}
+
+
+def _tried(lrs: float | Sequence[float] | Mapping[str, Any]) -> list[Any]:
+    """One optimiser's rates, or pairs of them."""
+    if not isinstance(lrs, Mapping):
+        return [lrs] if isinstance(lrs, int | float) else list(lrs)
+    if lrs.keys() != _TWO:
+        raise ValueError(f"a grid of two rates has lr and rest_lr, got {', '.join(lrs)}")
+    return [*itertools.product(_tried(lrs["lr"]), _tried(lrs["rest_lr"]))]

@@ -21,6 +21,7 @@ from orthoviz.matrices import ParamGroups, param_groups
 from orthoviz.optim.named import Make, label_of
 from orthoviz.optim.wrap import following
 from orthoviz.training.loop import steps, to_device
+from orthoviz.training.outcomes import Rate
 from orthoviz.training.records import describe
 
 _TIMED = 10  # steps of each optimiser in a round of timing, at most
@@ -31,7 +32,7 @@ _CLOSE, _LEAST_CLOSE, _SEARCHES = 0.01, 0.1, 5  # how nearly steps are made equa
 Schedule = Callable[[Optimizer, int], LRScheduler]
 """What makes a scheduler from an optimiser and the number of steps of its run."""
 
-Start = Callable[[str, float, int], tuple[nn.Module, Optimizer]]
+Start = Callable[[str, Rate, int], tuple[nn.Module, Optimizer]]
 """What makes a network at its start and its optimiser, from an optimiser's name, its rate and a seed."""
 
 
@@ -42,11 +43,36 @@ def starter(
 ) -> Start:
     """What begins the runs of a comparison; those of the same seed start from the same weights."""
 
-    def start(name: str, lr: float, seed: int) -> tuple[nn.Module, Optimizer]:
+    def start(name: str, rate: Rate, seed: int) -> tuple[nn.Module, Optimizer]:
         network = make_model(seed)
-        return network, optimizers[name](groups(network), lr)
+        make, lr = at_rate(optimizers[name], rate)
+        return network, make(groups(network), lr)
 
     return start
+
+
+def at_rate(make: Make, rate: Rate) -> tuple[Make, float]:
+    """What makes an optimiser, and with which learning rate; of two rates the second is given to the groups
+    of the rest.
+
+    Raises:
+        ValueError: when it makes one of groups that do not tell the rest.
+    """
+    if not isinstance(rate, tuple):
+        return make, rate
+    lr, rest_lr = rate
+
+    def with_rest(groups: ParamGroups, lr: float) -> Optimizer:
+        rest = [isinstance(group, dict) and group.get("layout", "not told") is None for group in groups]
+        if not any(rest):
+            raise ValueError(
+                "rest_lr needs a group with layout None, as ov.param_groups(model) has; got none"
+            )
+        # torch's optimisers take a group's own rate before theirs
+        both = zip(groups, rest, strict=True)
+        return make(ParamGroups(group | {"lr": rest_lr} if own else group for group, own in both), lr)
+
+    return with_rest, lr
 
 
 def step_options(options: Mapping[str, Any]) -> dict[str, Any]:

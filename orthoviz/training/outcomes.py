@@ -3,11 +3,27 @@
 import math
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
 from orthoviz.optim.named import label_of
 from orthoviz.verdicts import verdict
+
+Rate = float | tuple[float, float]
+"""A learning rate; or two, where that of the rest, biases and norms, is tuned too."""
+
+
+def rates_of(table: pd.DataFrame) -> pd.Series:
+    """The rate of each row: ``lr``, or with ``rest_lr`` a pair."""
+    if "rest_lr" not in table:
+        return table["lr"]
+    return pd.Series([*zip(table["lr"], table["rest_lr"], strict=True)], index=table.index, name="lr")
+
+
+def in_columns(rate: Rate) -> dict[str, float]:
+    """A rate as the columns of a table have it."""
+    return dict(zip(("lr", "rest_lr"), rate if isinstance(rate, tuple) else (rate,), strict=False))
 
 
 def summary(
@@ -28,10 +44,10 @@ def summary(
     """
     chosen = table[table["chosen"]] if "chosen" in table else table
     values = last_values(chosen, f"test_{score}")
-    rates = chosen.groupby("optimizer")["lr"].first()
+    rates = rates_of(chosen).groupby(chosen["optimizer"]).first()
     means = {name: statistics.mean(some) for name, some in values.items()}
     says = ", ".join(
-        f"{label_of(name)} {_in_words(means[name], score)} (lr {rates[name]:.3g})"
+        f"{label_of(name)} {_in_words(means[name], score)} ({rate_in_words(rates[name])})"
         for name in sorted(means, key=means.__getitem__, reverse=higher)
     )
     several = [name for name in values if len(values[name]) > 1]
@@ -56,14 +72,21 @@ def _in_words(value: float, score: str) -> str:
     return f"{100 * value:.1f} %" if score == "accuracy" else f"{score} {value:.4g}"
 
 
+def rate_in_words(rate: Rate) -> str:
+    """ "lr 0.03", or "lr 0.03, rest 0.003"."""
+    return "lr " + ", rest ".join(f"{value:.3g}" for value in in_columns(rate).values())
+
+
 def edges(table: pd.DataFrame) -> list[str]:
-    """The optimisers whose chosen rate is the first or last of several that were run."""
-    found = []
+    """The optimisers whose chosen rate, or one of two, is the first or last of several that were run."""
+    found: dict[str, None] = {}
+    columns = [column for column in ("lr", "rest_lr") if column in table]
     for name, runs in table.groupby("optimizer", sort=False) if "chosen" in table else ():
-        tried = runs["lr"].unique()
-        if len(tried) > 1 and runs.loc[runs["chosen"], "lr"].isin([tried.min(), tried.max()]).any():
-            found.append(str(name))
-    return found
+        for column in columns:
+            tried = runs[column].unique()
+            if len(tried) > 1 and runs.loc[runs["chosen"], column].isin([tried.min(), tried.max()]).any():
+                found[str(name)] = None
+    return list(found)
 
 
 _MOST_RATES = 12
@@ -81,7 +104,7 @@ def next_rate(tried: Sequence[float], best: float) -> float | None:
 
 def last_epochs(runs: pd.DataFrame) -> pd.DataFrame:
     """The last row of each run."""
-    keys = [key for key in ("optimizer", "lr", "batch_size", "seed") if key in runs]
+    keys = [key for key in ("optimizer", "lr", "rest_lr", "batch_size", "seed") if key in runs]
     last: pd.DataFrame = runs[runs["epoch"] == runs.groupby(keys)["epoch"].transform("max")]
     return last
 
@@ -93,11 +116,12 @@ def last_values(frame: pd.DataFrame, column: str = "test_accuracy") -> dict[str,
     return {str(name): values[str(name)] for name in frame["optimizer"].unique()}
 
 
-def best_rate(runs: pd.DataFrame, by: str, *, higher: bool = True) -> float:
+def best_rate(runs: pd.DataFrame, by: str, *, higher: bool = True) -> Rate:
     """The rate of one optimiser's runs with the best mean at the end, by this column.
 
     A rate with a run that has no number there is worse than all others.
     """
     last = last_epochs(runs).fillna({by: -math.inf if higher else math.inf})
-    means = last.groupby("lr")[by].mean()
-    return float(str(means.idxmax() if higher else means.idxmin()))
+    means = last.groupby(rates_of(last))[by].mean()
+    best: Any = means.idxmax() if higher else means.idxmin()
+    return (float(best[0]), float(best[1])) if isinstance(best, tuple) else float(best)

@@ -1,6 +1,6 @@
 """A fair comparison for whoever has a training loop of their own."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -8,8 +8,9 @@ import torch
 from tqdm.auto import tqdm
 
 from orthoviz.optim.named import Make
-from orthoviz.training.comparison import Comparison, check_fair, rates
-from orthoviz.training.outcomes import best_rate, summary
+from orthoviz.training.comparison import Comparison, Rates, check_fair, rates
+from orthoviz.training.equal import at_rate
+from orthoviz.training.outcomes import best_rate, in_columns, rates_of, summary
 
 Train = Callable[[Make, float, int], Any]
 """Trains once, from an optimiser's ``make(groups, lr)``, a learning rate and a seed; returns the score at the
@@ -20,7 +21,7 @@ def compare_own(
     train: Train,
     optimizers: Mapping[str, Make],
     *,
-    lrs: float | Sequence[float] | Mapping[str, Sequence[float]] = (0.003, 0.01, 0.03, 0.1),
+    lrs: Rates = (0.003, 0.01, 0.03, 0.1),
     seeds: int | Iterable[int] = 5,
     score: str = "loss",
     higher: bool = False,
@@ -34,7 +35,8 @@ def compare_own(
     Args:
         train: must start all optimisers of a seed from the same weights, and give them the same batches.
         optimizers: name to ``make(groups, lr)``, such as those of ``ov.optim.OPTIMIZERS``.
-        lrs: rates to try: one, several for all, or equally many for each by name.
+        lrs: rates to try: one, several for all, or equally many for each by name; or pairs, see
+            :func:`compare`.
         seeds: so many, or which.
         score: what the numbers are.
         higher: whether higher is better.
@@ -49,15 +51,15 @@ def compare_own(
     numbers = range(seeds) if isinstance(seeds, int) else list(seeds)
     check_fair(numbers, optimizers)
     grid = rates(optimizers, lrs)
-    runs = [(name, lr, seed) for seed in numbers for name in optimizers for lr in grid[name]]
-    rows = []
-    for name, lr, seed in tqdm(runs, unit=" runs", disable=None if progress else True, leave=False):
-        curve = torch.as_tensor(train(optimizers[name], lr, seed)).flatten().tolist()
+    runs = [(name, rate, seed) for seed in numbers for name in optimizers for rate in grid[name]]
+    column, rows = f"test_{score}", []
+    for name, rate, seed in tqdm(runs, unit=" runs", disable=None if progress else True, leave=False):
+        curve = torch.as_tensor(train(*at_rate(optimizers[name], rate), seed)).flatten().tolist()
         if not curve:
             raise ValueError("train must return a number or a curve of numbers, got none")
-        rows += [(name, lr, seed, i, value) for i, value in enumerate(curve, 1)]
-    column = f"test_{score}"
-    frame = pd.DataFrame(rows, columns=["optimizer", "lr", "seed", "epoch", column])
+        run = {"optimizer": name, **in_columns(rate), "seed": seed}
+        rows += [{**run, "epoch": i, column: value} for i, value in enumerate(curve, 1)]
+    frame = pd.DataFrame(rows)
     best = {n: best_rate(frame[frame["optimizer"] == n], column, higher=higher) for n in optimizers}
-    frame["chosen"] = frame["lr"] == frame["optimizer"].map(best)
+    frame["chosen"] = rates_of(frame) == frame["optimizer"].map(best)
     return Comparison(frame, summary(frame, "both tuned", score=score, higher=higher), "both_tuned", best)
