@@ -15,6 +15,14 @@
 # %% [markdown]
 # # 00 · Start here
 #
+# ![Two arrows 26 degrees apart spring to 90 degrees, while the ellipse around them becomes a
+# circle.](hero.gif)
+#
+# Each arrow shows where one filter of a network wants to move next. They are 26 degrees apart, so the two are
+# about to learn nearly the same thing. Then the ellipse becomes a circle, and the arrows spring to 90
+# degrees. Of all right-angled pairs of length 1 that one is the nearest. This step is the course's one idea,
+# published by Tuddenham, Prügel-Bennett and Hare in 2022. A close relative, Muon, now trains language models.
+#
 # After this lesson you will be able to
 #
 # - train a network with orthogonalised gradients, in three lines;
