@@ -52,8 +52,8 @@ def watch(
         layers: patterns of names to watch (``"layer1.*"``), of weights or modules. Default: all matrices.
         probe: what the model is called with to look at activations, in eval mode: a batch of inputs, or a
             tuple of arguments, or a dict of keyword arguments. The activation of a layer is the first
-            activation function after it, if that has as many channels; one that runs several times gets the
-            mean.
+            activation function that its output reaches, if that has as many channels; one that runs several
+            times gets the mean.
         run, seed: labels of this run in the frame.
         stream: a new folder that gets a Parquet file at every collection, so that a killed run keeps what it
             had; ``ov.monitor.read`` reads it. What is written does not stay in memory.
