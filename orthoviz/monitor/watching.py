@@ -83,7 +83,7 @@ def watch(
         optimizer,
         every,
         wanted,
-        _layers(model, optimizer, layers),
+        *_layers(model, optimizer, layers),
         probe,
         Labels(run, _label(optimizer), seed),
         None if stream is None else Path(stream),
@@ -93,8 +93,9 @@ def watch(
 
 def _layers(
     model: nn.Module, optimizer: Optimizer | None, patterns: Iterable[str] | str | None
-) -> list[Layer]:
-    """The matrices to watch, read as the optimiser's groups say, else as the modules do.
+) -> tuple[list[Layer], list[Layer]]:
+    """The matrices to watch, read as the optimiser's groups say, else as the modules do; and all other
+    parameters.
 
     Raises:
         ValueError: there is no matrix, or none that fits a pattern; the optimiser holds other parameters.
@@ -109,14 +110,16 @@ def _layers(
                 "the optimiser holds none of the model's parameters: watch the model that it moves"
             )
         layouts = {p: layout for p, layout in held if isinstance(layout, tuple | list)}
-    layers = []
+    layers, others = [], []
     for decision in param_groups(model).decisions:
         parameter = own[decision.name]
         if hasattr(parameter, "full_tensor"):
             raise TypeError(f"{decision.name} is sharded (DTensor): a sharded model cannot be watched")
         layout = layouts.get(parameter, decision.layout)
-        if layout is not None and parameter.is_floating_point():
-            layers.append(Layer(decision.name, parameter, tuple(layout), _owner(model, decision.name)))
+        if parameter.is_floating_point():
+            layout = None if layout is None else tuple(layout)
+            one = Layer(decision.name, parameter, layout, _owner(model, decision.name))
+            (others if layout is None else layers).append(one)
     if not layers:
         raise ValueError("the model has no weight matrix to watch")
     patterns = ["*"] if patterns is None else [patterns] if isinstance(patterns, str) else list(patterns)
@@ -125,7 +128,8 @@ def _layers(
             names = [layer.name for layer in layers]
             near = difflib.get_close_matches(pattern, names, n=3, cutoff=0) or names[:3]
             raise ValueError(f"layers: {pattern!r} fits no matrix; there is, for example, {', '.join(near)}")
-    return [layer for layer in layers if any(_fits(layer, pattern) for pattern in patterns)]
+    wanted = [layer for layer in layers if any(_fits(layer, pattern) for pattern in patterns)]
+    return wanted, others + [layer._replace(layout=None) for layer in layers if layer not in wanted]
 
 
 def _owner(model: nn.Module, name: str) -> nn.Module:
