@@ -9,7 +9,17 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import orthoviz as ov
-from tests.test_monitor import backward, batch, lbfgs, monitored, network, one_step, orthogonal_sgd, plain, wrapped
+from tests.test_monitor import (
+    backward,
+    batch,
+    lbfgs,
+    monitored,
+    network,
+    one_step,
+    orthogonal_sgd,
+    plain,
+    wrapped,
+)
 
 STEPS = 6
 
@@ -377,7 +387,8 @@ def test_rate_in_effect_and_predicted_change_against_a_loop_by_hand():
         change = twin[5].weight.detach() - before
         rows = frame[(frame.step == step) & (frame.layer == "5.weight")].set_index("quantity").value
         assert rows["effective_rate"] == pytest.approx(change.square().mean().sqrt().item(), rel=1e-5)
-        assert rows["predicted_change"] == pytest.approx((change * twin[5].weight.grad).sum().item(), rel=1e-4)
+        predicted = (change * twin[5].weight.grad).sum().item()
+        assert rows["predicted_change"] == pytest.approx(predicted, rel=1e-4)
 
 
 def test_adams_first_step_has_its_learning_rate_and_an_orthogonal_one_less():

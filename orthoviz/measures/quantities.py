@@ -47,7 +47,8 @@ class Quantity(NamedTuple):
 
     Attributes:
         label: of an axis, with the unit where there is one.
-        stages: at which it can be measured, of :data:`STAGES`; "" for what is of a whole step, not of a layer.
+        stages: at which it can be measured, of :data:`STAGES`; "" for what is
+            of a whole step.
         measure: takes the matrices of a stage, ``(..., m, n)``, or activations, ``(samples, channels, ...)``.
         chance: what random matrices, or no change at all, would give, by a layer's sizes.
         needs: stages whose matrices the measure takes after its own; "input" is what the factor was made

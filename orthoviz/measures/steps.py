@@ -85,7 +85,8 @@ def effective_rate(change: Tensor) -> Tensor:
         TypeError, ValueError: it is no real matrix.
     """
     m, n = check_matrix(change, "change").shape[-2:]
-    return (_length(change) / (m * n) ** 0.5).to(change.dtype)
+    rate: Tensor = _length(change) / (m * n) ** 0.5
+    return rate.to(change.dtype)
 
 
 def predicted_change(change: Tensor, gradient: Tensor) -> Tensor:

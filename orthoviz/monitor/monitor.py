@@ -107,7 +107,7 @@ class Monitor:
     _parts: int = 0  # files written to the stream
     # For the report:
     factored: set[Tensor] = field(default_factory=set)  # parameters that had a factor
-    facts: dict[tuple[str, str], "array[float]"] = field(default_factory=dict)  # step, value, step, value, ...
+    facts: dict[tuple[str, str], "array[float]"] = field(default_factory=dict)  # step, value, step, ...
     _noted: list[tuple[int, str, str, Tensor]] = field(default_factory=list)  # still on their device
     _moments: dict[str, Tensor | None] = field(default_factory=dict)  # before the step
     _loss: tuple[int, Tensor] | None = None  # the last one, and its step
@@ -278,12 +278,11 @@ class Monitor:
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Before a step: copy weights, and the gradients unless a closure has yet to compute them."""
-        for layer in self._moved() if self._left else ():
+        for layer in self.layers:
             if layer.name in self._left:
-                left, change = self._left[layer.name]
+                left, change = self._left.pop(layer.name)
                 between = _matrix(layer.parameter, layer) - left
                 self._noted.append((self.step - 1, layer.name, "between", length(between) / change))
-        self._left = {}
         if self._due() or ("previous" in self._needed and self._due(ahead=1)):
             for layer in self._moved(*(self.rest if self._due() else ())):
                 self._see(layer, "weight", layer.parameter)
@@ -341,10 +340,11 @@ class Monitor:
                 self._left[layer.name] = _matrix(layer.parameter, layer).clone(), length(seen["change"])
         if "previous" in self._needed:
             self._changes = {name: s["applied"] for name, s in self._matrices.items() if "applied" in s}
-        if self._due() and "loss_change" in self.wanted:
-            pairs = [(s["raw"], s["applied"]) for s in self._matrices.values() if {"raw", "applied"} <= s.keys()]
-            self._predicted = self.step, sum((G.double() * change.double()).sum() for G, change in pairs)
         if self._due():
+            if "loss_change" in self.wanted:
+                seen = [s for s in self._matrices.values() if {"raw", "applied"} <= s.keys()]
+                products = [(s["raw"].double() * s["applied"].double()).sum() for s in seen]
+                self._predicted = self.step, torch.stack(products).sum() if products else torch.zeros(())
             self._measure()
         self._forget()
         self.step += 1
@@ -372,23 +372,23 @@ class Monitor:
         for layer in self._moved():
             if layer.name in self._sized:
                 continue
-            *_, m, n = as_matrix(layer.parameter.detach(), layer.layout).shape
+            *_, m, n = _matrix(layer.parameter, layer).shape
             sizes = layer.parameter.new_tensor([m, n], dtype=torch.float32)
             found += [(layer.name, "weight", "rows", sizes[0]), (layer.name, "weight", "columns", sizes[1])]
             self._sized.add(layer.name)
         groups = {} if self.optimizer is None else self.optimizer.param_groups
         group_of = {p: group for group in groups for p in group["params"]}
         for layer in self._moved(*self.rest):
-            name, spectra = layer.name, {}
-            seen = self._matrices.get(name, {})
+            name, seen = layer.name, self._matrices.get(layer.name, {})
+            spectra: dict[str, tuple[Tensor, Tensor]] = {}
             if "raw" in seen:
                 seen.setdefault("input", seen["raw"])  # ov.orthogonalise makes its factors from that
             if layer.layout is not None:
                 found += [(name, *value) for value in measured(seen, self.wanted, spectra)]
             if "change" in seen:
-                group = {} if self._evaluated else group_of[layer.parameter]  # a closure may move several times
-                state = self._state(layer)
-                facts = facts_of(seen, spectra, group, state, self._moments.get(name), layer.layout)
+                group = group_of[layer.parameter] if not self._evaluated else {}  # it may move several times
+                before = self._moments.get(name)
+                facts = facts_of(seen, spectra, group, self._state(layer), before, layer.layout)
                 self._noted += [(self.step, name, *fact) for fact in facts]
         found += self._active
         if self._collected == self.step:  # of these it has this step's already
@@ -424,8 +424,8 @@ class Monitor:
             entries = tuple((layer, stage, name, value.numel()) for layer, stage, name, value in values)
             own, flat = np.split(flat, [sum(count for *_, count in entries)])
             self._records.append(Record(step, epoch, entries, own))
-        for (step, *key, _), number in zip(noted, flat, strict=True):
-            self.facts.setdefault(tuple(key), array("d")).extend((step, number))
+        for (step, layer, fact, _), number in zip(noted, flat, strict=True):
+            self.facts.setdefault((layer, fact), array("d")).extend((step, number))
 
     # What was seen
 
@@ -440,8 +440,8 @@ class Monitor:
     def report(self) -> Report:
         """What is wrong with this run: a list of faults, a line each when printed, empty for a healthy run.
 
-        It looks at the measured steps, whatever the quantities are, at every ``monitor.log(loss=...)`` and loss
-        of a closure, and between a measured step and the next. See :mod:`orthoviz.monitor.report`.
+        It looks at the measured steps, whatever the quantities are, between each and the next, and at every
+        ``monitor.log(loss=...)`` and loss of a closure. See :mod:`orthoviz.monitor.report`.
         """
         self._fetch()
         return report(self)

@@ -1,11 +1,11 @@
 r"""What is wrong with a run: ten faults, each named with the number that shows it and what to do.
 
-At every measured step a monitor notes a few numbers of each parameter that its optimiser holds, whatever
-quantities were chosen: lengths of gradient and change (:math:`\|G\|_F`, :math:`\|\Delta W\|_F`), and of a
-matrix that was orthogonalised how much of its factor reached the step, how many directions the factor was made
-from, and how many of those are rounding. They stay on their device until the step's record is fetched, and are
-no part of the frame. :data:`RULES` says what is made of them: medians over the measured steps, so that one odd
-step is no fault.
+At every measured step a monitor notes a few numbers of each parameter that its optimiser holds, whatever the
+quantities are: lengths of gradient and change (:math:`\|G\|_F`, :math:`\|\Delta W\|_F`), and of a matrix that
+was orthogonalised how much of its factor reached the step, how many directions the factor was made from, how
+many of them are rounding, and how far the weights are from where the step left them when the next one begins.
+They leave the device with the step's record, and are no part of the frame. :data:`RULES` says what is made of
+them: medians over the measured steps, so that one odd step is no fault.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -62,20 +62,21 @@ class Report(list[Fault]):
 
 def length(tensor: Tensor) -> Tensor:
     """Frobenius norm, in float32 where the tensor is shorter."""
-    return torch.linalg.vector_norm(tensor if tensor.dtype == torch.float64 else tensor.float())
+    norm: Tensor = torch.linalg.vector_norm(tensor if tensor.dtype == torch.float64 else tensor.float())
+    return norm
 
 
-def moment(state: Mapping[str, Any], layout: Layout, factor: Tensor) -> Tensor | None:
+def moment(state: Mapping[str, Any], layout: Layout | None, factor: Tensor) -> Tensor | None:
     """How far Adam's first moment goes along a factor; None where an optimiser has none."""
-    if not {"exp_avg", "exp_avg_sq"} <= state.keys():
+    if layout is None or not {"exp_avg", "exp_avg_sq"} <= state.keys():
         return None
     return (as_matrix(state["exp_avg"].detach(), layout) * factor).sum(dtype=torch.float32)
 
 
 def reached(
     change: Tensor, factor: Tensor, before: Tensor | None, after: Tensor | None, group: Mapping[str, Any]
-) -> Tensor | None:
-    r"""What share of a factor O reached the step: 1 unless the optimiser clips. None where it cannot be known.
+) -> Tensor:
+    r"""What share of a factor O reached the step: 1 unless the optimiser clips.
 
     From Adam's first moment :math:`m_t = \beta m_{t-1} + (1 - \beta)\, c\, O` it is
     :math:`c = \langle m_t - \beta m_{t-1}, O \rangle / ((1 - \beta) \|O\|^2)`; without one it is
@@ -84,9 +85,11 @@ def reached(
     if after is not None and "betas" in group:
         beta = group["betas"][0]
         known = 0 if before is None else beta * before
-        return ((after - known) / ((1 - beta) * length(factor) ** 2)).abs()
+        share: Tensor = (after - known) / ((1 - beta) * length(factor) ** 2)
+        return share.abs()
     taken = 1 - group.get("dampening", 0) if group.get("momentum") else 1
-    return change / (group["lr"] * taken * length(factor))
+    promised: Tensor = group["lr"] * taken * length(factor)
+    return change / promised
 
 
 def half_tol(gradient: Tensor) -> Tensor:
@@ -112,8 +115,8 @@ def directions(
     r"""The rank of what a factor was made from, and how many of the factor's directions are rounding in half
     precision; both as shares of min(m, n), a mean over the parts.
 
-    A factor with gain c in k directions has :math:`\|O\|^2 = c^2 k` and :math:`\langle O, G \rangle = c \sum_i
-    s_i`, which gives k.
+    A factor with gain c in k directions has :math:`\|O\|^2 = c^2 k` and
+    :math:`\langle O, G \rangle = c \sum_i s_i`, which gives k.
     """
     s, finite = spectrum
     zero = (s[..., 0] == 0) | ~finite
@@ -203,44 +206,44 @@ def _whole(value: float, wrong: bool) -> "pd.Series[float]":
 RULES = {
     "shrunk by its optimiser": Rule(
         lambda t, run: (1 / t.reached)[t.reached < 1 / 3],
-        "{layers}: {value:.3g} times shorter than the factor promised. The optimiser clips or normalises what it "
-        "is given, and a factor has length sqrt(rank): switch that off (timm's Lamb: max_grad_norm=None)"),
+        "{layers}: {value:.3g} times shorter than the factor promised. The optimiser clips or normalises what "
+        "it is given, and a factor has length sqrt(rank): switch that off (timm's Lamb: max_grad_norm=None)"),
     "shrunk by hand": Rule(
         lambda t, run: t.between[t.between > 0.1],
-        "{layers}: weights changed between two steps, by {value:.3g} times the length of the step before. Leave "
-        "them to the optimiser, or use a lower rate and weight_decay"),
+        "{layers}: weights changed between two steps, by {value:.3g} times the length of the step before. "
+        "Leave them to the optimiser: a lower rate, its weight_decay"),
     "nothing orthogonalised": Rule(
-        lambda t, run: _whole(t.wide.sum(), run.claims and not t.factored.any() and (t.gradient > 0).any()),
-        "none of {value:.0f} parameters with two or more dimensions had a factor. The optimiser's groups call "
-        "none a matrix: make it from ov.param_groups(model)"),
+        lambda t, run: _whole(t.wide.sum(), run.claims and not any(t.factored) and any(t.gradient > 0)),
+        "none of {value:.0f} parameters with two or more dimensions had a factor. The optimiser's groups "
+        "call none a matrix: make it from ov.param_groups(model)"),
     "embedding orthogonalised": Rule(
         lambda t, run: t.rows[t.factored & t.embedding & ~t.tied],
-        "{layers}: a table of {value:.0f} rows, of which a batch uses some, and each would move as far whether "
-        "seen once or often. Leave it to the rest, as ov.param_groups(model) does"),
+        "{layers}: a table of {value:.0f} rows, of which a batch uses some, and each moves as far whether seen "
+        "once or often. Leave it to the rest, as ov.param_groups(model) does"),
     "head orthogonalised": Rule(
         lambda t, run: t.tall[t.factored & (t.tied | (t.final & (t.tall >= 10)))],
-        "{layers}: {value:.3g} times as tall as wide, or shared with an embedding. Rare classes move as far as "
-        "common ones: leave it to the rest, overrides={{name: 'skip'}}"),
+        "{layers}: {value:.3g} times as tall as wide, or shared with an embedding. Rare classes move as far "
+        "as common ones: leave it to the rest, overrides={{name: 'skip'}}"),
     "rate of the rest": Rule(
         lambda t, run: _whole(run.rest, run.rest > 100 or 0 < run.rest < 1 / 100),
-        "an entry of the biases, norms and embeddings moves {value:.3g} times as far as one of the matrices. Give "
+        "an entry of biases, norms and embeddings moves {value:.3g} times as far as one of the matrices. Give "
         "them a rate of their own: rest='adamw', rest_lr=..."),
     "rounding stepped along": Rule(
         lambda t, run: t.noise[t.noise > 0.1],
-        "{layers}: {value:.0%} of the factor's directions are rounding of half precision, at full length. Cut "
-        "them off: tol='bf16' or 'fp16' with method='exact'"),
+        "{layers}: {value:.0%} of the factor's directions are rounding of half precision, at full length. "
+        "Cut them off: tol='bf16' or 'fp16' with method='exact'"),
     "rank under half": Rule(
         lambda t, run: t["rank"][t["rank"] < 0.5],
-        "{layers}: the gradient has {value:.0%} of its possible directions, and the others stand still. Take a "
-        "larger batch, or momentum before the factor: order='after_momentum'", min),
+        "{layers}: the gradient has {value:.0%} of its possible directions, and the others stand still. Take "
+        "a larger batch, or momentum before the factor: order='after_momentum'", min),
     "does not move": Rule(
         lambda t, run: t.gradient.fillna(0)[t.still & (run.measured > 1)],
         "{layers}: the same after each measured step, at a gradient of length {value:.3g}. Does it require "
         "gradients, reach the loss, and have a rate above 0? Else take it out of the optimiser"),
     "not finite": Rule(
         lambda t, run: _whole(run.lost, run.lost >= 0),
-        "the loss (or, where none is logged, a weight) is not finite since step {value:.0f}. Start again from "
-        "before with a lower rate or a warm-up; float16 needs a GradScaler"),
+        "the loss (or, where none is logged, a weight) is not finite since step {value:.0f}. Start again "
+        "from before with a lower rate or a warm-up; float16 needs a GradScaler"),
 }  # fmt: skip
 """The ten faults by name."""
 
@@ -259,7 +262,7 @@ def report(monitor: "Monitor") -> Report:
         medians = {name: values.median() for name, values in facts.get(fact, {}).items()}
         table[fact] = pd.Series(medians, dtype=float).reindex(table.index)
     still = (changes.fillna(0) == 0).all()
-    table["still"] = still & (table.wide | (still | table.wide).all())  # biases: only if none of them moves
+    table["still"] = still & (table.wide | all(still | table.wide))  # biases: only if none of them moves
     lost = facts.get("loss", {}).get("", changes.sum(axis=1, skipna=False))
     run = Run(
         measured=len(changes),

@@ -110,7 +110,8 @@ def _layers(
                 "the optimiser holds none of the model's parameters: watch the model that it moves"
             )
         layouts = {p: layout for p, layout in held if isinstance(layout, tuple | list)}
-    layers, others = [], []
+    layers: list[Layer] = []
+    others: list[Layer] = []
     for decision in param_groups(model).decisions:
         parameter = own[decision.name]
         if hasattr(parameter, "full_tensor"):
