@@ -17,9 +17,10 @@ from torch.utils.hooks import RemovableHandle
 from orthoviz.files import replace_file
 from orthoviz.matrices import Layout, as_matrix
 from orthoviz.measures.quantities import QUANTITIES, Quantity, measured
+from orthoviz.monitor.facts import facts_of, length, moment
 from orthoviz.monitor.frames import Labels, Record, frame_of, read
 from orthoviz.monitor.probe import activations
-from orthoviz.monitor.report import Report, facts_of, length, moment, report
+from orthoviz.monitor.report import Report, report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -342,8 +343,8 @@ class Monitor:
             self._changes = {name: s["applied"] for name, s in self._matrices.items() if "applied" in s}
         if self._due():
             if "loss_change" in self.wanted:
-                seen = [s for s in self._matrices.values() if {"raw", "applied"} <= s.keys()]
-                products = [(s["raw"].double() * s["applied"].double()).sum() for s in seen]
+                moved = [s for s in self._matrices.values() if {"raw", "applied"} <= s.keys()]
+                products = [(s["raw"].double() * s["applied"].double()).sum() for s in moved]
                 self._predicted = self.step, torch.stack(products).sum() if products else torch.zeros(())
             self._measure()
         self._forget()

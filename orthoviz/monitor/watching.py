@@ -48,7 +48,9 @@ def watch(
             ``"research"`` (also spectra of factor and momentum, ranks, direction gain and alignment of the
             factor with what it was made from, ``scale`` included, dead units and feature cosine),
             ``"everything"``, or names from ``ov.monitor.QUANTITIES``, each at all of its stages or at one:
-            ``"weight.stable_rank"``.
+            ``"weight.stable_rank"``. ``"loss_change"`` compares the losses logged at a measured step and at
+            the next: of one batch (all data, say) it tells how far the first order holds, of two batches
+            mostly how they differ.
         layers: patterns of names to watch (``"layer1.*"``), of weights or modules. Default: all matrices.
         probe: what the model is called with to look at activations, in eval mode: a batch of inputs, or a
             tuple of arguments, or a dict of keyword arguments. The activation of a layer is the first
