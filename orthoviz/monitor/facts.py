@@ -41,7 +41,9 @@ def facts_of(
     some = finite & (s[..., 0] > 0)
     rank = counts(s, default_tol(matrix.dtype)).double().mean(-1)
     yield "rank", rank.where(some, torch.nan).nanmean()
-    yield "noise", rounding(matrix, factor, s, half_tol(seen["raw"])).where(some, torch.nan).nanmean()
+    tol = half_tol(seen["raw"])
+    if tol is not None:
+        yield "noise", rounding(matrix, factor, s, tol).where(some, torch.nan).nanmean()
     after = moment(state, layout, factor)
     buffers = {name for name, value in state.items() if isinstance(value, Tensor) and value.ndim > 1}
     if group and (after is not None or (buffers <= {"momentum_buffer"} and not has_own_length(group))):
@@ -85,31 +87,30 @@ def reached(
     return share
 
 
-def rounding(matrix: Tensor, factor: Tensor, s: Tensor, tol: Tensor) -> Tensor:
-    r"""How many of a factor's directions are noise in half precision, as a share of min(m, n); NaN where
-    ``tol`` is.
+def rounding(matrix: Tensor, factor: Tensor, s: Tensor, tol: float) -> Tensor:
+    r"""How many of a factor's directions are noise in half precision, as a share of min(m, n).
 
     A factor with gain c in k directions has :math:`\|O\|^2 = c^2 k` and
     :math:`\langle O, G \rangle = c \sum_i s_i`, which gives k.
     """
     along = (factor.double() * matrix.double()).sum((-2, -1))
     kept = factor.double().square().sum((-2, -1)) * (s.sum(-1) / along).square()
-    return kept / s.shape[-1] - counts(s, tol.to(s)).double().mean(-1) + 0 * tol
+    return kept / s.shape[-1] - counts(s, tol).double().mean(-1)
 
 
-def half_tol(gradient: Tensor) -> Tensor:
-    """The tolerance of the half precision that a gradient was computed in; NaN if it was not.
+def half_tol(gradient: Tensor) -> float | None:
+    """The tolerance of the half precision that a gradient was computed in, if it was.
 
     Autocast leaves float32 numbers with few different mantissas, also when they are clipped: at most 128 of
     bfloat16 and 1,024 of float16. Gradients that were added up have more, and are not recognised; nor are
     those of fewer than 256 entries.
     """
     if gradient.dtype in (torch.float16, torch.bfloat16):
-        return torch.full((), default_tol(gradient.dtype), device=gradient.device)
+        return default_tol(gradient.dtype)
     entries = gradient.flatten()
-    entries = entries[:: max(1, len(entries) // 4096)]
-    mantissas = torch.frexp(entries.abs()).mantissa.sort().values
-    different, count = mantissas.diff().count_nonzero() + 1, entries.count_nonzero()
-    bf16, fp16 = (default_tol(dtype) for dtype in (torch.bfloat16, torch.float16))
-    tol = torch.where(different <= 129, bf16, fp16)  # and zero's
-    return tol.where((3 * different < count) & (count >= 256), torch.nan)
+    entries = entries[:: max(1, len(entries) // 4096)].cpu()
+    entries = entries[entries != 0]
+    different = len(torch.frexp(entries.abs()).mantissa.unique())
+    if len(entries) < max(256, 3 * different):
+        return None
+    return default_tol(torch.bfloat16 if different <= 128 else torch.float16)

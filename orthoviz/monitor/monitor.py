@@ -265,7 +265,8 @@ class Monitor:
         if stage == "raw":
             self._announced.add(layer.name)
         if not (self._evaluated and stage in seen):  # a closure may be evaluated again, at other weights
-            seen[stage] = matrix.clone()
+            same = stage == "input" and "raw" in seen and torch.equal(matrix, seen["raw"])
+            seen[stage] = seen["raw"] if same else matrix.clone()  # and decomposed once
         if stage == "orthogonal":
             self._moments[layer.name] = moment(self._state(layer), layer.layout, matrix)
 

@@ -2,8 +2,9 @@ r"""What is wrong with a run: ten faults, each named with the number that shows 
 
 At every measured step a monitor notes a few numbers (:mod:`orthoviz.monitor.facts`) of each parameter that
 its optimiser holds, whatever the quantities are; when the next step begins, how far the weights are from
-where they were left; and every loss. They leave the device with the step's record, and are no part of the frame.
-:data:`RULES` says what is made of them: medians over the measured steps, so that one odd step is no fault.
+where they were left; and every loss. They leave the device with the step's record, and are no part of the
+frame. :data:`RULES` says what is made of them: medians over the measured steps, so that one odd step is no
+fault.
 """
 
 from collections.abc import Callable

@@ -47,7 +47,7 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """What ``tol`` takes for numbers that were computed in half precision, whatever holds them now."""
 
 
-def counts(s: Tensor, tol: float | Tensor) -> Tensor:
+def counts(s: Tensor, tol: float) -> Tensor:
     """The rank rule: which singular values count, ``s > tol * s1``. None of a zero matrix does.
 
     Args:
