@@ -118,3 +118,51 @@ def test_a_probe_leaves_statistics_that_are_assigned_as_they_were():
         found.append(model.state_dict())
     for name, right in found[0].items():
         assert torch.equal(found[1][name], right), name
+
+
+class Gated(nn.Module):
+    """A dense layer whose units are let through by another's, as in Llama; either may run first."""
+
+    def __init__(self, gate_first):
+        super().__init__()
+        self.gate, self.up, self.down = nn.Linear(5, 7), nn.Linear(5, 7), nn.Linear(7, 5)
+        self.gate_first = gate_first
+
+    def forward(self, x):
+        if self.gate_first:
+            hidden = nn.functional.silu(self.gate(x)) * self.up(x)
+        else:
+            up, gate = self.up(x), self.gate(x)
+            hidden = nn.functional.silu(gate) * up
+        return torch.relu(x + self.down(hidden))
+
+
+@pytest.mark.parametrize("gate_first", [True, False])
+def test_an_activation_belongs_to_the_layer_whose_output_it_is_made_from(gate_first):
+    torch.manual_seed(0)
+    model, x = Gated(gate_first), torch.randn(9, 5)
+    frame = watched(model, plain(model), quantities=["dormant_units"], probe=x)
+    assert set(frame[frame.quantity == "dormant_units"].layer) == {"gate.weight", "down.weight"}
+    right = ov.measures.dormant_units(nn.functional.silu(model.gate(x))).float().tolist()
+    assert value(frame, "dormant_units", "activation", 0, "gate.weight").tolist() == right
+
+
+class Heads(nn.Module):
+    """Two layers of one input, of which one has no activation function, and a shared stream."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = (nn.Linear(5, 5) for _ in range(3))
+        self.norm = nn.LayerNorm(5)
+
+    def forward(self, x):
+        stream = x + nn.functional.dropout(self.first(x), training=self.training)
+        stream = stream + self.second(self.norm(stream))
+        head, _ = torch.cat([self.third(x), x], -1).chunk(2, -1)
+        return torch.relu(self.norm(stream)), head
+
+
+def test_sums_norms_and_dropout_lead_to_an_activation_and_another_layer_does_not():
+    model = Heads()
+    frame = watched(model, plain(model), quantities=["dead_units"], probe=torch.randn(9, 5))
+    assert set(frame[frame.quantity == "dead_units"].layer) == {"first.weight", "second.weight"}

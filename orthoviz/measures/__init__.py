@@ -21,7 +21,13 @@ from orthoviz.measures.spectra import (
     singular_values,
     stable_rank,
 )
-from orthoviz.measures.steps import step_cosine, step_inflation, update_ratio
+from orthoviz.measures.steps import (
+    effective_rate,
+    predicted_change,
+    step_cosine,
+    step_inflation,
+    update_ratio,
+)
 from orthoviz.measures.units import dead_parameters, dead_units, dormant_units
 
 __all__ = [
@@ -33,6 +39,7 @@ __all__ = [
     "direction_gain",
     "dormant_units",
     "effective_rank",
+    "effective_rate",
     "feature_cosine",
     "linear_cka",
     "mean_abs_cosine",
@@ -40,6 +47,7 @@ __all__ = [
     "nuclear_rank",
     "orthogonality_residual",
     "participation_ratio",
+    "predicted_change",
     "random_cosine",
     "random_pairs",
     "rank_me",

@@ -47,7 +47,8 @@ class Quantity(NamedTuple):
 
     Attributes:
         label: of an axis, with the unit where there is one.
-        stages: at which it can be measured, of :data:`STAGES`.
+        stages: at which it can be measured, of :data:`STAGES`; "" for what is
+            of a whole step.
         measure: takes the matrices of a stage, ``(..., m, n)``, or activations, ``(samples, channels, ...)``.
         chance: what random matrices, or no change at all, would give, by a layer's sizes.
         needs: stages whose matrices the measure takes after its own; "input" is what the factor was made
@@ -125,6 +126,11 @@ QUANTITIES = {
                              lambda sizes: [Level("a thousandth", 1e-3)], needs=("weight",)),
     "step_cosine": Quantity("cos between steps in a row", _STEP, measures.step_cosine, _zero,
                             needs=("previous",)),
+    "effective_rate": Quantity("rms change of a weight (per entry)", _STEP, measures.effective_rate),
+    "predicted_change": Quantity("predicted change of the loss (first order)", _STEP,
+                                 measures.predicted_change, _zero, needs=("raw",)),
+    "loss_change": Quantity("actual / predicted change of the loss", ("",),
+                            lambda actual, predicted: actual / predicted, _one),
     "dead_parameters": Quantity("share of |gradient| up to 1e-4", _GRADIENT,
                                 lambda G: measures.dead_parameters(G).share, _zero, is_share=True),
     "zero_rows": Quantity("rows of zeros", _GRADIENT, lambda G: measures.dead_parameters(G).zero_rows, _zero),
@@ -188,15 +194,17 @@ def stages_of(quantities: str | Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 
 def measured(
-    matrices: Mapping[str, Tensor], wanted: Mapping[str, tuple[str, ...]]
+    matrices: Mapping[str, Tensor],
+    wanted: Mapping[str, tuple[str, ...]],
+    spectra: dict[str, tuple[Tensor, Tensor]],
 ) -> Iterator[tuple[str, str, Tensor]]:
     """Stage, name and value of each quantity whose matrices are there.
 
     Args:
         matrices: of one layer, ``(..., m, n)``, by stage; also "input" and "previous".
         wanted: quantities and their stages, as :func:`stages_of` gives them.
+        spectra: gets the singular values of each stage that were needed, as ``values64`` gives them.
     """
-    spectra: dict[str, tuple[Tensor, Tensor]] = {}
     for name, stages in wanted.items():
         quantity = QUANTITIES[name]
         for stage in stages:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from orthoviz.measures.spectra import check_pair
+from orthoviz.polar.factor import check_matrix
 
 
 def step_inflation(factor: Tensor, matrix: Tensor) -> Tensor:
@@ -64,6 +65,47 @@ def step_cosine(change: Tensor, previous: Tensor) -> Tensor:
     lengths = _length(change) * _length(previous)
     cosine = (change.double() * previous.double()).sum((-2, -1)) / lengths
     return cosine.where(lengths > 0, torch.nan).clamp(-1, 1).to(change.dtype)
+
+
+def effective_rate(change: Tensor) -> Tensor:
+    r"""How far one step moves an entry of a weight: the learning rate as it was in effect, after all scaling.
+
+    .. math:: \|\Delta W\|_F / \sqrt{mn}
+
+    Adam's first step, whose entries are all 1 before its learning rate, has exactly that rate; an orthogonal
+    step without momentum and scale has :math:`\eta / \sqrt{\max(m, n)}`.
+
+    Args:
+        change: the weight after the step minus the weight before, ``(..., m, n)``, real floating point.
+
+    Returns:
+        ``(...)``, in the weight's own unit, at least 0.
+
+    Raises:
+        TypeError, ValueError: it is no real matrix.
+    """
+    m, n = check_matrix(change, "change").shape[-2:]
+    rate: Tensor = _length(change) / (m * n) ** 0.5
+    return rate.to(change.dtype)
+
+
+def predicted_change(change: Tensor, gradient: Tensor) -> Tensor:
+    r"""By how much one step changes the loss, to first order.
+
+    .. math:: \langle G, \Delta W \rangle
+
+    Args:
+        change: the weight after the step minus the weight before, ``(..., m, n)``, real floating point.
+        gradient: of the loss before the step, of the same shape. One that was clipped predicts too little.
+
+    Returns:
+        ``(...)``, in the loss's unit; negative where the step goes downhill. Layers add up.
+
+    Raises:
+        TypeError, ValueError: one of them is no real matrix, or the shapes differ.
+    """
+    check_pair(change, gradient, "change", "gradient")
+    return (change.double() * gradient.double()).sum((-2, -1)).to(change.dtype)
 
 
 def _ratio(above: Tensor, below: Tensor, *names: str) -> Tensor:

@@ -1,6 +1,7 @@
 """The hooks: what is copied when, and when it is measured."""
 
 import warnings
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
@@ -16,8 +17,10 @@ from torch.utils.hooks import RemovableHandle
 from orthoviz.files import replace_file
 from orthoviz.matrices import Layout, as_matrix
 from orthoviz.measures.quantities import QUANTITIES, Quantity, measured
+from orthoviz.monitor.facts import facts_of, length, moment
 from orthoviz.monitor.frames import Labels, Record, frame_of, read
 from orthoviz.monitor.probe import activations
+from orthoviz.monitor.report import Report, report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,13 +32,22 @@ Value = tuple[str, str, str, Tensor]
 _POSITIONS = Quantity("positions", (), lambda maps: maps.new_tensor(maps[0, 0].numel(), dtype=torch.float32))
 
 
+_REPORTED = {"weight", "raw", "input", "orthogonal", "applied"}
+"""Stages that a report looks at, whatever the quantities are."""
+
+
 class Layer(NamedTuple):
-    """A parameter that is a matrix, and the module whose weight it is."""
+    """A parameter and the module whose weight it is. Layout None: it is no matrix, or not one to watch."""
 
     name: str
     parameter: nn.Parameter
-    layout: Layout
+    layout: Layout | None
     module: nn.Module
+
+
+def _matrix(tensor: Tensor, layer: Layer) -> Tensor:
+    """A layer's matrix, or the tensor itself where it is none."""
+    return tensor.detach() if layer.layout is None else as_matrix(tensor.detach(), layer.layout)
 
 
 def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,6 +83,7 @@ class Monitor:
     every: int
     wanted: dict[str, tuple[str, ...]]
     layers: list[Layer]
+    rest: list[Layer]
     probe: Any
     labels: Labels
     stream: Path | None
@@ -84,6 +97,7 @@ class Monitor:
     _active: list[Value] = field(default_factory=list)  # of the activations before the step
     # From step to step:
     _changes: dict[str, Tensor] = field(default_factory=dict)
+    _left: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)  # weights after a step, its change
     _handles: list[RemovableHandle] = field(default_factory=list)
     _stage_handle: RemovableHandle | None = None
     _failed: bool = False
@@ -92,19 +106,25 @@ class Monitor:
     _waiting: list[tuple[int, int | None, list[Value]]] = field(default_factory=list)  # still on their device
     _records: list[Record] = field(default_factory=list)
     _parts: int = 0  # files written to the stream
+    # For the report:
+    factored: set[Tensor] = field(default_factory=set)  # parameters that had a factor
+    facts: dict[tuple[str, str], "array[float]"] = field(default_factory=dict)  # step, value, step, ...
+    _noted: list[tuple[int, str, str, Tensor]] = field(default_factory=list)  # still on their device
+    _moments: dict[str, Tensor | None] = field(default_factory=dict)  # before the step
+    _loss: tuple[int, Tensor] | None = None  # the last one, and its step
+    _predicted: tuple[int, Tensor] | None = None  # the same of the change of the loss
 
     def __post_init__(self) -> None:
         stages = {s for name, own in self.wanted.items() for s in (*own, *QUANTITIES[name].needs)}
-        self._needed = stages | ({"weight"} if "applied" in stages else set())
-        self._needed |= {"raw"} if "input" in stages else set()
+        self._needed = stages | _REPORTED
         self._layer_of = {layer.parameter: layer for layer in self.layers}
 
-    def _moved(self) -> list[Layer]:
+    def _moved(self, *others: Layer) -> list[Layer]:
         """The layers that the optimiser moves now; some may come to it later. Without one, all."""
         if self.optimizer is None:
             return self.layers
         held = {p for group in self.optimizer.param_groups for p in group["params"]}
-        return [layer for layer in self.layers if layer.parameter in held]
+        return [layer for layer in (*self.layers, *others) if layer.parameter in held]
 
     # Watching
 
@@ -140,7 +160,7 @@ class Monitor:
         """Stop watching and take all hooks away. What was seen stays; ``start`` goes on."""
         for handle in self._handles:
             handle.remove()
-        self._handles, self._changes = [], {}
+        self._handles, self._changes, self._left = [], {}, {}
         self._forget()
 
     def __enter__(self) -> Self:
@@ -179,6 +199,16 @@ class Monitor:
                 raise ValueError(f"{name} must be a single number, got shape {tuple(number.shape)}")
             if not self.silent:
                 self._waiting.append((self.step, self.epoch, [("", "", name, number)]))
+                if name == "loss":
+                    self._keep(number)
+
+    def _keep(self, loss: Tensor) -> None:
+        """A loss for the report, and for what the step before changed."""
+        self._noted.append((self.step, "", "loss", loss))
+        if self._loss and self._predicted and self._loss[0] == self._predicted[0] == self.step - 1:
+            ratio = QUANTITIES["loss_change"].measure(loss - self._loss[1], self._predicted[1])
+            self._waiting.append((self.step - 1, self.epoch, [("", "", "loss_change", ratio)]))
+        self._loss = self.step, loss
 
     @torch.no_grad()
     def collect(self) -> None:
@@ -221,10 +251,13 @@ class Monitor:
             self._stage_handle.remove()
             self._stage_handle = None
         self._matrices, self._announced, self._evaluated, self._active = {}, set(), False, []
+        self._moments = {}
 
     @_guarded
     def _take(self, parameter: Tensor, stage: str, matrix: Tensor) -> None:
         """A stage that the optimiser shows."""
+        if stage == "orthogonal":
+            self.factored.add(parameter)
         layer = self._layer_of.get(parameter)  # type: ignore[call-overload]
         if layer is None or stage not in self._needed or stage == "applied":
             return
@@ -232,15 +265,28 @@ class Monitor:
         if stage == "raw":
             self._announced.add(layer.name)
         if not (self._evaluated and stage in seen):  # a closure may be evaluated again, at other weights
-            seen[stage] = matrix.clone()
+            same = stage == "input" and "raw" in seen and torch.equal(matrix, seen["raw"])
+            seen[stage] = seen["raw"] if same else matrix.clone()  # and decomposed once
+        if stage == "orthogonal":
+            self._moments[layer.name] = moment(self._state(layer), layer.layout, matrix)
+
+    def _state(self, layer: Layer) -> dict[str, Any]:
+        """What the optimiser keeps of a parameter."""
+        states: dict[Tensor, dict[str, Any]] = {} if self.optimizer is None else self.optimizer.state
+        return states.get(layer.parameter, {})
 
     @_guarded
     def _before(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Before a step: copy weights, and the gradients unless a closure has yet to compute them."""
+        for layer in self.layers:
+            if layer.name in self._left:
+                left, change = self._left.pop(layer.name)
+                between = _matrix(layer.parameter, layer) - left
+                self._noted.append((self.step - 1, layer.name, "between", length(between) / change))
         if self._due() or ("previous" in self._needed and self._due(ahead=1)):
-            for layer in self._moved():
+            for layer in self._moved(*(self.rest if self._due() else ())):
                 self._see(layer, "weight", layer.parameter)
         if self._due():
             self._active = self._activations()
@@ -279,19 +325,28 @@ class Monitor:
     @_guarded
     def _after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """After a step: measure, if it is time."""
-        for layer in self.layers:
+        for layer in self._moved(*self.rest):
             seen = self._matrices.get(layer.name, {})
             # Whatever was shown: ov.orthogonalise has the buffer only after the step, torch's SGD shows none
-            buffer = optimizer.state.get(layer.parameter, {}).get("momentum_buffer")
+            buffer = self._state(layer).get("momentum_buffer")
             if buffer is not None and self._due():
                 self._see(layer, "momentum", buffer)
-            if "applied" in self._needed and "weight" in seen and layer.parameter.grad is not None:
-                seen["applied"] = as_matrix(layer.parameter, layer.layout) - seen["weight"]
+            if "weight" not in seen:
+                continue
+            seen["change"] = _matrix(layer.parameter, layer) - seen["weight"]
+            if layer.parameter.grad is not None:
+                seen["applied"] = seen["change"]
                 if layer.name in self._changes:
                     seen["previous"] = self._changes[layer.name]
+            if layer.layout is not None and self._due():
+                self._left[layer.name] = _matrix(layer.parameter, layer).clone(), length(seen["change"])
         if "previous" in self._needed:
             self._changes = {name: s["applied"] for name, s in self._matrices.items() if "applied" in s}
         if self._due():
+            if "loss_change" in self.wanted:
+                moved = [s for s in self._matrices.values() if {"raw", "applied"} <= s.keys()]
+                products = [(s["raw"].double() * s["applied"].double()).sum() for s in moved]
+                self._predicted = self.step, torch.stack(products).sum() if products else torch.zeros(())
             self._measure()
         self._forget()
         self.step += 1
@@ -302,15 +357,14 @@ class Monitor:
         if not self._due() and self.optimizer is not None:
             return
         scale = getattr(self.optimizer, "grad_scale", None)  # of a fused optimiser under GradScaler
-        for layer in self._moved():
+        for layer in self._moved(*self.rest):
             gradient = layer.parameter.grad
             if gradient is not None and not gradient.is_sparse and layer.name not in self._announced:
                 self._see(layer, "raw", gradient if scale is None else gradient / scale.to(gradient.device))
 
     def _see(self, layer: Layer, stage: str, tensor: Tensor) -> None:
         if stage in self._needed:
-            matrix = as_matrix(tensor.detach(), layer.layout).clone()
-            self._matrices.setdefault(layer.name, {})[stage] = matrix
+            self._matrices.setdefault(layer.name, {})[stage] = _matrix(tensor, layer).clone()
 
     # Measuring
 
@@ -320,14 +374,24 @@ class Monitor:
         for layer in self._moved():
             if layer.name in self._sized:
                 continue
-            *_, m, n = as_matrix(layer.parameter.detach(), layer.layout).shape
+            *_, m, n = _matrix(layer.parameter, layer).shape
             sizes = layer.parameter.new_tensor([m, n], dtype=torch.float32)
             found += [(layer.name, "weight", "rows", sizes[0]), (layer.name, "weight", "columns", sizes[1])]
             self._sized.add(layer.name)
-        for name, matrices in self._matrices.items():
-            if "raw" in matrices:
-                matrices.setdefault("input", matrices["raw"])  # ov.orthogonalise makes its factors from that
-            found += [(name, *value) for value in measured(matrices, self.wanted)]
+        groups = {} if self.optimizer is None else self.optimizer.param_groups
+        group_of = {p: group for group in groups for p in group["params"]}
+        for layer in self._moved(*self.rest):
+            name, seen = layer.name, self._matrices.get(layer.name, {})
+            spectra: dict[str, tuple[Tensor, Tensor]] = {}
+            if "raw" in seen:
+                seen.setdefault("input", seen["raw"])  # ov.orthogonalise makes its factors from that
+            if layer.layout is not None:
+                found += [(name, *value) for value in measured(seen, self.wanted, spectra)]
+            if "change" in seen:
+                group = group_of[layer.parameter] if not self._evaluated else {}  # it may move several times
+                before = self._moments.get(name)
+                facts = facts_of(seen, spectra, group, self._state(layer), before, layer.layout)
+                self._noted += [(self.step, name, *fact) for fact in facts]
         found += self._active
         if self._collected == self.step:  # of these it has this step's already
             found = [one for one in found if one[1] not in ("weight", "activation")]
@@ -351,7 +415,8 @@ class Monitor:
     def _fetch(self) -> None:
         """Values that wait on the device become records, with one copy."""
         waiting, self._waiting = self._waiting, []
-        tensors = [value for *_, values in waiting for *_, value in values]
+        noted, self._noted = self._noted, []
+        tensors = [value for *_, values in waiting for *_, value in values] + [value for *_, value in noted]
         if not tensors:
             return
         device = tensors[0].device
@@ -361,6 +426,8 @@ class Monitor:
             entries = tuple((layer, stage, name, value.numel()) for layer, stage, name, value in values)
             own, flat = np.split(flat, [sum(count for *_, count in entries)])
             self._records.append(Record(step, epoch, entries, own))
+        for (step, layer, fact, _), number in zip(noted, flat, strict=True):
+            self.facts.setdefault((layer, fact), array("d")).extend((step, number))
 
     # What was seen
 
@@ -371,6 +438,15 @@ class Monitor:
             return frame_of(self._records, self.labels)
         self._write(self.stream)
         return read(self.stream)
+
+    def report(self) -> Report:
+        """What is wrong with this run: a list of faults, a line each when printed, empty for a healthy run.
+
+        It looks at the measured steps, whatever the quantities are, between each and the next, and at every
+        ``monitor.log(loss=...)`` and loss of a closure. See :mod:`orthoviz.monitor.report`.
+        """
+        self._fetch()
+        return report(self)
 
     def to_tensorboard(self, folder: str | Path) -> None:
         """Write the frame for TensorBoard: single numbers as scalars, several as histograms."""

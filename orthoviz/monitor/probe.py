@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from orthoviz.measures.quantities import Quantity
 
@@ -30,8 +31,10 @@ def activations(
 ) -> dict[tuple[str, str], Tensor]:
     """Quantities of the activations of each module that has any, by the module's name and the quantity's.
 
-    A module's activation is the output of the first activation function that is applied after it, if that has
-    as many channels, anywhere in the model: so it includes normalisation and the sum of a residual block.
+    A module's activation is the output of the first activation function that its own output reaches, if that
+    has as many channels: through normalisation, sums and whatever else has no weight matrix. So it includes
+    the norm and the sum of a residual block, and in ``down(silu(gate(x)) * up(x))`` silu's output is the
+    activation of ``gate``; ``up`` has none.
     It is measured at once, as ``(samples, channels, ...)``, because it may be overwritten later.
 
     Raises:
@@ -48,13 +51,18 @@ def activations(
 
 
 class _Watcher(TorchFunctionMode):
-    """Sees modules run, and activation functions after them, as modules or as plain calls."""
+    """Sees modules run, and what their outputs reach, through modules or plain calls.
+
+    A run of a module is told by a number, which every tensor carries that is made from its output.
+    """
 
     def __init__(self, modules: Mapping[nn.Module, str], quantities: Mapping[str, Quantity]) -> None:
         super().__init__()
         self.values: dict[tuple[str, str], list[Tensor]] = {}
         self._modules, self._quantities = modules, quantities
-        self._waiting: dict[nn.Module, int] = {}
+        self._waiting: dict[int, tuple[nn.Module, int]] = {}  # runs that have reached no activation function
+        self._runs = 0
+        self._carried: Any = WeakTensorKeyDictionary()
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> Any:
@@ -67,33 +75,51 @@ class _Watcher(TorchFunctionMode):
         super().__exit__(*error)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [*_tensors(args), *_tensors(kwargs)]
+        runs = {run for tensor in given for run in self._carried.get(tensor, ())}
         result = func(*args, **(kwargs or {}))
-        if func in _FUNCTIONS and self._waiting:
-            self._fired(result)
+        if func in _FUNCTIONS:
+            self._fired(result, runs)
+            runs = set()
+        elif any(isinstance(tensor, nn.Parameter) and tensor.ndim > 1 for tensor in given):
+            runs = set()  # another layer
+        for tensor in _tensors(result):
+            self._carried[tensor] = runs
         return result
 
     def _ran(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim > 1:
-            self._waiting[module] = output.shape[_channels(module)]
+            self._runs += 1
+            self._waiting[self._runs] = module, output.shape[_channels(module)]
+            self._carried[output] = {self._runs}
         if any(quantity.takes == "input" for quantity in self._quantities.values()):
             rows = _incoming(module, inputs)
             if rows is not None:
                 self._measure(module, rows, ("input",))
 
-    def _fired(self, result: Tensor) -> None:
-        for module, channels in self._waiting.items():
+    def _fired(self, result: Tensor, runs: set[int]) -> None:
+        for run in sorted(runs & self._waiting.keys()):
+            module, channels = self._waiting.pop(run)
             where = _channels(module)
             if result.ndim > 1 and result.shape[where] == channels:
                 maps = result.movedim(where, 1)
                 is_map = maps[0, 0].numel() > 1  # a single number has no direction
                 self._measure(module, maps, ("units", "maps") if is_map else ("units",))
-        self._waiting = {}
 
     def _measure(self, module: nn.Module, tensor: Tensor, kinds: tuple[str, ...]) -> None:
         for name, quantity in self._quantities.items():
             if quantity.takes in kinds:
                 value = quantity.measure(tensor).float()
                 self.values.setdefault((self._modules[module], name), []).append(value)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in arguments or results, however they are nested."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list | Mapping):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(one)
 
 
 def _channels(module: nn.Module) -> int:

@@ -48,12 +48,14 @@ def watch(
             ``"research"`` (also spectra of factor and momentum, ranks, direction gain and alignment of the
             factor with what it was made from, ``scale`` included, dead units and feature cosine),
             ``"everything"``, or names from ``ov.monitor.QUANTITIES``, each at all of its stages or at one:
-            ``"weight.stable_rank"``.
+            ``"weight.stable_rank"``. ``"loss_change"`` compares the losses logged at a measured step and at
+            the next: of one batch (all data, say) it tells how far the first order holds, of two batches
+            mostly how they differ.
         layers: patterns of names to watch (``"layer1.*"``), of weights or modules. Default: all matrices.
         probe: what the model is called with to look at activations, in eval mode: a batch of inputs, or a
             tuple of arguments, or a dict of keyword arguments. The activation of a layer is the first
-            activation function after it, if that has as many channels; one that runs several times gets the
-            mean.
+            activation function that its output reaches, if that has as many channels; one that runs several
+            times gets the mean.
         run, seed: labels of this run in the frame.
         stream: a new folder that gets a Parquet file at every collection, so that a killed run keeps what it
             had; ``ov.monitor.read`` reads it. What is written does not stay in memory.
@@ -83,7 +85,7 @@ def watch(
         optimizer,
         every,
         wanted,
-        _layers(model, optimizer, layers),
+        *_layers(model, optimizer, layers),
         probe,
         Labels(run, _label(optimizer), seed),
         None if stream is None else Path(stream),
@@ -93,8 +95,9 @@ def watch(
 
 def _layers(
     model: nn.Module, optimizer: Optimizer | None, patterns: Iterable[str] | str | None
-) -> list[Layer]:
-    """The matrices to watch, read as the optimiser's groups say, else as the modules do.
+) -> tuple[list[Layer], list[Layer]]:
+    """The matrices to watch, read as the optimiser's groups say, else as the modules do; and all other
+    parameters.
 
     Raises:
         ValueError: there is no matrix, or none that fits a pattern; the optimiser holds other parameters.
@@ -109,14 +112,17 @@ def _layers(
                 "the optimiser holds none of the model's parameters: watch the model that it moves"
             )
         layouts = {p: layout for p, layout in held if isinstance(layout, tuple | list)}
-    layers = []
+    layers: list[Layer] = []
+    others: list[Layer] = []
     for decision in param_groups(model).decisions:
         parameter = own[decision.name]
         if hasattr(parameter, "full_tensor"):
             raise TypeError(f"{decision.name} is sharded (DTensor): a sharded model cannot be watched")
         layout = layouts.get(parameter, decision.layout)
-        if layout is not None and parameter.is_floating_point():
-            layers.append(Layer(decision.name, parameter, tuple(layout), _owner(model, decision.name)))
+        if parameter.is_floating_point():
+            layout = None if layout is None else tuple(layout)
+            one = Layer(decision.name, parameter, layout, _owner(model, decision.name))
+            (others if layout is None else layers).append(one)
     if not layers:
         raise ValueError("the model has no weight matrix to watch")
     patterns = ["*"] if patterns is None else [patterns] if isinstance(patterns, str) else list(patterns)
@@ -125,7 +131,8 @@ def _layers(
             names = [layer.name for layer in layers]
             near = difflib.get_close_matches(pattern, names, n=3, cutoff=0) or names[:3]
             raise ValueError(f"layers: {pattern!r} fits no matrix; there is, for example, {', '.join(near)}")
-    return [layer for layer in layers if any(_fits(layer, pattern) for pattern in patterns)]
+    wanted = [layer for layer in layers if any(_fits(layer, pattern) for pattern in patterns)]
+    return wanted, others + [layer._replace(layout=None) for layer in layers if layer not in wanted]
 
 
 def _owner(model: nn.Module, name: str) -> nn.Module:
