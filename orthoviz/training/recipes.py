@@ -156,7 +156,7 @@ def cost(recipe: Recipe) -> str:
 
 
 @cache
-def flop_per_image(model: str, shape: tuple[int, int, int], twins: bool = False) -> float:
+def flop_per_image(model: str, shape: tuple[int, ...], twins: bool = False) -> float:
     """Forward and backward passes of one image, counted without computing them; as twins of its two views,
     with the projector."""
     with torch.device("meta"):
