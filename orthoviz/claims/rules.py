@@ -1,6 +1,7 @@
 """The rules over final accuracies and losses: from stored tables, checked when they were stored, to parts."""
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from statistics import mean
 
 import pandas as pd
@@ -40,22 +41,33 @@ def _sizes(runs: pd.DataFrame, least: int) -> Iterator[tuple[str, pd.DataFrame]]
 
 
 def better(
-    *tables: pd.DataFrame, first: str = OURS, second: str = SGD,
+    *tables: pd.DataFrame, pairs: Sequence[Sequence[str]] = ((OURS, SGD),),
     columns: Sequence[str] = ("test_accuracy",), least: int = 0, lr: float | None = None,
-    tuned: bool = False,
+    tuned: bool = False, margin: bool = False,
 ) -> Iterator[Part]:  # fmt: skip
-    """The first ends better than the second: in every table, batch size from the least on, and column; at
-    one rate for both, or at the chosen ones, which are tuned where the claim says so."""
+    """The first of each pair ends better than the second, or with a margin as good: in every table, batch
+    size from the least on, and column; at one rate for both, or at the chosen ones, which are tuned where the
+    claim says so."""
     tables = tables if lr is None else tuple(at_rate(runs, lr) for runs in tables)
-    kinds = [(*kind, column) for runs in tables for kind in _sizes(runs, least) for column in columns]
-    for label, runs, column in kinds:
+    kinds = [kind for runs in tables for kind in _sizes(runs, least)]
+    alone = len(kinds) * len(pairs) * len(columns) == 1
+    for (place, runs), (first, second), column in product(kinds, pairs, columns):
+        names, loss = [label_of(first), label_of(second)], "loss" in column
+        words = [
+            place if len(pairs) == 1 or len(kinds) > 1 else "",
+            " against ".join(names) if len(pairs) > 1 else "",
+            "loss" if loss else "",
+        ]
+        label = ", ".join(filter(None, words))
         if not {first, second} <= set(runs["optimizer"]):
-            yield Part(label, ONE_RUN, f"{label_of(first)} or {label_of(second)} was not run")
+            yield Part(label, ONE_RUN, "not run" if len(pairs) > 1 else f"{' or '.join(names)} was not run")
             continue
-        values, loss = ends(runs, column), "loss" in column
-        label, form = (f"{label}, loss", LOSS) if loss else (label, PERCENT)
-        figures = (by_name if len(kinds) == 1 else against)(values, first, second, form=form)
+        values = ends(runs, column)
         at_edge = () if lr is not None else unsure(runs) if tuned else edges(runs)
+        if margin:
+            yield margin_part(label, values, first, second, at_edge)
+            continue
+        figures = (by_name if alone else against)(values, first, second, form=LOSS if loss else PERCENT)
         found = compare(values, first, second, more_is_better=not loss, at_edge=at_edge)
         yield Part(label, found, figures + edge_text(at_edge, first, second))
 
@@ -125,31 +137,7 @@ def ruler(runs: pd.DataFrame) -> Iterator[Part]:
     yield Part("", found, figures + edge_text(at_edge, *at_edge))
 
 
-def ahead(*tables: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Iterator[Part]:
-    """The first of each pair is better, each at its best rate."""
-    for runs in tables:
-        values, at_edge = ends(runs), unsure(runs)
-        name = f"{runs.attrs['name']}, " if len(tables) > 1 else ""
-        for two in pairs:
-            label = f"{name}{' against '.join(map(label_of, two))}"
-            if not set(two) <= set(values):
-                yield Part(label, ONE_RUN, "not run")
-                continue
-            found = compare(values, *two, at_edge=at_edge)
-            yield Part(label, found, against(values, *two) + edge_text(at_edge, *two))
-
-
-def as_good(*tables: pd.DataFrame, first: str, second: str) -> Iterator[Part]:
-    """The first is as good as the second, each at its best rate."""
-    for runs in tables:
-        name = str(runs.attrs["name"])
-        if {first, second} <= set(runs["optimizer"]):
-            yield margin_part(name, ends(runs), first, second, unsure(runs))
-        else:
-            yield Part(name, ONE_RUN, "not run")
-
-
-def lead_grows(runs: pd.DataFrame, *, sizes: tuple[int, int]) -> Iterator[Part]:
+def lead_grows(runs: pd.DataFrame, *, sizes: Sequence[int]) -> Iterator[Part]:
     """The lead at the second batch size is larger than at the first, each at its best rate."""
     leads, at_edge = {}, []
     for size in sizes:
@@ -176,11 +164,6 @@ def adamw_rate(runs: pd.DataFrame) -> Iterator[Part]:
     else:
         yield margin_part(own, rates, f"at {lr:g}", best, [best] if SCALED in untuned else [])
     yield Part("against no scale", compare(at, *plain), by_name(at, *plain))
-
-
-def no_state(runs: pd.DataFrame) -> Iterator[Part]:
-    for other in ("adamw", SCALED):
-        yield margin_part(f"against {label_of(other)}", ends(runs), "swan", other, edges(runs))
 
 
 def lower_curve(runs: pd.DataFrame) -> Iterator[Part]:
