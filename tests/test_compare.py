@@ -14,7 +14,7 @@ from torch import nn
 import orthoviz as ov
 from orthoviz import reports
 from orthoviz.cli import main
-from orthoviz.training import catalogue, queue, recipes, stored
+from orthoviz.training import queue, recipes, stored
 from orthoviz.training.comparison import folder_names
 from orthoviz.training.outcomes import edges, next_rate, summary
 from orthoviz.training.records import read_watched, segment
@@ -377,7 +377,7 @@ def test_flops_are_those_of_torchs_counter_for_an_image(model, gflop):
 def test_schedules_end_where_they_should():
     model = small(0)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    triangle, rates = catalogue._triangle(optimizer, 10), []
+    triangle, rates = recipes._triangle(optimizer, 10), []
     for _ in range(10):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
