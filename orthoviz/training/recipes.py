@@ -1,4 +1,4 @@
-"""The paper's experiments and the fair ones, from the table ``recipes.toml``: how they run, what they cost."""
+"""The paper's experiments and the fair ones, from the table ``recipes.toml``; how they run, and the cost."""
 
 import difflib
 import tomllib
