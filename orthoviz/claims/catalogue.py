@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from orthoviz.claims import measured, rules
-from orthoviz.claims.comparing import MARGIN
 from orthoviz.claims.parts import Claim
 from orthoviz.training import recipes
 
@@ -14,7 +13,7 @@ _WORDS = {
     "seeds": "Better or worse where the differences of pairs of runs with the same seed are not chance "
     "(Student's t, 5 %), otherwise unclear, as where a tuned rate is the first or last of its grid.",
     "margin": "As good where the whole 95 % interval of the lead, of pairs of runs with the same seed, lies "
-    f"above {-100 * MARGIN:g} point; against where it lies below; otherwise unclear.",
+    f"above {-100 * rules.MARGIN:g} point; against where it lies below; otherwise unclear.",
     "paper": {name: recipe.paper for name, recipe in recipes.RECIPES.items()},
 }
 

@@ -6,8 +6,8 @@ from statistics import mean
 
 import pandas as pd
 
-from orthoviz.claims.comparing import OURS, SGD, Values, against, compare, decide, fewest
 from orthoviz.claims.parts import AGAINST, FOR, NO_CASE, UNCLEAR, Part
+from orthoviz.claims.rules import OURS, SGD, Values, against, compare, decide, fewest
 from orthoviz.models import BASIC_CNN_LAYERS
 from orthoviz.training.outcomes import best_rate
 

@@ -225,12 +225,13 @@ def _report(data: Dataset) -> str:
     return "\n".join([*lines, f"{height} x {width} pixels, {channels} channels"])
 
 
-def remove(name: str) -> None:
-    """Delete a data set that was fetched or added."""
+def remove(name: str) -> str:
+    """Delete a data set that was fetched or added; say so."""
     if name in _BUILT_IN:
         raise DataError(f"{name!r} is built in and cannot be removed.")
     _check_there(name)
     _path(name).unlink()
+    return f"Removed {name}."
 
 
 def _path(name: str) -> Path:

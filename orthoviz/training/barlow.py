@@ -80,24 +80,19 @@ def twins(encoder: str = "basic_cnn", *, width: int = 512, seed: int | None = No
     Returns:
         A module with two parts, ``model[0]`` (images to features) and ``model[1]`` (features to embeddings).
     """
-    network = models.build(encoder, seed=seed)
+    network: Any = models.build(encoder, seed=seed)
+    features = network
     if encoder in models.OURS:
         *body, head = network.children()
-        assert isinstance(head, nn.Linear)
-        features: nn.Module = nn.Sequential(*body)
-        inputs = head.in_features
-    else:
-        last = network.fc  # torchvision's ResNets
-        assert isinstance(last, nn.Linear)
-        inputs, network.fc = last.in_features, nn.Identity()
-        features = network
+        features = nn.Sequential(*body)
+    else:  # torchvision's ResNets
+        head, network.fc = network.fc, nn.Identity()
     generator = None if seed is None else seeded(seed + 1)
     layers: list[nn.Module] = []
-    for i in range(3):
-        dense = nn.utils.skip_init(nn.Linear, inputs if i == 0 else width, width)
-        layers.append(models.initialise(dense, generator))
-        if i < 2:
-            layers += [nn.BatchNorm1d(width), nn.ReLU()]
+    for inputs in (head.in_features, width, width):
+        dense = nn.utils.skip_init(nn.Linear, inputs, width)
+        layers += [models.initialise(dense, generator), nn.BatchNorm1d(width), nn.ReLU()]
+    layers = layers[:-2]  # the last one is dense alone
     return nn.Sequential(features, nn.Sequential(*layers))
 
 
