@@ -75,11 +75,6 @@ def _triangle(optimizer: Optimizer, steps: int) -> LRScheduler:
     return LambdaLR(optimizer, lambda i: min((i + 1) / top, max(0.0, (steps - i) / (steps - top + 1))))
 
 
-_WATCHED = (
-    *("weight.mean_abs_cosine", "raw.singular_values", "applied.singular_values", "step_inflation"),
-    *("update_ratio", "feature_cosine", "centred_feature_cosine", "dead_units", "dormant_units"),
-    *("dead_parameters", "zero_rows"),
-)
 _PARTS: dict[str, dict[str, Any]] = {
     "schedule": {"step_down": _step_down, "linear": _linear, "triangle": _triangle},
     "options": {
@@ -105,7 +100,7 @@ def _table1(model: str) -> Recipe:
         paper=f"SGD {sgd} % (loss {sgd_loss}), orthogonal SGD {ours} % (loss {our_loss})",
         model=model,
         held_out=5_000,
-        watched=_WATCHED if model == "basic_cnn" else (),
+        watched=_TABLE["watched"] if model == "basic_cnn" else (),
     )
 
 
