@@ -27,7 +27,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 import orthoviz as ov
 from benchmarks.common import RESULTS, keep, provenance, store
-from orthoviz.datasets.own import Pairs
+from orthoviz.datasets import Dataset
 
 EPOCHS, BATCH, SEEDS, RARE = 2, 32, 3, 5
 PAPERS = partial(ov.OrthogonalSGD, momentum=0.9, rest="adamw")
@@ -47,7 +47,7 @@ RATES = {
 ROWS = RESULTS / "unfinished" / "language.csv"
 
 
-def kinds(data: Pairs) -> Tensor:
+def kinds(data: Dataset) -> Tensor:
     """For each target to test on: 1 in a rare word, 2 in another word, 0 in no word."""
     texts = (split.labels.flatten() for split in (data.train, data.test))
     train, test = ("".join(data.classes[i] for i in text) for text in texts)
@@ -59,7 +59,7 @@ def kinds(data: Pairs) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(kind: Tensor, model: nn.Module, data: Pairs) -> dict[str, float]:
+def evaluate(kind: Tensor, model: nn.Module, data: Dataset) -> dict[str, float]:
     """The loss in nats a character: over all, in rare words, in other words."""
     model.eval()
     parts = data.in_order(data.test, device="cpu")
@@ -69,7 +69,12 @@ def evaluate(kind: Tensor, model: nn.Module, data: Pairs) -> dict[str, float]:
 
 
 def train(
-    name: str, lr: float, rest_lr: float, seed: int, data: Pairs, evaluation: Callable[..., dict[str, float]]
+    name: str,
+    lr: float,
+    rest_lr: float,
+    seed: int,
+    data: Dataset,
+    evaluation: Callable[..., dict[str, float]],
 ) -> pd.DataFrame:
     """The history of one run."""
     model = ov.models.gpt(seed=seed)

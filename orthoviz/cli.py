@@ -146,11 +146,6 @@ def _show_data(name: str, out: str = "") -> str:
     return f"{data}\n{data.source}\nContact sheet: {out}"
 
 
-def _remove_data(name: str) -> str:
-    ov.datasets.remove(name)
-    return f"Removed {name}."
-
-
 def _table1() -> str:
     from orthoviz import reports
 
@@ -207,7 +202,7 @@ _DATA: dict[str, Any] = {
     "list": ("the data sets there are", "cli._list_data"),
     "show": ("save a contact sheet as a picture", "cli._show_data", _NAME,
              _arg("--out", "default: NAME-contact-sheet.png", metavar="FILE")),
-    "remove": ("delete a data set that was fetched or added", "cli._remove_data", _NAME),
+    "remove": ("delete a data set that was fetched or added", "datasets.remove", _NAME),
 }  # fmt: skip
 _RESULTS: dict[str, Any] = {
     "list": ("what is stored, and what was not run", "reports.listing"),

@@ -192,7 +192,7 @@ def test_the_text_is_cut_into_pieces_whose_targets_come_next():
     assert ahead == text[1 : 3 * 128 + 1]
     assert len(data.train.labels) + len(data.test.labels) == (len(text) - 1) // 128
     assert data.name in ov.datasets.available()
-    assert repr(data) == "Pairs('words': 3,270 to train on and 363 to test on)"
+    assert repr(data) == "Dataset('words': 3,270 training and 363 test examples of 128, 103 classes)"
     with pytest.raises(DataError, match="words has no images"):
         ov.datasets.contact_sheet(data)
 

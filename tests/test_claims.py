@@ -358,7 +358,7 @@ def test_the_commands_are_there():
 
 def test_the_papers_figures_stand_in_one_place():
     """In the recipes; the ledger quotes them and has no copy."""
-    sources = (ROOT / "orthoviz" / "claims").glob("*.py")
+    sources = (ROOT / "orthoviz" / "claims").glob("*.*")
     source = "".join(path.read_text(encoding="utf-8") for path in sources)
     quoted = " ".join(claim.source for claim in CLAIMS.values())
     for name, recipe in recipes.RECIPES.items():

@@ -15,7 +15,7 @@ from torch import nn
 import orthoviz as ov
 from orthoviz import reports
 from orthoviz.cli import main
-from orthoviz.training import catalogue, queue, recipes, stored
+from orthoviz.training import queue, recipes, stored
 from orthoviz.training.comparison import folder_names
 from orthoviz.training.equal import at_rate
 from orthoviz.training.outcomes import edges, next_rate, summary
@@ -110,13 +110,6 @@ def test_what_was_found_for_other_steps_is_not_taken(tmp_path):
     assert again.rates == pytest.approx(first.rates)
 
 
-def test_less_than_an_epoch_of_the_slower_is_a_run(monkeypatch):
-    times = {"sgd": 10.0, "orthogonal_sgd": 22.0}
-    monkeypatch.setattr("orthoviz.training.equal.milliseconds", lambda *_, **__: times)
-    found = compared(protocol="equal_seconds", epochs=1, seeds=1)
-    assert found.frame.groupby("optimizer").step.max().to_dict() == {"sgd": 6, "orthogonal_sgd": 3}
-
-
 def test_steps_that_no_rate_makes_as_long_are_refused():
     class Still(torch.optim.SGD):
         def step(self, closure=None):
@@ -144,6 +137,8 @@ def test_at_equal_seconds_the_slower_gets_fewer_steps(monkeypatch):
     last = found.frame.groupby("optimizer")[["step", "epoch", "seconds"]].max()
     assert last.loc["sgd"].tolist() == [30, 5, pytest.approx(0.3)]
     assert last.loc["orthogonal_sgd"].tolist() == [14, pytest.approx(14 / 6), pytest.approx(0.308)]
+    less = compared(protocol="equal_seconds", epochs=1, seeds=1)  # not a whole epoch of the slower
+    assert less.frame.groupby("optimizer").step.max().to_dict() == {"sgd": 6, "orthogonal_sgd": 3}
     found = compared(protocol="equal_lr", epochs=None, minutes=6 * 22 * 2.5 / 60_000, seeds=1)
     assert found.frame.groupby("optimizer").step.max().to_dict() == {"sgd": 15, "orthogonal_sgd": 15}
 
@@ -196,6 +191,8 @@ def runs(**values):
             dict(a=[0.6, 0.7, 0.8], b=[0.7, 0.801, 0.9], c=[0.5, 0.601, 0.7], d=[0.65, 0.6, 0.9]),
             "x: b better than a, c worse than a, d not separated from a: b 80.0 %",
         ),
+        # one run of a third does not silence the others
+        (dict(a=[0.6, 0.7, 0.8], b=[0.7, 0.801, 0.9], c=[0.9]), "b better, c not separated by one run each"),
         (dict(a=[0.11, 0.12], b=[0.6, 0.7]), "hardly better than chance (10 %): a"),
     ],
 )
@@ -206,11 +203,6 @@ def test_a_verdict_is_by_pairs_against_the_first(values, words):
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_run_without_a_number_is_no_lead(value):
     assert verdict({"a": [0.6, value, 0.7], "b": [0.1, 0.2, 0.3]}) == "not separated"
-
-
-def test_one_run_of_a_third_does_not_silence_the_others():
-    frame = runs(a=[0.6, 0.7, 0.8], b=[0.7, 0.801, 0.9], c=[0.9])
-    assert "b better, c not separated by one run each" in summary(frame, "x")
 
 
 def test_what_makes_no_pairs_is_not_compared():
@@ -480,7 +472,7 @@ def test_flops_are_those_of_torchs_counter_for_an_image(model, gflop):
 def test_schedules_end_where_they_should():
     model = small(0)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    triangle, rates = catalogue._triangle(optimizer, 10), []
+    triangle, rates = recipes._triangle(optimizer, 10), []
     for _ in range(10):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()

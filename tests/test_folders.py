@@ -237,12 +237,6 @@ def test_too_little_shared_memory_is_said_with_the_cure(place, monkeypatch, word
         next(ov.datasets.batches(loaded(place), 8, seed=0, epoch=1))
 
 
-def test_two_ways_to_name_the_data_are_refused(place, capsys):
-    folders = ["--train", str(place / "train"), "--val", str(place / "val")]
-    assert main(["train", "--data", "digits", *folders]) == 2
-    assert "--data, or --train and --val: give one of them" in capsys.readouterr().err
-
-
 def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path, capsys):
     root = tmp_path / "\x1b]0;owned\x07"
     for split in ("train", "val"):

@@ -151,21 +151,6 @@ def test_the_same_run_goes_on_in_the_process_whose_schedule_has_moved_its_rate(t
     assert len(ov.training.fit(model, optimizer, data, epochs=2, resume=True, **options).history) == 3
 
 
-def test_a_folder_of_version_0_1_goes_on_unless_its_rule_was_another(tmp_path):
-    config = tmp_path / "a" / "config.json"
-    small_run(tmp_path / "a")
-    old = json.loads(config.read_text())
-    for key in ("loss", "schedule", "groups", "orthogonalised"):
-        del old[key]
-    del old["optimizer_options"]["betas"]  # tuples were not kept then
-    config.write_text(json.dumps(old))
-    assert len(small_run(tmp_path / "a", 2, resume=True).history) == 3
-    old["optimizer_options"] |= {"order": "after_momentum", "weight_decay": 5e-4}
-    config.write_text(json.dumps(old))
-    with pytest.raises(ValueError, match="weight decay went into the polar factor: run it anew"):
-        small_run(tmp_path / "a", 3, resume=True)
-
-
 @pytest.mark.parametrize(
     "make", [lambda o, n: MultiStepLR(o, [n // 2]), lambda o, n: LambdaLR(o, lambda i: 1 - i / n)]
 )
@@ -176,16 +161,19 @@ def test_a_schedule_for_another_length_is_another_run(tmp_path, make):
             small_run(tmp_path, epochs, schedule=functools.partial(make, n=2 * epochs), resume=True)
 
 
-def test_a_run_of_version_0_1_goes_on(tmp_path):
-    """It wrote ``lr_scale`` and ``matrix`` where ``scale`` and ``layout`` stand now."""
+def test_a_run_of_version_0_1_goes_on_unless_its_rule_was_another(tmp_path):
+    """It wrote ``lr_scale`` and ``matrix`` where ``scale`` and ``layout`` stand now, and knew less."""
+    file = tmp_path / "run" / "config.json"
     a_run.start(tmp_path / "run", 2)
 
     def with_old_names(group):
         return {{"scale": "lr_scale", "layout": "matrix"}.get(key, key): group[key] for key in group}
 
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
-    config["optimizer_options"] = with_old_names(config["optimizer_options"])
-    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    old = json.loads(file.read_text())
+    old = {key: old[key] for key in old if key not in ("loss", "schedule", "groups", "orthogonalised")}
+    old["optimizer_options"] = with_old_names(old["optimizer_options"])
+    del old["optimizer_options"]["rest"]  # it came later
+    file.write_text(json.dumps(old))
     for path in checkpoints.find(tmp_path / "run"):
         state = torch.load(path, weights_only=True)
         state["optimizer"]["param_groups"] = list(map(with_old_names, state["optimizer"]["param_groups"]))
@@ -193,6 +181,10 @@ def test_a_run_of_version_0_1_goes_on(tmp_path):
     a_run.start(tmp_path / "run", 3)
     a_run.start(tmp_path / "whole", 3)
     same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+    old["optimizer_options"]["order"] = "after_momentum"
+    file.write_text(json.dumps(old))
+    with pytest.raises(ValueError, match="weight decay went into the polar factor: run it anew"):
+        a_run.start(tmp_path / "run", 4)
 
 
 @pytest.mark.slow

@@ -262,6 +262,7 @@ def test_the_command_does_what_python_does(digits, capsys):
         ("train --optimizer magic", "there is no optimiser 'magic'; there is: sgd, orthogonal_sgd, "),
         ("train --batch-size 5000", "batch_size 5,000 is larger than digits's 1,437 training examples"),
         ("train --train here", "--train and --val go together"),
+        ("train --data digits --train here --val there", "--data, or --train and --val: give one of them"),
         ("lab 99_nothing", "00_start_here"),
         ("results show nothing", "there is no stored table 'nothing'"),
         ("claims everything", "there is no claim 'everything'; there is: table1_basic_cnn, "),

@@ -7,12 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from orthoviz.claims.comparing import OURS, SGD, Values, against, compare, decide, fewest
 from orthoviz.claims.parts import AGAINST, FOR, NO_CASE, UNCLEAR, Part
+from orthoviz.claims.rules import OURS, SGD, Values, against, compare, decide, fewest
 from orthoviz.models import BASIC_CNN_LAYERS
 from orthoviz.training.outcomes import best_rate
-
-ABOUT_TEN = (5, 20)
 
 
 def _all_or_some(right: "pd.Series[bool]") -> str:
@@ -43,14 +41,14 @@ def _layers(seen: pd.DataFrame, quantity: str, rates: Mapping[str, float]) -> It
         yield _name(layer), values
 
 
-def less_alike(
-    *tables: pd.DataFrame, quantity: str, runs: Sequence[tuple[str, Mapping[str, float] | None]]
-) -> Iterator[Part]:
-    """A cosine is lower with orthogonal SGD: in every layer of every table, at its rates or the best."""
-    for seen, (length, given) in zip(tables, runs, strict=True):
-        rates = given or _best_rates(seen)
+def less_alike(*tables: pd.DataFrame, quantity: str, runs: Sequence[tuple[str, str]]) -> Iterator[Part]:
+    """A cosine is lower with orthogonal SGD: in every layer of every table, at "equal" rates or "best"."""
+    for seen, (length, which) in zip(tables, runs, strict=True):
+        rates = EQUAL if which == "equal" else _best_rates(seen)
         tried = seen.groupby("optimizer")["lr"].agg(["min", "max"])
-        at_edge = [] if given else [name for name in (OURS, SGD) if rates[name] in [*tried.loc[name]]]
+        at_edge = (
+            [] if which == "equal" else [name for name in (OURS, SGD) if rates[name] in [*tried.loc[name]]]
+        )
         at = " and ".join(dict.fromkeys(f"{rates[name]:g}" for name in (OURS, SGD)))
         for layer, values in _layers(seen, quantity, rates):
             found = compare(values, more_is_better=False, at_edge=at_edge)
@@ -81,13 +79,14 @@ def falling(seen: pd.DataFrame) -> Iterator[Part]:
         yield Part(_name(layer), found, figures)
 
 
-def dead(seen: pd.DataFrame) -> Iterator[Part]:
+def dead(seen: pd.DataFrame, *, times: Sequence[float]) -> Iterator[Part]:
+    """By layer: more dead parameters with orthogonal SGD, and so many times as many."""
     for layer, values in _layers(seen, "dead_parameters", EQUAL):
         sgd, ours = mean(values[SGD]), mean(values[OURS])
-        times = ours / sgd if sgd else math.inf
-        found = decide(ABOUT_TEN[0] <= times <= ABOUT_TEN[1], fewest(values))
+        more = ours / sgd if sgd else math.inf
+        found = decide(times[0] <= more <= times[1], fewest(values))
         yield Part(f"{layer}, more", compare(values), against(values, OURS, SGD))
-        yield Part(f"{layer}, about ten times", found, f"{times:.1f}")
+        yield Part(f"{layer}, about ten times", found, f"{more:.1f}")
 
 
 # What was timed, counted and computed

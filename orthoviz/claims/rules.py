@@ -1,35 +1,107 @@
-"""The rules over final accuracies and losses: from stored tables, checked when they were stored, to parts."""
+"""The rules over final accuracies and losses: from stored tables, checked when they were stored, to parts.
 
-from collections.abc import Iterator, Sequence
+First what all rules share: one comparison, by seeds and by rates, and its figures in words.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from statistics import mean
 
 import pandas as pd
 
-from orthoviz.claims.comparing import (
-    LOSS,
-    OURS,
-    PERCENT,
-    POINTS,
-    SGD,
-    Values,
-    against,
-    at_rate,
-    by_name,
-    compare,
-    decide,
-    edge_text,
-    ends,
-    fewest,
-    margin_part,
-    unsure,
-)  # fmt: skip
-from orthoviz.claims.parts import AGAINST, NO_CASE, ONE_RUN, UNCLEAR, Part
+from orthoviz.claims.parts import AGAINST, FOR, NO_CASE, ONE_RUN, UNCLEAR, Part
 from orthoviz.optim.named import label_of
 from orthoviz.training.outcomes import edges, last_values
+from orthoviz.verdicts import lead, verdict
 
+Values = Mapping[str, Sequence[float]]
+"""By name, one value a run."""
+
+SGD, OURS = "sgd", "orthogonal_sgd"
 MUON, SCALED = "muon_order", "muon_order_rms"
 KEPT = "orthogonal_sgd_keep"  # what the paper's code does
 CHANCE = 0.1
+MARGIN = 0.01
+"""An accuracy that is lower by no more than this is as good."""
+
+
+def compare(
+    values: Values, first: str = OURS, second: str = SGD, *, more_is_better: bool = True,
+    at_edge: Sequence[str] = (),
+) -> str:  # fmt: skip
+    """Whether the first is better, by the rule that all comparisons of this package share.
+
+    Args:
+        at_edge: those whose rate is the first or last of a grid, of which nothing can be said.
+    """
+    if {first, second} & set(at_edge):
+        return UNCLEAR
+    says = verdict({name: values[name] for name in (first, second)}, more_is_better=more_is_better)
+    return {f"{first} better": FOR, f"{second} better": AGAINST, "not separated": UNCLEAR}.get(says, ONE_RUN)
+
+
+def decide(holds: bool, runs: int, otherwise: str = AGAINST) -> str:
+    return ONE_RUN if runs < 2 else FOR if holds else otherwise
+
+
+def fewest(values: Values) -> int:
+    return min(map(len, values.values()))
+
+
+_Form = tuple[int, str, str]
+PERCENT, POINTS, LOSS = (100, ".1f", " %"), (100, ".1f", ""), (1, ".4g", "")
+
+
+def _spread(some: Sequence[float], form: _Form) -> str:
+    """The mean, and from the lowest run to the highest."""
+    scale, digits, unit = form
+    low, middle, high = (f"{scale * value:{digits}}" for value in (min(some), mean(some), max(some)))
+    return f"{middle}{unit} ({low} to {high})" if len(some) > 1 else f"{middle}{unit}"
+
+
+def by_name(values: Values, *which: str, form: _Form = PERCENT) -> str:
+    return ", ".join(f"{label_of(name)} {_spread(values[name], form)}" for name in which)
+
+
+def unsure(runs: pd.DataFrame) -> list[str]:
+    """The optimisers whose rate is not tuned: the first or last of its grid, or of fewer than three."""
+    counts = runs.groupby("optimizer")["lr"].nunique()
+    return [*dict.fromkeys([*edges(runs), *map(str, counts[counts < 3].index)])]
+
+
+def edge_text(at_edge: Sequence[str], *which: str) -> str:
+    """Whose rate is at the end of its grid."""
+    those = [label_of(name) for name in which if name in at_edge]
+    return f" (rate not tuned, or at the end of its grid: {', '.join(those)})" if those else ""
+
+
+def against(values: Values, *which: str, form: _Form = PERCENT) -> str:
+    """Two, where the label or the claim says which."""
+    return " against ".join(_spread(values[name], form) for name in which)
+
+
+def ends(runs: pd.DataFrame, column: str = "test_accuracy") -> dict[str, list[float]]:
+    """Final values of each optimiser at its chosen rate, one a run."""
+    return last_values(runs[runs["chosen"]], column)
+
+
+def at_rate(runs: pd.DataFrame, lr: float) -> pd.DataFrame:
+    """The runs at one rate for all, as those that count."""
+    return runs[runs["lr"] == lr].assign(chosen=True)
+
+
+def margin_part(label: str, values: Values, first: str, second: str, at_edge: Sequence[str] = ()) -> Part:
+    """The whole interval of the first's lead lies above minus the margin; against, where none of it does."""
+    if len(values[first]) != len(values[second]):
+        return Part(label, ONE_RUN, f"{by_name(values, first, second)}, which make no pairs")
+    ahead = lead(values[first], values[second])
+    found = FOR if ahead.low > -MARGIN else AGAINST if ahead.high < -MARGIN else UNCLEAR
+    found = ONE_RUN if fewest(values) < 2 else UNCLEAR if {first, second} & set(at_edge) else found
+    figures = f"{by_name(values, first, second)}, a lead of {100 * ahead.mean:.1f} points"
+    return Part(label, found, f"{figures} ({100 * ahead.low:.1f} to {100 * ahead.high:.1f})")
+
+
+# The rules
 
 
 def _sizes(runs: pd.DataFrame, least: int) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -40,22 +112,33 @@ def _sizes(runs: pd.DataFrame, least: int) -> Iterator[tuple[str, pd.DataFrame]]
 
 
 def better(
-    *tables: pd.DataFrame, first: str = OURS, second: str = SGD,
+    *tables: pd.DataFrame, pairs: Sequence[Sequence[str]] = ((OURS, SGD),),
     columns: Sequence[str] = ("test_accuracy",), least: int = 0, lr: float | None = None,
-    tuned: bool = False,
+    tuned: bool = False, margin: bool = False,
 ) -> Iterator[Part]:  # fmt: skip
-    """The first ends better than the second: in every table, batch size from the least on, and column; at
-    one rate for both, or at the chosen ones, which are tuned where the claim says so."""
+    """The first of each pair ends better than the second, or with a margin as good: in every table, batch
+    size from the least on, and column; at one rate for both, or at the chosen ones, which are tuned where the
+    claim says so."""
     tables = tables if lr is None else tuple(at_rate(runs, lr) for runs in tables)
-    kinds = [(*kind, column) for runs in tables for kind in _sizes(runs, least) for column in columns]
-    for label, runs, column in kinds:
+    kinds = [kind for runs in tables for kind in _sizes(runs, least)]
+    alone = len(kinds) * len(pairs) * len(columns) == 1
+    for (place, runs), (first, second), column in product(kinds, pairs, columns):
+        names, loss = [label_of(first), label_of(second)], "loss" in column
+        words = [
+            place if len(pairs) == 1 or len(kinds) > 1 else "",
+            " against ".join(names) if len(pairs) > 1 else "",
+            "loss" if loss else "",
+        ]
+        label = ", ".join(filter(None, words))
         if not {first, second} <= set(runs["optimizer"]):
-            yield Part(label, ONE_RUN, f"{label_of(first)} or {label_of(second)} was not run")
+            yield Part(label, ONE_RUN, "not run" if len(pairs) > 1 else f"{' or '.join(names)} was not run")
             continue
-        values, loss = ends(runs, column), "loss" in column
-        label, form = (f"{label}, loss", LOSS) if loss else (label, PERCENT)
-        figures = (by_name if len(kinds) == 1 else against)(values, first, second, form=form)
+        values = ends(runs, column)
         at_edge = () if lr is not None else unsure(runs) if tuned else edges(runs)
+        if margin:
+            yield margin_part(label, values, first, second, at_edge)
+            continue
+        figures = (by_name if alone else against)(values, first, second, form=LOSS if loss else PERCENT)
         found = compare(values, first, second, more_is_better=not loss, at_edge=at_edge)
         yield Part(label, found, figures + edge_text(at_edge, first, second))
 
@@ -125,31 +208,7 @@ def ruler(runs: pd.DataFrame) -> Iterator[Part]:
     yield Part("", found, figures + edge_text(at_edge, *at_edge))
 
 
-def ahead(*tables: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> Iterator[Part]:
-    """The first of each pair is better, each at its best rate."""
-    for runs in tables:
-        values, at_edge = ends(runs), unsure(runs)
-        name = f"{runs.attrs['name']}, " if len(tables) > 1 else ""
-        for two in pairs:
-            label = f"{name}{' against '.join(map(label_of, two))}"
-            if not set(two) <= set(values):
-                yield Part(label, ONE_RUN, "not run")
-                continue
-            found = compare(values, *two, at_edge=at_edge)
-            yield Part(label, found, against(values, *two) + edge_text(at_edge, *two))
-
-
-def as_good(*tables: pd.DataFrame, first: str, second: str) -> Iterator[Part]:
-    """The first is as good as the second, each at its best rate."""
-    for runs in tables:
-        name = str(runs.attrs["name"])
-        if {first, second} <= set(runs["optimizer"]):
-            yield margin_part(name, ends(runs), first, second, unsure(runs))
-        else:
-            yield Part(name, ONE_RUN, "not run")
-
-
-def lead_grows(runs: pd.DataFrame, *, sizes: tuple[int, int]) -> Iterator[Part]:
+def lead_grows(runs: pd.DataFrame, *, sizes: Sequence[int]) -> Iterator[Part]:
     """The lead at the second batch size is larger than at the first, each at its best rate."""
     leads, at_edge = {}, []
     for size in sizes:
@@ -176,11 +235,6 @@ def adamw_rate(runs: pd.DataFrame) -> Iterator[Part]:
     else:
         yield margin_part(own, rates, f"at {lr:g}", best, [best] if SCALED in untuned else [])
     yield Part("against no scale", compare(at, *plain), by_name(at, *plain))
-
-
-def no_state(runs: pd.DataFrame) -> Iterator[Part]:
-    for other in ("adamw", SCALED):
-        yield margin_part(f"against {label_of(other)}", ends(runs), "swan", other, edges(runs))
 
 
 def lower_curve(runs: pd.DataFrame) -> Iterator[Part]:

@@ -1,8 +1,8 @@
 """The class's guesses: counted in a local file when asked to, or typed in by the lecturer."""
 
 import json
-import math
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -98,32 +98,22 @@ def read_counts(
 
     Raises:
         ValueError: the text has another form, a guess is no number on the axis, or a count is no whole
-            number from 0 to 9999.
+            number from 0 to 9999. The message says what is right, and where it is not.
     """
-    if isinstance(counts, str):
-        pairs = [(guess.strip(), count.strip()) for guess, _, count in _split(counts)]
-    else:
-        pairs = [(str(guess), str(count)) for guess, count in counts.items()]
+    parts = counts.split(",") if isinstance(counts, str) else [f"{g}: {n}" for g, n in counts.items()]
     found = Counter[float]()
-    for guess, count in pairs:
-        number = math.nan
+    for part in filter(str.strip, parts):
+        guess, _, count = (piece.strip() for piece in part.partition(":"))
         with suppress(ValueError):
             number = choices.index(guess) if choices else float(guess)
-        if choices and math.isnan(number):
-            raise ValueError(f"a guess must be {', '.join(choices)}, got {guess!r}")
-        if not low <= number <= high:  # nor is nan
-            raise ValueError(f"a guess must be a number from {low:g} to {high:g}, got {guess!r}")
-        if not (count.isascii() and count.isdigit() and len(count) < 5):
-            raise ValueError(
-                f"a count must be a whole number up to 9999, got {count!r} for the guess {guess}"
-            )
-        found[number] += int(count)
+            if low <= number <= high and re.fullmatch("[0-9]{1,4}", count):  # nor is nan
+                found[number] += int(count)
+                continue
+        axis, sample = f"a number from {low:g} to {high:g}", "30: 5, 90: 12"
+        if choices:
+            axis, sample = f"one of {', '.join(choices)}", f"{choices[0]}: 5"
+        raise ValueError(
+            f"write each guess, {axis}, with its count, a whole number up to 9999, as in {sample}; "
+            f"got {part.strip()!r}"
+        )
     return +found
-
-
-def _split(text: str) -> list[tuple[str, str, str]]:
-    parts = [part.partition(":") for part in text.split(",") if part.strip()]
-    for guess, colon, _ in parts:
-        if not colon:
-            raise ValueError(f"write each guess with its count, as in 30: 5, 90: 12; got {guess.strip()!r}")
-    return parts

@@ -3,7 +3,7 @@
 from orthoviz.datasets.dataset import DataError, Dataset, Split, batches, in_order
 from orthoviz.datasets.fetch import fetch
 from orthoviz.datasets.folders import Folders, folders
-from orthoviz.datasets.own import Data, Loaders, Pairs, as_data
+from orthoviz.datasets.own import Data, Loaders, as_data
 from orthoviz.datasets.sheet import contact_sheet
 from orthoviz.datasets.store import add, available, load, location, remove
 
@@ -13,7 +13,6 @@ __all__ = [
     "Dataset",
     "Folders",
     "Loaders",
-    "Pairs",
     "Split",
     "add",
     "as_data",

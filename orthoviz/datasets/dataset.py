@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -40,17 +40,31 @@ class Split(NamedTuple):
             digest.update(tensor.numpy().data)
 
 
-class Splits:
-    """What data sets of tensors share: frozen dataclasses with a ``name``, and splits by name."""
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Splits of images, which a loader normalises, or of other tensors, which it gives as they are."""
 
     name: str
-    source: str
     classes: tuple[str, ...]
+    """What labels stand for; none where they have no names."""
     train: Split
     test: Split
-    valid: Split | None
-    batch_size = None
+    mean: tuple[float, ...] = ()
+    """Per channel over the training images, on the scale 0 to 1; empty of what is no images."""
+    std: tuple[float, ...] = ()
+    augment: bool = False
+    """Whether training crops images at random and mirrors them (not digits: a mirrored 2 is not a 2)."""
+    source: str = ""
+    """Where they came from, in a line."""
+    valid: Split | None = None
+    """What is held out from training, to choose by; None if nothing is."""
+    batch_size: ClassVar[None] = None
     """Batches are as large as one asks."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, height and width of an image; or the dimensions of another input."""
+        return tuple(self.train.images.shape[1:])
 
     @property
     def count(self) -> int:
@@ -62,12 +76,18 @@ class Splits:
         return math.ceil(self.count / batch_size)
 
     def example(self) -> tuple[Tensor, Tensor]:
-        """A batch of one to try a model with: its inputs and targets."""
+        """A batch of one to try a model with: a black image or the first input, and a target."""
+        if self.mean:
+            return torch.zeros(1, *self.shape), torch.zeros(1, dtype=torch.int64)
         return self.train.images[:1], self.train.labels[:1]
 
     def __repr__(self) -> str:
-        kind, test = type(self).__name__, len(self.test.labels)
-        return f"{kind}({self.name!r}: {self.count:,} to train on and {test:,} to test on)"
+        kind, shape = "images" if self.mean else "examples", " x ".join(map(str, self.shape))
+        classes = f", {len(self.classes)} classes" if self.classes else ""
+        return (
+            f"Dataset({self.name!r}: {self.count:,} training and {len(self.test.labels):,} test "
+            f"{kind} of {shape}{classes})"
+        )
 
     def splits(self) -> dict[str, Split]:
         """The splits that exist, by name."""
@@ -83,7 +103,7 @@ class Splits:
                     raise ValueError(f"a subset needs at least 1 image of each split, got {count}")
                 split = self.splits()[name]
                 parts[name] = split.some(_shuffle(len(split.labels), seed)[:count])
-        return replace(self, **parts)  # type: ignore[type-var]
+        return replace(self, **parts)
 
     def hold_out(self, count: int, *, seed: int = 0) -> Self:
         """The same with ``count`` training images of a seeded shuffle moved to ``valid``."""
@@ -92,7 +112,7 @@ class Splits:
             raise ValueError(f"hold_out takes 1 to {total - 1:,} of {total:,} training images, got {count}")
         order = _shuffle(total, seed)
         train, valid = (self.train.some(part.sort().values) for part in (order[count:], order[:count]))
-        return replace(self, train=train, valid=valid)  # type: ignore[type-var]
+        return replace(self, train=train, valid=valid)
 
     def checksum(self, digest: Any = None) -> str:
         """Of all images and labels, in hexadecimal digits: the same data have the same.
@@ -108,71 +128,20 @@ class Splits:
     def to(self, device: torch.device | str) -> Self:
         """The same data set with its images and labels on ``device``."""
         moved: dict[str, Any] = {name: split.to(device) for name, split in self.splits().items()}
-        return replace(self, **moved)  # type: ignore[type-var]
+        return replace(self, **moved)
 
     def batches(
         self, batch_size: int, *, seed: int, epoch: int, device: torch.device | str = "cpu",
         start: int = 0, rank: int = 0, ranks: int = 1,
     ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-        """One epoch of what there is to train on, in an order that comes from ``seed`` and ``epoch`` alone.
-
-        Args as of :meth:`Dataset.batches`.
-        """
-        inputs, targets = self.train.to(device)
-        order = torch.randperm(self.count, generator=seeded(2**20 * seed + epoch)).split(batch_size)
-        for chosen in order[start:]:
-            mine = chosen[rank::ranks].to(device)
-            yield inputs[mine], targets[mine]
-
-    def in_order(
-        self, split: Split, batch_size: int = 1000, *, device: torch.device | str = "cpu",
-        rank: int = 0, ranks: int = 1,
-    ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-        """All of a split in order, or each ``ranks``-th."""
-        parts = (tensor[rank::ranks].split(batch_size) for tensor in split.to(device))
-        yield from zip(*parts, strict=True)
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset(Splits):
-    """Splits of labelled images, and what a loader needs to know of them."""
-
-    name: str
-    classes: tuple[str, ...]
-    train: Split
-    test: Split
-    mean: tuple[float, ...]
-    """Per channel over the training images, on the scale 0 to 1."""
-    std: tuple[float, ...]
-    augment: bool
-    """Whether training crops images at random and mirrors them (not digits: a mirrored 2 is not a 2)."""
-    source: str
-    """Where the images came from, in a line."""
-    valid: Split | None = None
-    """Images held out from training, to choose by; None if there are none."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image."""
-        channels, height, width = self.train.images.shape[1:]
-        return channels, height, width
-
-    def example(self) -> tuple[Tensor, Tensor]:
-        """A black image, and a label."""
-        return torch.zeros(1, *self.shape), torch.zeros(1, dtype=torch.int64)
-
-    def batches(
-        self, batch_size: int, *, seed: int, epoch: int, device: torch.device | str = "cpu",
-        start: int = 0, rank: int = 0, ranks: int = 1,
-    ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-        """One epoch of the training images: shuffled, augmented where the data set says so, normalised.
+        """One epoch of the training set: shuffled, images augmented where the data set says so, normalised.
 
         The images are cropped at random after padding by an eighth of their size (4 pixels of 32) with
         black, and mirrored half of the time. Chance comes from ``seed`` and ``epoch`` alone, drawn on the
         CPU, so any device sees the same batches.
 
         Args:
-            batch_size: images a batch.
+            batch_size: examples a batch.
             seed: of the shuffle and the augmentation, with ``epoch``.
             device: where the batches are made.
             start: so many batches are passed over.
@@ -180,39 +149,40 @@ class Dataset(Splits):
 
         Yields:
             images ``(batch, C, H, W)`` float32 with mean 0 and standard deviation 1, and labels
-            ``(batch,)``. The last batch is smaller where the batch size does not divide the images.
+            ``(batch,)``; or other inputs and targets as they are. The last batch is smaller where the batch
+            size does not divide their number.
         """
-        images, labels = pixels.channels_last(self.train.images, device), self.train.labels.to(device)
+        inputs, targets = self._on(device, self.train)
         generator = seeded(2**20 * seed + epoch)
-        for i, chosen in enumerate(torch.randperm(len(labels), generator=generator).split(batch_size)):
+        for i, chosen in enumerate(torch.randperm(self.count, generator=generator).split(batch_size)):
             shifts = pixels.draw_shifts(len(chosen), self.shape, generator) if self.augment else ()
             if i < start:
                 continue
             chosen, *mine = (values[rank::ranks].to(device) for values in (chosen, *shifts))
-            batch = images[chosen]
+            batch = inputs[chosen]
             if self.augment:
                 batch = pixels.crop_and_flip(batch, *mine)
-            yield pixels.normalise(batch, self.mean, self.std), labels[chosen]
+            yield self._normalise(batch), targets[chosen]
 
     def in_order(
         self, split: Split, batch_size: int = 1000, *, device: torch.device | str = "cpu",
         rank: int = 0, ranks: int = 1,
     ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
-        """All images of a split in order, or each ``ranks``-th, normalised, none augmented.
+        """All of a split in order, or each ``ranks``-th, images normalised, none augmented.
 
         Yields like :meth:`batches`.
         """
-        images = pixels.channels_last(split.images, device)[rank::ranks].split(batch_size)
-        labels = split.labels.to(device)[rank::ranks].split(batch_size)
-        for batch, answers in zip(images, labels, strict=True):
-            yield pixels.normalise(batch, self.mean, self.std), answers
+        parts = (tensor[rank::ranks].split(batch_size) for tensor in self._on(device, split))
+        for batch, targets in zip(*parts, strict=True):
+            yield self._normalise(batch), targets
 
-    def __repr__(self) -> str:
-        shape = " x ".join(map(str, self.shape))
-        return (
-            f"Dataset({self.name!r}: {len(self.train.labels):,} training and "
-            f"{len(self.test.labels):,} test images of {shape}, {len(self.classes)} classes)"
-        )
+    def _on(self, device: torch.device | str, split: Split) -> tuple[Tensor, Tensor]:
+        """Inputs and targets on the device, the channels of images last."""
+        inputs = pixels.channels_last(split.images, device) if self.mean else split.images.to(device)
+        return inputs, split.labels.to(device)
+
+    def _normalise(self, batch: Tensor) -> Tensor:
+        return pixels.normalise(batch, self.mean, self.std) if self.mean else batch
 
 
 def batches(data: Dataset, batch_size: int, **options: Any) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,28 +1,14 @@
 """A user's own data, of any kind: tensors, or DataLoaders."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from orthoviz.datasets.dataset import DataError, Split, Splits
+from orthoviz.datasets.dataset import DataError, Dataset, Split
 from orthoviz.seeds import small
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Pairs(Splits):
-    """Inputs and targets as tensors, their first dimension the examples."""
-
-    name: str
-    train: Split
-    test: Split
-    source: str = "the user's tensors"
-    classes: tuple[str, ...] = ()
-    """What labels stand for, where targets are labels that have names."""
-    valid: Split | None = None
 
 
 class Loaders:
@@ -99,21 +85,12 @@ class Loaders:
             if i >= start:
                 yield _pair(batch, device)
 
-    def in_order(
-        self,
-        split: Any,
-        batch_size: int = 0,
-        *,
-        device: torch.device | str = "cpu",
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def in_order(self, split: Any, *, device: Any = "cpu", **_: Any) -> Iterator[tuple[Tensor, Tensor]]:
         """All batches of a loader."""
-        for batch in split:
-            yield _pair(batch, device)
+        return (_pair(batch, device) for batch in split)
 
 
-Data = Splits | Loaders
+Data = Dataset | Loaders
 """What training takes."""
 
 
@@ -143,7 +120,8 @@ def as_data(given: Any) -> Data:
             return Loaders(*given)
         if all(isinstance(part, (tuple, list)) and len(part) == 2 for part in given):
             train, *middle, test = (_split(*part) for part in given)
-            return Pairs("tensors", train, test, valid=middle[0] if middle else None)
+            valid = middle[0] if middle else None
+            return Dataset("tensors", (), train, test, source="the user's tensors", valid=valid)
     raise DataError(
         "data must be a data set, ((inputs, targets), (test_inputs, test_targets)) or (loader, test_loader), "
         f"got {type(given).__name__}"

@@ -14,7 +14,7 @@ def channels_last(images: Tensor, device: torch.device | str) -> Tensor:
     return images.to(device).permute(0, 2, 3, 1).contiguous()
 
 
-def draw_shifts(count: int, shape: tuple[int, int, int], generator: torch.Generator) -> tuple[Tensor, ...]:
+def draw_shifts(count: int, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
     """For each image: rows and columns to shift by, and whether to mirror it."""
     _, height, width = shape
     choices = (2 * (height // 8) + 1, 2 * (width // 8) + 1, 2)

@@ -14,7 +14,7 @@ def contact_sheet(data: Dataset, per_class: int = 10, classes: int = 20) -> Imag
     Raises:
         DataError: the data are no images.
     """
-    if not isinstance(data, Dataset):
+    if not getattr(data, "mean", ()):
         raise DataError(f"{data.name} has no images to show")
     _, height, width = data.shape
     zoom = max(1, -(-48 // min(height, width)))

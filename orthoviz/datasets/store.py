@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from orthoviz.datasets import official, pixels
-from orthoviz.datasets.dataset import DataError, Dataset, Split, Splits, digits
+from orthoviz.datasets.dataset import DataError, Dataset, Split, digits
 from orthoviz.datasets.folders import Folders, find_splits, folders
 from orthoviz.datasets.images import Files, describe, read_image
 from orthoviz.datasets.words import words
@@ -31,7 +31,7 @@ from orthoviz.files import checkout, replace_file
 
 _SUFFIX = ".safetensors"
 _SHA256_OF_DIGITS = "3616d13d9b8a0a7a70107bddfd1b1572ec4785e7884f0571b848e039b01e1a3f"
-_BUILT_IN: dict[str, Callable[[], Splits]] = {"digits": digits, "words": words}
+_BUILT_IN: dict[str, Callable[[], Dataset]] = {"digits": digits, "words": words}
 _MOST_BYTES = 4 * 10**9
 
 
@@ -77,7 +77,7 @@ def load(name: str, *, size: int | None = None) -> Any:
     return _BUILT_IN[name]() if name in _BUILT_IN else _read_file(name)[0]
 
 
-def verify(name: str) -> Splits:
+def verify(name: str) -> Dataset:
     """The data set, if its images and labels are those that were added, to the last bit.
 
     Raises:
@@ -225,12 +225,13 @@ def _report(data: Dataset) -> str:
     return "\n".join([*lines, f"{height} x {width} pixels, {channels} channels"])
 
 
-def remove(name: str) -> None:
-    """Delete a data set that was fetched or added."""
+def remove(name: str) -> str:
+    """Delete a data set that was fetched or added; say so."""
     if name in _BUILT_IN:
         raise DataError(f"{name!r} is built in and cannot be removed.")
     _check_there(name)
     _path(name).unlink()
+    return f"Removed {name}."
 
 
 def _path(name: str) -> Path:

@@ -6,8 +6,7 @@ from functools import cache
 
 import torch
 
-from orthoviz.datasets.dataset import Split
-from orthoviz.datasets.own import Pairs
+from orthoviz.datasets.dataset import Dataset, Split
 
 CONTEXT = 128
 _DIGEST = "71563fbcde6bf2a8"
@@ -27,7 +26,7 @@ def characters() -> str:
     return "".join(sorted(set(text())))
 
 
-def words() -> Pairs:
+def words() -> Dataset:
     """The text in pieces of 128 characters; the target of each is the one that follows it.
 
     Nine tenths are to train on, the last tenth of the text to test on.
@@ -46,4 +45,4 @@ def words() -> Pairs:
     inputs, targets = (tokens[i : i + count * CONTEXT].view(count, CONTEXT) for i in (0, 1))
     train = round(0.9 * count)
     first, last = (Split(inputs[part], targets[part]) for part in (slice(train), slice(train, None)))
-    return Pairs("words", first, last, f"pydoc_data.topics, digest {digest}", tuple(characters()))
+    return Dataset("words", tuple(characters()), first, last, source=f"pydoc_data.topics, digest {digest}")

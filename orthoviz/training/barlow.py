@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from orthoviz import measures, models
-from orthoviz.datasets import Dataset, batches, in_order
+from orthoviz.datasets import Dataset, in_order
 from orthoviz.seeds import seeded
+from orthoviz.training.processes import rank_and_size
 
 LAMBDA = 0.005
 """Weight of the redundancy term, as in the paper."""
@@ -80,24 +80,19 @@ def twins(encoder: str = "basic_cnn", *, width: int = 512, seed: int | None = No
     Returns:
         A module with two parts, ``model[0]`` (images to features) and ``model[1]`` (features to embeddings).
     """
-    network = models.build(encoder, seed=seed)
+    network: Any = models.build(encoder, seed=seed)
+    features = network
     if encoder in models.OURS:
         *body, head = network.children()
-        assert isinstance(head, nn.Linear)
-        features: nn.Module = nn.Sequential(*body)
-        inputs = head.in_features
-    else:
-        last = network.fc  # torchvision's ResNets
-        assert isinstance(last, nn.Linear)
-        inputs, network.fc = last.in_features, nn.Identity()
-        features = network
+        features = nn.Sequential(*body)
+    else:  # torchvision's ResNets
+        head, network.fc = network.fc, nn.Identity()
     generator = None if seed is None else seeded(seed + 1)
     layers: list[nn.Module] = []
-    for i in range(3):
-        dense = nn.utils.skip_init(nn.Linear, inputs if i == 0 else width, width)
-        layers.append(models.initialise(dense, generator))
-        if i < 2:
-            layers += [nn.BatchNorm1d(width), nn.ReLU()]
+    for inputs in (head.in_features, width, width):
+        dense = nn.utils.skip_init(nn.Linear, inputs, width)
+        layers += [models.initialise(dense, generator), nn.BatchNorm1d(width), nn.ReLU()]
+    layers = layers[:-2]  # the last one is dense alone
     return nn.Sequential(features, nn.Sequential(*layers))
 
 
@@ -118,29 +113,18 @@ class TwoViews:
         """The same with its images on ``device``."""
         return TwoViews(self._data.to(device))
 
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        seed: int,
-        epoch: int,
-        device: Any,
-        start: int = 0,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """As :func:`orthoviz.datasets.batches`, with ``2 N`` images and ``N`` labels."""
-        rest = len(self._data.train.labels) % batch_size
+    def batches(self, batch_size: int, **how: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        """As :meth:`orthoviz.datasets.Dataset.batches`, with ``2 N`` images and ``N`` labels."""
+        rank, ranks = how.get("rank", 0), how.get("ranks", 1)
+        rest = self._data.count % batch_size
         if batch_size % ranks or rest % ranks:
             raise ValueError(
                 f"each of {ranks} processes must have equally many images of every batch, the last of {rest} "
                 f"too: change batch_size, now {batch_size}"
             )
-        plain = batches(
-            self._data, batch_size, seed=seed, epoch=epoch, device=device, start=start, rank=rank, ranks=ranks
-        )
-        for i, (images, labels) in enumerate(plain, start):
-            generator = seeded((2**20 * seed + epoch) * 2**20 + 2**4 * i + rank)
+        epoch = 2**20 * how["seed"] + how["epoch"]
+        for i, (images, labels) in enumerate(self._data.batches(batch_size, **how), how.get("start", 0)):
+            generator = seeded(epoch * 2**20 + 2**4 * i + rank)
             yield torch.cat([random_view(images, generator) for _ in range(2)]), labels
 
 
@@ -232,7 +216,7 @@ def linear(known: Tensor, answers: Tensor, asked: Tensor, right: Tensor) -> floa
 
 def _sum_over_processes(tensor: Tensor) -> Tensor:
     """Over all processes, for gradients too."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if rank_and_size()[1] == 1:
         return tensor
     from torch.distributed.nn.functional import all_reduce
 

@@ -24,7 +24,7 @@ from orthoviz.optim.wrap import following
 from orthoviz.training import checkpoints
 from orthoviz.training.evaluation import Loss, Metric, check_fits, cross_entropy, judgement
 from orthoviz.training.processes import rank_and_size, requests, say
-from orthoviz.training.records import Folder, open_folder
+from orthoviz.training.records import Folder, describe, describe_schedule, open_folder, run_config
 
 _PRECISIONS = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LOOK = 50  # steps between two looks at the losses: each waits for the device
@@ -174,8 +174,12 @@ def fit(
     at, stopped = _Progress(data.steps(batch_size)), None
     in_all = round(epochs * at.per_epoch)
 
-    which: Any = {"loss": loss, "scheduler": scheduler, "steps": in_all}
-    opened = open_folder(out, model, optimizer, data, options, resume=resume, **which)
+    def config() -> dict[str, Any]:
+        """What makes it this run, for its folder."""
+        more = {"loss": describe(loss), "schedule": describe_schedule(scheduler, in_all)}
+        return run_config(model, optimizer, data, options | more)
+
+    opened = open_folder(out, config, data.source, resume=resume)
     with following(optimizer, precision), opened as folder, requests() as asked:
         if restored := folder.newest():
             _restore(restored, parts, at, device)

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -70,23 +70,13 @@ class Folder:
 
 @contextmanager
 def open_folder(
-    path: str | Path | None,
-    model: nn.Module,
-    optimizer: Optimizer,
-    data: Data,
-    options: Mapping[str, Any],
-    *,
-    resume: bool,
-    loss: Any = None,
-    scheduler: Any = None,
-    steps: int = 0,
+    path: str | Path | None, config: Callable[[], dict[str, Any]], source: str, *, resume: bool
 ) -> Iterator[Folder]:
     """Take a folder for a run, so that no other does.
 
     Args:
-        options: of the batches and the precision.
-        loss, scheduler: of :func:`fit`; another one is another run.
-        steps: of the run in all.
+        config: makes what :func:`run_config` does; with another one it is another run.
+        source: of the data.
 
     Raises:
         ValueError: it holds a run and ``resume`` is not set, or a run with another configuration, or one
@@ -103,12 +93,11 @@ def open_folder(
     except Timeout as error:
         raise ValueError(f"another run is going on in {path}: choose another folder") from error
     try:  # the system lets go of the lock too if this process is killed
-        more = {"loss": describe(loss), "schedule": _schedule(scheduler, steps)}
-        config = _config(model, optimizer, data, {**options, **more})
+        asked = config()
         if (path / "config.json").exists():
-            _check(path, config, resume)
-        write_json(path / "config.json", config)
-        yield Folder(path, data.source)
+            _check(path, asked, resume)
+        write_json(path / "config.json", asked)
+        yield Folder(path, source)
     finally:
         lock.release()
 
@@ -183,7 +172,9 @@ def read_watched(path: Path) -> pd.DataFrame:
     return monitor.join(*kept)
 
 
-def _config(model: nn.Module, optimizer: Optimizer, data: Data, options: Mapping[str, Any]) -> dict[str, Any]:
+def run_config(
+    model: nn.Module, optimizer: Optimizer, data: Data, options: Mapping[str, Any]
+) -> dict[str, Any]:
     """What two runs must share so that one can go on where the other stopped, in JSON's types."""
     own = getattr(optimizer, "orthogonal_settings", None)
     config = {
@@ -235,7 +226,7 @@ def describe(part: Any) -> str:
     return repr(part)
 
 
-def _schedule(scheduler: Any, steps: int) -> str:
+def describe_schedule(scheduler: Any, steps: int) -> str:
     """A scheduler in words; with the number of steps where a function of its user's makes the rate."""
     if scheduler is None:
         return ""
