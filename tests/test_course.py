@@ -154,7 +154,7 @@ def test_a_choice_is_a_guess_too_and_a_wrong_one_is_answered():
     says = guess.draw("same").data
     assert "random numbers for the ones: same; your guess was worse. Nothing was lost." in says
     assert "the class: same 12, worse 3" in says
-    with pytest.raises(ValueError, match="one of better, same, worse, with its count, .*; got 'other: 3'"):
+    with pytest.raises(ValueError, match=r"one of better, same, worse, with its count, .*; got 'other: 3'"):
         guess.tally("other: 3")
     with pytest.raises(ValueError, match="'other' is not in list"):
         guess.draw("other")
