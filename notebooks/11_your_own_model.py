@@ -182,7 +182,7 @@ ranks = ranks.assign(part=parts, head=ranks["index"] % 4)
 ranks.pivot_table(index=["layer", "part"], columns="head", values="value", observed=True).round(1)
 
 # %% [markdown]
-# Eight directions are possible in each head, and four to five carry its gradient: there is something to make
+# Eight directions are possible in each head, and three to five carry its gradient: there is something to make
 # equal. That is a promise about one step. A race is hundreds of them, paid in seconds.
 #
 # Which rate should ours start from? `translate` measures the rate at which another optimiser takes steps of
