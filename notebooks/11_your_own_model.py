@@ -73,6 +73,7 @@ class Recall(nn.Module):
         return self.head(self.encoder(self.token(tokens) + self.position.weight)[:, -1])
 
 
+# %%
 def mine(seed):
     """A fresh network from a seed."""
     torch.manual_seed(seed)
