@@ -13,8 +13,6 @@
 
 # %% [markdown]
 # # 11 · Your own model
-# %% [markdown]
-# # 11 · Your own model
 #
 # After this lesson you will be able to
 #
