@@ -1,5 +1,6 @@
 """clipping: what a bound on the gradient, or on the step, does to an orthogonal step."""
 
+import math
 from functools import cache
 
 import torch
@@ -71,15 +72,15 @@ def clipping(canvas: Canvas, *, bound: float = 1.0, what: str = _BEFORE) -> Show
     after.axvline(0, color=RANDOM, lw=1, ls=":")
     agreement = cache(_agreement)
     x = range(-5, _STEPS)
-    after.plot(x, agreement(float("inf"), 1.0), color=RANDOM, ls=":", lw=2)
-    after.plot(x, agreement(float("inf"), _SPIKE), color=RANDOM, ls="--", lw=2)
+    after.plot(x, agreement(math.inf, 1.0), color=RANDOM, ls=":", lw=2)
+    after.plot(x, agreement(math.inf, _SPIKE), color=RANDOM, ls="--", lw=2)
     after.text(2, 0.9, "dotted: without the bad gradient; dashed: not clipped", color="#666666", fontsize=11)
     clipped = canvas.line(after, color=ORTHOGONAL, lw=3)
 
     def show(bound: float, what: str) -> tuple[str, str]:
         if what == _BUFFER:
             canvas.front(after)
-            both = agreement(bound, _SPIKE), agreement(float("inf"), _SPIKE)
+            both = agreement(bound, _SPIKE), agreement(math.inf, _SPIKE)
             clipped.set_data(x, both[0])
             return _say_of_buffer(bound, *(values[x.index(5)] for values in both))
         canvas.front(lengths)
