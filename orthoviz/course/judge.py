@@ -33,6 +33,8 @@ class Exercise(NamedTuple):
     near: str = ""
     """What is said of an answer that is within a tenth of the right one."""
     tolerance: float = 1e-5
+    in_place: bool = False
+    """Whether an answer changes what it is given, and returns nothing."""
     judge: Judge | None = None
     """Raises :class:`Slip` for a wrong answer. Default: compare it with ``right`` and ``slips``."""
 
@@ -53,7 +55,7 @@ def judge(exercise: Exercise, answer: Function) -> str:
     """
     for dtype in (torch.float64, torch.float32):
         try:
-            (exercise.judge or partial(judge_cases, exercise))(partial(ask, answer, dtype))
+            (exercise.judge or partial(judge_cases, exercise))(partial(ask, answer, dtype, exercise.in_place))
             return exercise.says
         except RuntimeError as error:
             if not is_of_dtype(error):
@@ -108,13 +110,13 @@ def judge_choices(right: Function, cases: Mapping[str, tuple[Any, ...]], choices
     return judge
 
 
-def ask(answer: Function, dtype: torch.dtype, *case: Any) -> Any:
+def ask(answer: Function, dtype: torch.dtype, in_place: bool, *case: Any) -> Any:
     """What the learner's function returns for a copy of the case with its tensors in this dtype."""
     before, arguments = (copy(list(case), dtype) for _ in range(2))
     result = answer(*arguments)
     if not same(before, arguments):
         raise Slip("your function changes the tensor that it is given: work on a copy")
-    if result is None:
+    if result is None and not in_place:
         raise Slip("your function returns nothing: is there a return?")
     return result
 

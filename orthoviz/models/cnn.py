@@ -1,4 +1,4 @@
-"""The paper's BasicCNN, and a smaller one for 8 x 8 digits."""
+"""The paper's BasicCNN, and smaller networks for 8 x 8 digits."""
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,23 @@ def digits_cnn(num_classes: int = 10, *, seed: int | None = None) -> nn.Sequenti
         seed: of the initial weights; the global random state is not used. None: torch's own.
     """
     return _cnn(1, (16, 32, 32), (1, 2, 2), 128, num_classes, seed)
+
+
+def digits_mlp(*, norm: bool = False, seed: int | None = None) -> nn.Sequential:
+    """The network of lesson 00, for ``(N, 1, 8, 8)`` images: 64-64-64-10 units, ReLU between layers.
+
+    Returns logits ``(N, 10)``.
+
+    Args:
+        norm: whether batch-norm stands before each ReLU.
+        seed: of the initial weights; the global random state is not used. None: torch's own.
+    """
+    generator = None if seed is None else seeded(seed)
+    layers: list[nn.Module] = [nn.Flatten()]
+    for _ in range(2):
+        layers.append(initialise(nn.utils.skip_init(nn.Linear, 64, 64), generator))
+        layers += [nn.BatchNorm1d(64), nn.ReLU()] if norm else [nn.ReLU()]
+    return nn.Sequential(*layers, initialise(nn.utils.skip_init(nn.Linear, 64, 10), generator))
 
 
 def _cnn(

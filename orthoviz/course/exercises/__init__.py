@@ -42,6 +42,7 @@ def _exercise(row: dict[str, Any]) -> Exercise:
         hints=tuple(row["hints"]),
         near=row.get("near", ""),
         tolerance=row.get("tolerance", 1e-5),
+        in_place=row.get("in_place", False),
         judge=judge,
     )
 

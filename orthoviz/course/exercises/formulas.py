@@ -12,10 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.linalg import matrix_norm, matrix_rank, qr, svdvals
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 
+from orthoviz.datasets import load
 from orthoviz.measures import cosine_matrix, feature_cosine, mean_abs_cosine, nuclear_rank, stable_rank
+from orthoviz.models import digits_mlp
 from orthoviz.polar import polar_factor
+from orthoviz.training import evaluate
 from orthoviz.training.barlow import cross_correlation
 from orthoviz.verdicts import decision
 
@@ -47,6 +50,69 @@ def reweigh(G: Tensor, weigh: Any) -> Tensor:
 
 def U_Vh(G: Tensor) -> Tensor:  # noqa: N802
     return reweigh(G, torch.ones_like)
+
+
+def as_it_is(G: Tensor) -> Tensor:
+    return G
+
+
+@torch.no_grad()
+def move(model: Any, lr: float, matrix: Any = U_Vh, vector: Any = as_it_is) -> None:
+    """A step in place: matrices along one function of their gradient, vectors along another."""
+    for p in model.parameters():
+        p -= lr * (matrix if p.ndim > 1 else vector)(p.grad)
+
+
+def replace(model: Any, lr: float) -> None:
+    """A step that changes nothing: each new weight is a tensor of its own."""
+    for p in model.parameters():
+        p = p - lr * p.grad
+
+
+def polar_of_matrices(G: Tensor) -> Tensor:
+    return U_Vh(G) if G.ndim == 2 else G
+
+
+class own(torch.optim.Optimizer):  # noqa: N801
+    """Lesson 02's optimiser, and with other options its slips."""
+
+    def __init__(
+        self, params: Any, lr: float, momentum: float = 0.9, first: Any = polar_of_matrices,
+        then: Any = as_it_is, new: float = 1.0, keeps: bool = True, nesterov: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+        self._first, self._then, self._new, self._keeps, self._nesterov = first, then, new, keeps, nesterov
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                direction, old = self._first(p.grad), self.state[p].get("buffer", torch.zeros_like(p))
+                buffer = group["momentum"] * old + self._new * direction
+                if self._keeps:
+                    self.state[p]["buffer"] = buffer
+                step = group["momentum"] * buffer + direction if self._nesterov else buffer
+                p -= group["lr"] * self._then(step)
+
+
+def train_digits(
+    model: Any, step: Any, lr: float, zero_grad: bool = True, early: bool = False
+) -> list[float]:
+    """Test accuracies on digits, before and after each of five epochs. ``early``: the step comes first."""
+    data = load("digits")
+    history = [evaluate(model, data)["test_accuracy"]]
+    for epoch in range(1, 6):
+        model.train()
+        for images, labels in data.batches(128, seed=0, epoch=epoch):
+            if zero_grad:
+                model.zero_grad()
+            if early:
+                step(model, lr)
+            cross_entropy(model(images), labels).backward()
+            if not early:
+                step(model, lr)
+        history.append(evaluate(model, data)["test_accuracy"])
+    return history
 
 
 def stretch(O: Tensor, length: Tensor) -> Tensor:
