@@ -64,9 +64,7 @@ for ax, (name, walk) in zip(axes, modes.groupby("method"), strict=True):
     ax.set(xscale="log", xlim=(1, 1000), ylim=(-0.05, 1.3), xlabel="step", title=name)
 axes[0].set_ylabel("learnt part")
 axes[0].legend(frameon=False)
-ov.course.picture(
-    figure, "Descent: strong modes first. Only the shape: weak first, late. Orthogonal: weak first."
-)
+ov.course.picture(figure, "Descent learns strong modes first. Only the shape: weak first, but late.")
 
 # %% [markdown]
 # ## 06: Three protocols on this machine

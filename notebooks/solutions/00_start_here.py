@@ -67,8 +67,7 @@ def train(model, step, lr, batch_size=128):
         model.train()
         for images, labels in data.batches(batch_size, seed=0, epoch=epoch):
             model.zero_grad()
-            loss = torch.nn.functional.cross_entropy(model(images), labels)
-            loss.backward()
+            torch.nn.functional.cross_entropy(model(images), labels).backward()
             step(model, lr)
         history.append(ov.training.evaluate(model, data)["test_accuracy"])
     return history

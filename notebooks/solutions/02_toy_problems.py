@@ -59,15 +59,13 @@ class Mine(torch.optim.Optimizer):
     def step(self):
         for group in self.param_groups:
             for p in group["params"]:
-                direction = p.grad
-                if p.ndim == 2:
-                    U, S, Vh = torch.linalg.svd(p.grad, full_matrices=False)
-                    direction = U @ Vh
+                direction = ov.polar_factor(p.grad) if p.ndim == 2 else p.grad
                 state = self.state[p]
                 state["buffer"] = group["momentum"] * state.get("buffer", 0) + direction
                 p -= group["lr"] * state["buffer"]
 
 
+# %%
 ov.course.check("02.optimizer", Mine)
 
 # %% [markdown]
