@@ -64,6 +64,9 @@ ov.widgets.stage_spectra()
 ov.widgets.filter_gallery()
 
 # %%
+ov.widgets.what_they_see()
+
+# %%
 ov.widgets.cosine_film()
 
 # %% [markdown]

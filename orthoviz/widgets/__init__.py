@@ -17,6 +17,7 @@ from orthoviz.widgets.polar_lab import polar_lab
 from orthoviz.widgets.race import race
 from orthoviz.widgets.stage_spectra import stage_spectra
 from orthoviz.widgets.step_size_lens import step_size_lens
+from orthoviz.widgets.what_they_see import what_they_see
 
 __all__ = [
     "barlow",
@@ -32,4 +33,5 @@ __all__ = [
     "stage_spectra",
     "step_size_lens",
     "theme",
+    "what_they_see",
 ]

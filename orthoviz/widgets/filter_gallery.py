@@ -106,7 +106,7 @@ def filter_gallery(
         sheet, frames = _lay_out(pictures)
         drawn = (sheet, _COLOURS((np.nan_to_num(cosines) + 1) / 2), pictures[x], pictures[y])
         for image, pixels in zip(images, drawn, strict=True):
-            _fit(image, pixels)
+            fit(image, pixels)
         for mark, bounds in zip(marks, (frames[x], (x, y, 1, 1), frames[y], (y, x, 1, 1)), strict=True):
             mark.set(bounds=bounds)
         chance = random_pairs(int(np.isfinite(cosines.diagonal()).sum()), weight[0].numel())[:, k - 1].numpy()
@@ -200,7 +200,7 @@ def _lay_out(pictures: Any) -> tuple[Any, list[tuple[int, int, int, int]]]:
     return sheet.swapaxes(1, 2).reshape(-1, columns * across, colours), frames
 
 
-def _fit(image: Any, pixels: Any) -> None:
+def fit(image: Any, pixels: Any) -> None:
     """Pixels as large as the axes allow, square, from the top on."""
     height, width = pixels.shape[:2]
     image.set(data=pixels, extent=(0, width, height, 0))
