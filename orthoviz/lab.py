@@ -63,7 +63,7 @@ def copy_lessons(folder: Path, *, fresh: str = "") -> None:
     """
     originals = folder / ".originals"
     originals.mkdir(parents=True, exist_ok=True)
-    for notebook in (*notebooks().glob("*.ipynb"), *notebooks().glob("*.gif")):
+    for notebook in (path for kind in ("*.ipynb", "*.gif", "*.md") for path in notebooks().glob(kind)):
         mine, original = folder / notebook.name, originals / notebook.name
         then, new = _read(original), notebook.read_bytes()
         changed = _read(mine) not in (None, then, new)
