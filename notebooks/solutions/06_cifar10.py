@@ -59,3 +59,19 @@ def speedup(first, second, target):
 
 
 ov.course.check("06.speedup", speedup)
+
+# %% [markdown]
+# ## The open question: small batches
+#
+# Four images a step, one epoch, two seeds: two seeds cannot tell the two from one another. On photographs
+# (8,000 images, one epoch, two seeds) keeping ends lower at batch 4, and nobody collapses.
+
+# %%
+data, names = ov.datasets.load("digits"), ("orthogonal_sgd", "orthogonal_sgd_keep")
+small = ov.training.compare(
+    lambda seed: ov.models.digits_cnn(seed=seed), data, {name: ov.optim.OPTIMIZERS[name] for name in names},
+    protocol="equal_lr", lrs=0.01, epochs=1, seeds=2, batch_size=4, progress=False,
+)  # fmt: skip
+print(small.verdict)
+sizes = ov.training.results("batch_size-basic_cnn").query("epoch == 1")
+100 * sizes.pivot_table(index="optimizer", columns="batch_size", values="test_accuracy").round(3)
