@@ -7,19 +7,22 @@ from typing import NamedTuple
 
 from scipy.special import stdtr, stdtrit
 
+# How often equal ones may be called different.
 LEVEL = 0.05
-"""How often equal ones may be called different."""
 
 
 class Lead(NamedTuple):
-    """How far the runs of one are ahead of another's, in pairs of runs with the same seed."""
+    """How far the runs of one are ahead of another's, in pairs of runs with the same seed.
+
+    Attributes:
+        low, high: the ends of the 95 % interval.
+        p: how often equal ones would come as far apart, by chance.
+    """
 
     mean: float
     low: float
     high: float
-    """The ends of the 95 % interval."""
     p: float
-    """How often equal ones would come as far apart, by chance."""
 
 
 def lead(ours: Sequence[float], theirs: Sequence[float]) -> Lead:

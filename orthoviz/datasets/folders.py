@@ -26,15 +26,18 @@ _POSIX = os.name == "posix"
 @dataclass(frozen=True, eq=False, repr=False)
 class Folders(Dataset):
     """A data set of photographs of any size, decoded, cropped and mirrored by worker processes while the
-    network trains; they are read anew in every epoch, and never copied."""
+    network trains; they are read anew in every epoch, and never copied.
+
+    Attributes:
+        size: height and width of what the network sees.
+        passed_over: how many files were passed over, by kind: they are not images.
+    """
 
     train: Files  # type: ignore[assignment]
     test: Files  # type: ignore[assignment]
     valid: Files | None = None  # type: ignore[assignment]
     size: int = 224
-    """Height and width of what the network sees."""
     passed_over: Counter[str] = field(default_factory=Counter)
-    """How many files were passed over, by kind: they are not images."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

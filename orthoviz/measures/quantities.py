@@ -14,10 +14,10 @@ from torch import Tensor
 from orthoviz import measures
 from orthoviz.measures.spectra import FORMULAS, of_values, values64
 
+# What becomes of a gradient: itself, its polar factor, the momentum buffer, the change of the weight; and the
+# weight before the step, and the layer's activations on the probe.
 MATRICES = ("raw", "orthogonal", "momentum", "applied", "weight")
 STAGES = (*MATRICES, "activation")
-"""What becomes of a gradient: itself, its polar factor, the momentum buffer, the change of the weight; and
-the weight before the step, and the layer's activations on the probe."""
 
 
 class Sizes(NamedTuple):
@@ -106,6 +106,7 @@ def _rank(label: str, measure: Callable[[Tensor], Tensor]) -> Quantity:
 
 _FACTOR, _STEP, _GRADIENT, _ACTIVATION = ("orthogonal",), ("applied",), ("raw",), ("activation",)
 
+# Everything that a monitor can measure, by name, in the order of "everything".
 QUANTITIES = {
     "singular_values": Quantity("singular value", MATRICES, measures.singular_values),
     "condition_number": Quantity("condition number", MATRICES, measures.condition_number),
@@ -148,8 +149,8 @@ QUANTITIES = {
     "incoming_stable_rank": Quantity("stable rank of the input (directions)", _ACTIVATION,
                                      measures.stable_rank, takes="input"),
 }  # fmt: skip
-"""Everything that a monitor can measure, by name, in the order of "everything"."""
 
+# Selections that have a name: quantities, each at all its stages or at one, in the order of the rows.
 PRESETS: dict[str, tuple[str, ...]] = {
     "lecture": (
         "weight.mean_abs_cosine", "raw.singular_values", "applied.singular_values", "step_inflation",
@@ -163,7 +164,6 @@ PRESETS: dict[str, tuple[str, ...]] = {
     ),
     "everything": tuple(QUANTITIES),
 }  # fmt: skip
-"""Selections that have a name: quantities, each at all its stages or at one, in the order of the rows."""
 
 
 def stages_of(quantities: str | Iterable[str]) -> dict[str, tuple[str, ...]]:

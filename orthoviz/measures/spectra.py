@@ -181,6 +181,7 @@ def _effective_rank(s: Tensor, tol: float) -> Tensor:
     return rank
 
 
+# The measures of a spectrum by name, of s/s1 in float64 (NaN for a zero matrix) and the rank's tolerance.
 FORMULAS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "condition_number": _condition_number,
     "stable_rank": lambda s, tol: s.square().sum(-1),
@@ -188,7 +189,6 @@ FORMULAS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "participation_ratio": lambda s, tol: s.square().sum(-1).square() / s.pow(4).sum(-1),
     "nuclear_rank": lambda s, tol: s.sum(-1).square() / s.square().sum(-1),
 }
-"""The measures of a spectrum by name, of s/s1 in float64 (NaN for a zero matrix) and the rank's tolerance."""
 
 
 def of_values(name: str, s: Tensor, finite: Tensor, dtype: torch.dtype, tol: float | None = None) -> Tensor:

@@ -14,8 +14,8 @@ COLUMNS = ("run", "optimizer", "seed", "step", "epoch", "layer", "stage", "quant
 """Of the frame: one value a row. ``step`` counts the steps done before; quantities with several values
 number them by ``index``, pairs by ``i * m + j``, and several matrices of one parameter go on counting."""
 
+# Layer, stage, quantity, and how many values there are of it.
 Entry = tuple[str, str, str, int]
-"""Layer, stage, quantity, and how many values there are of it."""
 
 
 class Record(NamedTuple):

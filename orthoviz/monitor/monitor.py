@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# Layer, stage, quantity, and what was measured.
 Value = tuple[str, str, str, Tensor]
-"""Layer, stage, quantity, and what was measured."""
 
 _POSITIONS = Quantity("positions", (), lambda maps: maps.new_tensor(maps[0, 0].numel(), dtype=torch.float32))
 
 
+# Stages that a report looks at, whatever the quantities are.
 _REPORTED = {"weight", "raw", "input", "orthogonal", "applied"}
-"""Stages that a report looks at, whatever the quantities are."""
 
 
 class Layer(NamedTuple):

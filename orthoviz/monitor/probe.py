@@ -13,17 +13,17 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from orthoviz.measures.quantities import Quantity
 
+# At most so many positions of incoming activations are looked at, evenly spaced.
 _ROWS = 8192
-"""At most so many positions of incoming activations are looked at, evenly spaced."""
 
 _NAMES = [
     "relu", "relu_", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish",
     "hardtanh", "hardswish", "hardsigmoid", "softplus", "softsign", "threshold", "tanh", "sigmoid",
 ]  # fmt: skip
+# What counts as an activation function, whether a module calls it or the model itself.
 _FUNCTIONS = {
     getattr(home, name) for home in (functional, torch, Tensor) for name in _NAMES if hasattr(home, name)
 }
-"""What counts as an activation function, whether a module calls it or the model itself."""
 
 
 def activations(

@@ -16,8 +16,8 @@ from orthoviz.optim.directions import Entry, Group, check_settings, set_steps, t
 from orthoviz.optim.ranks import ProcessGroup, check_agreement
 from orthoviz.polar.methods import to_plain
 
+# The layout of a group that did not come from param_groups.
 UNKNOWN = "not told"
-"""The ``layout`` of a group that did not come from ``param_groups``."""
 
 StageHook = Callable[[Tensor, str, Tensor], None]
 
@@ -307,8 +307,8 @@ def with_new_names(group: Group) -> Group:
     return group | {"scale": "match"} if group.get("scale") == "match_norm" else group
 
 
+# Parts of names that wrapped modules add.
 _WRAPPERS = {"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"}
-"""Parts of names that wrapped modules add."""
 
 
 def _check_same_parameters(own: Group, saved: Group, state: dict[Any, Any]) -> None:

@@ -14,13 +14,13 @@ from orthoviz.measures.quantities import QUANTITIES, Sizes
 from orthoviz.optim.named import label_of
 from orthoviz.plots.style import RANDOM, literal, look, new_figure
 
+# Axis labels of what a training loop says itself.
 _LOGGED = {
     "loss": "loss (nats)",
     "train_loss": "training loss (nats)",
     "test_loss": "test loss (nats)",
     "test_accuracy": "test accuracy",
 }
-"""Axis labels of what a training loop says itself."""
 
 
 def select(data: pd.DataFrame, quantity: str, stage: str | None = None, layer: Any = None) -> pd.DataFrame:

@@ -26,8 +26,8 @@ from orthoviz.plots.frames import (
 from orthoviz.plots.style import INK, look, new_figure
 from orthoviz.verdicts import verdict
 
+# So many layers stand side by side; of more, so many are taken, evenly spaced.
 _MOST = 6
-"""So many layers stand side by side; of more, so many are taken, evenly spaced."""
 
 
 def over_steps(

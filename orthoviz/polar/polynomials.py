@@ -13,8 +13,8 @@ import numpy as np
 from numpy.polynomial import Polynomial
 from torch import Tensor
 
+# One tuple of coefficients a step.
 Coefficients = tuple[tuple[float, ...], ...]
-"""One tuple of coefficients a step."""
 
 JORDAN: Coefficients = ((3.4445, -4.7750, 2.0315),) * 5
 """Muon's, tuned for speed: gets near 1 in five steps and never arrives (0.68 to 1.13). Jordan et al. 2024."""

@@ -8,16 +8,6 @@ from orthoviz.training.own_loop import compare_own
 from orthoviz.training.stored import results
 
 __all__ = [
-    "Comparison",
-    "Metric",
-    "Run",
-    "Stop",
-    "check_fits",
-    "compare",
-    "compare_own",
-    "evaluate",
-    "fit",
-    "recipes",
-    "results",
-    "steps",
-]
+    "Comparison", "Metric", "Run", "Stop", "check_fits", "compare", "compare_own", "evaluate", "fit",
+    "recipes", "results", "steps",
+]  # fmt: skip

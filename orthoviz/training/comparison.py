@@ -27,27 +27,30 @@ from orthoviz.training.outcomes import Rate, best_rate, in_columns, next_rate, r
 from orthoviz.training.processes import rank_and_size
 from orthoviz.training.records import finished_epochs, segment
 
+# Learning rates to try: one, several, a grid of pairs, or each of these by the optimiser's name.
 Rates = float | Sequence[float] | Mapping[str, Any]
-"""Learning rates to try: one, several, a grid of pairs, or each of these by the optimiser's name."""
 PROTOCOLS = ("equal_lr", "equal_step", "both_tuned", "equal_seconds")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison found."""
+    """What a comparison found.
+
+    Attributes:
+        frame: a row a run and epoch: ``optimizer``, ``lr``, ``rest_lr`` where that was tuned too, ``seed``
+            and the columns of a run's history; where time was compared, ``seconds`` are steps times
+            ``ms_per_step``, which was measured of each optimiser alone, in turns; where steps were made
+            equal, ``step_length`` is their mean length; ``chosen`` says whether the rate is the one that the
+            verdict speaks of.
+        verdict: one sentence, see :func:`summary`.
+        rates: the learning rate of each optimiser that the verdict speaks of; ``(lr, rest_lr)`` where both
+            were tuned.
+    """
 
     frame: pd.DataFrame
-    """A row a run and epoch: ``optimizer``, ``lr``, ``rest_lr`` where that was tuned too, ``seed`` and the
-    columns of a run's history;
-    where time was compared, ``seconds`` are steps times ``ms_per_step``, which was measured of each optimiser
-    alone, in turns; where steps were made equal, ``step_length`` is their mean length; ``chosen`` says
-    whether the rate is the one that the verdict speaks of."""
     verdict: str
-    """One sentence, see :func:`summary`."""
     protocol: str
     rates: Mapping[str, Rate] = field(default_factory=dict)
-    """The learning rate of each optimiser that the verdict speaks of; ``(lr, rest_lr)`` where both were
-    tuned."""
 
 
 def compare(

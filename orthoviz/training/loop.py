@@ -33,13 +33,16 @@ _SAVE = 300.0  # seconds between two checkpoints within an epoch
 
 @dataclass(frozen=True)
 class Stop:
-    """Why and where a run ended before its last epoch; printed, it is a sentence."""
+    """Why and where a run ended before its last epoch; printed, it is a sentence.
+
+    Attributes:
+        kind: ``"interrupted"`` (Ctrl-C), ``"terminated"`` (SIGTERM) or ``"diverged"``.
+        step: steps done in that epoch; of a run that diverged, the step whose loss was not finite.
+    """
 
     kind: str
-    """``"interrupted"`` (Ctrl-C), ``"terminated"`` (SIGTERM) or ``"diverged"``."""
     epoch: int
     step: int
-    """Steps done in that epoch; of a run that diverged, the step whose loss was not finite."""
     sentence: str
 
     def __str__(self) -> str:
@@ -48,36 +51,42 @@ class Stop:
 
 @dataclass
 class Run:
-    """What a training run leaves."""
+    """What a training run leaves.
+
+    Attributes:
+        history: a row an epoch, the first before training: ``epoch`` and ``step`` done, ``train_loss`` and
+            ``test_loss`` (``test_loss``: cross-entropy in nats), ``test_accuracy`` (0 to 1), the same two
+            with ``valid_`` where images are held out, ``seconds`` of training.
+        seconds: time spent training, without evaluation and checkpoints.
+        stopped: why the run ended before its last epoch, or None.
+    """
 
     history: pd.DataFrame
-    """A row an epoch, the first before training: ``epoch`` and ``step`` done, ``train_loss`` and
-    ``test_loss`` (``test_loss``: cross-entropy in nats), ``test_accuracy`` (0 to 1), the same two with
-    ``valid_`` where images are held out, ``seconds`` of training."""
     model: nn.Module
     seconds: float
-    """Time spent training, without evaluation and checkpoints."""
     stopped: Stop | None
-    """Why the run ended before its last epoch, or None."""
 
 
 @dataclass
 class _Progress:
-    """Where a run is."""
+    """Where a run is.
+
+    Attributes:
+        per_epoch: steps in an epoch.
+        epoch: the epoch that is being worked on.
+        step: steps done in it.
+        losses: of these steps.
+        rows: of the history.
+        saved: when the last checkpoint was written.
+    """
 
     per_epoch: int
-    """Steps in an epoch."""
     epoch: int = 1
-    """The epoch that is being worked on."""
     step: int = 0
-    """Steps done in it."""
     losses: list[Tensor] = field(default_factory=list)
-    """Of these steps."""
     seconds: float = 0.0
     rows: list[dict[str, float]] = field(default_factory=list)
-    """Of the history."""
     saved: float = field(default_factory=time.perf_counter)
-    """When the last checkpoint was written."""
 
     @property
     def steps(self) -> int:

@@ -10,8 +10,8 @@ import pandas as pd
 from orthoviz.optim.named import label_of
 from orthoviz.verdicts import verdict
 
+# A learning rate; or two, where that of the rest, biases and norms, is tuned too.
 Rate = float | tuple[float, float]
-"""A learning rate; or two, where that of the rest, biases and norms, is tuned too."""
 
 
 def rates_of(table: pd.DataFrame) -> pd.Series:

@@ -12,9 +12,9 @@ from orthoviz.training.comparison import Comparison, Rates, check_fair, rates
 from orthoviz.training.equal import at_rate
 from orthoviz.training.outcomes import best_rate, in_columns, rates_of, summary
 
+# Trains once, from an optimiser's make(groups, lr), a learning rate and a seed; returns the score at the
+# end, or a curve of scores: numbers, arrays or tensors.
 Train = Callable[[Make, float, int], Any]
-"""Trains once, from an optimiser's ``make(groups, lr)``, a learning rate and a seed; returns the score at the
-end, or a curve of scores: numbers, arrays or tensors."""
 
 
 def compare_own(

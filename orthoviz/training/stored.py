@@ -21,8 +21,8 @@ _COLUMNS = (
     *("valid_loss", "valid_accuracy", "test_loss", "test_accuracy", "linear_accuracy", "rank_me", "chosen"),
     *("centred_rank", "step_length", "date", "commit"),
 )
+# Where a run comes from: of all runs in a table's provenance.
 ORIGIN = ("date", "commit", "torch", "python", "device")
-"""Where a run comes from: of all runs in a table's provenance."""
 
 
 def root() -> Path:

@@ -19,17 +19,6 @@ from orthoviz.widgets.stage_spectra import stage_spectra
 from orthoviz.widgets.step_size_lens import step_size_lens
 
 __all__ = [
-    "barlow",
-    "clipping",
-    "cosine_film",
-    "dead_filters",
-    "filter_gallery",
-    "flattening",
-    "loss_valley",
-    "newton_schulz",
-    "polar_lab",
-    "race",
-    "stage_spectra",
-    "step_size_lens",
-    "theme",
-]
+    "barlow", "clipping", "cosine_film", "dead_filters", "filter_gallery", "flattening", "loss_valley",
+    "newton_schulz", "polar_lab", "race", "stage_spectra", "step_size_lens", "theme",
+]  # fmt: skip

@@ -22,10 +22,10 @@ _SHAPES = {"conv 1": (32, 27), "conv 2": (32, 288), "conv 3": (32, 288), "head":
 _NAMES = ("sgd", "orthogonal_sgd")
 _GUESSES = {name: label_of(name) for name in (_SKIP, *_NAMES)}
 
+# A run's name: the caller's, or optimiser and learning rate of those that are stored.
 _Run = tuple[Any, ...]
-"""A run's name: the caller's, or optimiser and learning rate of those that are stored."""
+# By layer and what is compared, the runs: mean, min and max over the seeds, by step.
 _Lines = dict[tuple[str, str], dict[_Run, pd.DataFrame]]
-"""By layer and what is compared, the runs: mean, min and max over the seeds, by step."""
 
 
 @view(
