@@ -132,7 +132,7 @@ def report(monitor: "Monitor") -> Report:
     import pandas as pd
 
     facts: dict[str, dict[str, pd.Series[float]]] = {"loss": {}, "change": {}}
-    for (layer, fact), pairs in monitor.facts.items():
+    for (layer, fact), pairs in monitor.recorder.facts.items():
         facts.setdefault(fact, {})[layer] = pd.Series(pairs[1::2], pd.Index(pairs[::2], dtype=int))
     changes = pd.DataFrame(facts["change"], dtype=float)  # a row a step, a column a parameter
     table = _parameters(monitor).reindex(changes.columns)

@@ -116,6 +116,12 @@ def last_values(frame: pd.DataFrame, column: str = "test_accuracy") -> dict[str,
     return {str(name): values[str(name)] for name in frame["optimizer"].unique()}
 
 
+def best_rates(runs: pd.DataFrame, by: str, *, higher: bool = True) -> dict[str, Rate]:
+    """The best rate of each optimiser."""
+    groups = runs.groupby("optimizer", sort=False, observed=True)
+    return {str(name): best_rate(some, by, higher=higher) for name, some in groups}
+
+
 def best_rate(runs: pd.DataFrame, by: str, *, higher: bool = True) -> Rate:
     """The rate of one optimiser's runs with the best mean at the end, by this column.
 
