@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+# What a claim can come to.
 VERDICTS = HOLDS, FAILS, MIXED, UNTESTED = ("holds", "does not hold here", "mixed", "not tested")
-"""What a claim can come to."""
 
 # What a comparison can find; the last two tell nothing.
 FOUND = FOR, AGAINST, UNCLEAR, ONE_RUN, NO_CASE = ("for", "against", "unclear", "one run each", "no case")

@@ -17,8 +17,8 @@ from orthoviz.datasets.dataset import DataError, Dataset
 from orthoviz.datasets.images import Files, describe, is_hidden, list_images, read_image
 from orthoviz.seeds import seeded, small
 
+# ImageNet's, per channel, on the scale 0 to 1.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's, per channel, on the scale 0 to 1."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POSIX = os.name == "posix"
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
+# Of the frame: one value a row. step counts the steps done before; quantities with several values number
+# them by index, pairs by i * m + j, and several matrices of one parameter go on counting.
 COLUMNS = ("run", "optimizer", "seed", "step", "epoch", "layer", "stage", "quantity", "index", "value")
-"""Of the frame: one value a row. ``step`` counts the steps done before; quantities with several values
-number them by ``index``, pairs by ``i * m + j``, and several matrices of one parameter go on counting."""
 
 # Layer, stage, quantity, and how many values there are of it.
 Entry = tuple[str, str, str, int]

@@ -154,13 +154,13 @@ def _with_spectrum(G: Tensor, spectrum: Callable[[Tensor], Tensor]) -> Tensor:
     return torch.where(finite, (U * s.unsqueeze(-2)) @ Vh, torch.nan).to(G.dtype)
 
 
+# By the name that method takes; ("power", p) is power at any p.
 CONTROLS: dict[str, Callable[[Tensor], Tensor]] = {
     "per_tensor": per_tensor,
     "per_filter": per_filter,
     "half": partial(power, p=0.5),
     "random_spectrum": random_spectrum,
 }
-"""By the name that ``method`` takes; ``("power", p)`` is :func:`power` at any p."""
 
 
 def as_control(method: Any) -> Callable[[Tensor], Tensor] | None:

@@ -79,11 +79,11 @@ def _table(
     }
 
 
+# With the settings of the paper's Table 1.
 OPTIMIZERS = optimizers()
-"""With the settings of the paper's Table 1."""
 
+# What a reader sees, by name.
 LABELS = {name: label for name, (label, _) in _table(0.9, 5e-4, None).items()}
-"""What a reader sees, by name."""
 
 
 def label_of(name: object) -> str:

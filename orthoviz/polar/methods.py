@@ -82,6 +82,7 @@ def choose(method: Method, G: Tensor) -> tuple[Solver, str]:
     return method.choose(m, n, G.dtype, G.device.type)
 
 
+# What a name stands for.
 METHODS: dict[str, Method] = {
     "exact": Exact(),
     "fast": Fast(),
@@ -92,7 +93,6 @@ METHODS: dict[str, Method] = {
     "gram_newton_schulz": GramNewtonSchulz(),
     "rational": Rational(),
 }
-"""What a name stands for."""
 
 _CLASSES = {kind.__name__: kind for kind in get_args(Method)}
 

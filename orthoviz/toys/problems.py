@@ -24,8 +24,8 @@ __all__ = [
     "steps_until",
 ]
 
+# Singular values of the course's target.
 MODES = (10.0, 3.0, 1.0, 0.3)
-"""Singular values of the course's target."""
 
 
 class Problem(nn.Module):

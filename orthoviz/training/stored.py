@@ -12,8 +12,8 @@ from orthoviz.files import checkout, replace_file, write_json
 from orthoviz.optim.named import LABELS
 from orthoviz.training import recipes
 from orthoviz.training.comparison import folder_names
-from orthoviz.training.outcomes import last_epochs
 from orthoviz.training.records import read_watched
+from orthoviz.verdicts import last_rows
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _COLUMNS = (
@@ -228,7 +228,7 @@ def finals(table: pd.DataFrame) -> pd.DataFrame:
     """A row for each optimiser, learning rate and batch size: means at the last epoch over seeds, with the
     standard error of the accuracy (NaN of one seed) and the number of runs."""
     keys = [key for key in ("optimizer", "lr", "batch_size") if key in table]
-    groups = last_epochs(table).groupby(keys, sort=False)
+    groups = last_rows(table).groupby(keys, sort=False)
     columns = ("test_accuracy", "test_loss", "linear_accuracy", "rank_me")
     found = groups[[column for column in columns if column in table]].mean()
     return found.assign(error=groups["test_accuracy"].sem(), runs=groups.size()).reset_index()
