@@ -269,16 +269,12 @@ def _run(
 
 def folder_names(optimizer: str, rate: Rate, seed: int) -> list[str]:
     """What the folder of a run is called, and what the first edition called it, which had labels there."""
-    names = [_safe(name) for name in dict.fromkeys((optimizer, label_of(optimizer)))]
+    both = dict.fromkeys((optimizer, label_of(optimizer)))
+    names = [re.sub(r"[^a-zA-Z0-9]+", "_", name).strip("_") for name in both]  # which any disk takes
     if names[0] != optimizer:  # others may be the same where signs are left out
         names[0] += f"-{hashlib.blake2b(optimizer.encode(), digest_size=4).hexdigest()}"
     told = "-rest".join(f"{value:g}" for value in in_columns(rate).values())
     return [f"{name}-lr{told}-seed{seed}" for name in names]
-
-
-def _safe(name: str) -> str:
-    """A name that any disk takes."""
-    return re.sub(r"[^a-zA-Z0-9]+", "_", name).strip("_")
 
 
 def _folder(out: Path, *run: Any) -> Path:
