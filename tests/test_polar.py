@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import orthoviz as ov
+from orthoviz.polar.methods import as_method, to_plain
 from orthoviz.polar.products import symmetric_product
 from tests import reference
 
@@ -471,6 +472,11 @@ def test_a_symmetric_product_by_blocks_is_the_plain_product(shape, dtype):
     C = symmetric_product(A, A.mT)
     torch.testing.assert_close(C, A @ A.mT)
     torch.testing.assert_close(C, C.mT)
+
+
+def test_a_method_of_an_older_checkpoint_may_have_a_setting_that_is_gone():
+    method = ov.polar.GramNewtonSchulz(restarts=(2,), precision=torch.float16)
+    assert as_method((*to_plain(method), ("triton", False))) == method
 
 
 # Choosing, explaining, falling back
