@@ -165,11 +165,7 @@ def _still(model: nn.Module) -> Iterator[None]:
     buffers = {module: dict(module._buffers) for module in model.modules()}
     copies = [(buffer, buffer._version, buffer.clone()) for buffer in model.buffers()]
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
-    with (
-        torch.random.fork_rng(devices),
-        torch.compiler.set_stance("force_eager"),
-        torch.no_grad(),
-    ):
+    with torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"), torch.no_grad():
         for module, _ in modes:
             module.training = False  # and not train(False), which some models override
         try:

@@ -14,11 +14,7 @@ from orthoviz.polar.methods import Method, Solver, as_method, choose
 
 
 def polar_factor(
-    G: Tensor,
-    method: str | Method = "exact",
-    *,
-    tol: float | str | None = None,
-    null: str = "drop",
+    G: Tensor, method: str | Method = "exact", *, tol: float | str | None = None, null: str = "drop"
 ) -> Tensor:
     r"""The nearest matrix with orthonormal rows (or columns): same directions, equal lengths.
 

@@ -99,13 +99,7 @@ def judgement(
 
 
 def check_fits(
-    model: nn.Module,
-    optimizer: Optimizer,
-    data: Data,
-    *,
-    epochs: float,
-    batch_size: int,
-    accumulate: int = 1,
+    model: nn.Module, optimizer: Optimizer, data: Data, *, epochs: float, batch_size: int, accumulate: int = 1
 ) -> None:
     """Raise ValueError where these cannot be trained together, before anything has changed."""
     for name, value in (("batch_size", batch_size), ("accumulate", accumulate)):

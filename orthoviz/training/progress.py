@@ -60,9 +60,6 @@ class Progress:
     rows: list[dict[str, float]] = field(default_factory=list)
     saved: float = field(default_factory=time.perf_counter)
 
-    def __post_init__(self) -> None:
-        self._tell_epochs()
-
     @property
     def steps(self) -> int:
         """Done in all."""
@@ -114,10 +111,15 @@ class Progress:
         self, folder: Folder, device: torch.device, last: int, evaluation: Callable[[], dict[str, float]]
     ) -> None:
         """Go on from the newest checkpoint in a folder; without one, make the history's first row."""
-        state = folder.newest()
-        if state is None:
+        if state := folder.newest():
+            self._restore(state, device)
+            if self.steps < last:
+                say(f"Going on after epoch {self.epoch - 1}, step {self.step} of {self.per_epoch}.")
+        else:
             self.rows.append({"epoch": 0, "step": 0, "train_loss": math.nan, **evaluation(), "seconds": 0})
-            return
+        self._tell_epochs()
+
+    def _restore(self, state: dict[str, Any], device: torch.device) -> None:
         for name, part in self.parts.items():
             if part is not None:
                 part.load_state_dict(state[name])
@@ -127,9 +129,6 @@ class Progress:
         rank = rank_and_size()[0]
         if rank < len(state["random"]):
             checkpoints.restore_random_state(state["random"][rank])
-        if self.steps < last:
-            say(f"Going on after epoch {self.epoch - 1}, step {self.step} of {self.per_epoch}.")
-        self._tell_epochs()
         if self.monitor is not None:
             self.monitor.step = self.steps
 
