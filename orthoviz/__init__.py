@@ -34,27 +34,10 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 __all__ = [
-    "LARS",
-    "SWAN",
-    "OrthogonalSGD",
-    "claims",
-    "course",
-    "datasets",
-    "matrices",
-    "measures",
-    "models",
-    "monitor",
-    "optim",
-    "orthogonalise",
-    "param_groups",
-    "plots",
-    "polar",
-    "polar_factor",
-    "toys",
-    "training",
-    "watch",
-    "widgets",
-]
+    "LARS", "SWAN", "OrthogonalSGD", "claims", "course", "datasets", "matrices", "measures", "models",
+    "monitor", "optim", "orthogonalise", "param_groups", "plots", "polar", "polar_factor", "toys", "training",
+    "watch", "widgets",
+]  # fmt: skip
 
 _FROM = {
     **dict.fromkeys(["LARS", "SWAN", "OrthogonalSGD", "orthogonalise"], "optim"),

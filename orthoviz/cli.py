@@ -11,8 +11,8 @@ from typing import Any
 
 import orthoviz as ov  # its parts are imported when a command uses them
 
+# Control characters, which names from files may hold, as what they are: a terminal would obey them.
 _VISIBLE = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\t"}
-"""Control characters, which names from files may hold, as what they are: a terminal would obey them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,8 +12,8 @@ from orthoviz.files import checkout, replace_file
 
 _PACKAGE = Path(__file__).resolve().parent
 
+# The name of the folder with a learner's copies of the lessons.
 COURSE = "orthoviz-course"
-"""The name of the folder with a learner's copies of the lessons."""
 
 
 def check_installed(what: str, package: str) -> None:

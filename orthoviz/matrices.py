@@ -212,12 +212,12 @@ def from_matrix(matrix: Tensor, layout: Layout, like: Tensor) -> Tensor:
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 _NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+# Modules of which it is known what the rows are.
 _READ = (nn.Linear, nn.Bilinear, *_CONVOLUTIONS, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
-"""Modules of which it is known what the rows are."""
+# Names of tables, of which a batch uses some rows, or which are added to activations.
 _TABLE = re.compile(r"(^|_)(pos|position|positional|tables?|embed|embeddings?|tokens?)(_|$)")
-"""Names of tables, of which a batch uses some rows, or which are added to activations."""
+# Names of the layers that make queries, keys and values, one after the other.
 _FUSED = re.compile(r"(to_|w)?qkv(_proj)?|c_attn|in_proj", re.IGNORECASE)
-"""Names of the layers that make queries, keys and values, one after the other."""
 _FOUR_GATES, _THREE_GATES = (nn.LSTM, nn.LSTMCell), (nn.GRU, nn.GRUCell)
 
 

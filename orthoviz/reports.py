@@ -9,7 +9,7 @@ from orthoviz import plots
 from orthoviz.optim.named import label_of
 from orthoviz.plots.frames import need
 from orthoviz.training import recipes
-from orthoviz.training.outcomes import best_rate, summary
+from orthoviz.training.outcomes import best_rates, summary
 from orthoviz.training.stored import finals, names, provenance_of, results
 
 
@@ -46,7 +46,7 @@ def compare(name: str) -> str:
     lines = []
     for batch_size, part in groups:
         if "chosen" not in part:
-            best = {key: best_rate(runs, "test_accuracy") for key, runs in part.groupby("optimizer")}
+            best = best_rates(part, "test_accuracy")
             part = part.assign(chosen=part["lr"] == part["optimizer"].map(best))
         lines.append(summary(part, f"{name}, batch {batch_size}"))
     return "\n".join(lines)

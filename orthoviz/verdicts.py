@@ -3,23 +3,42 @@
 import math
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from scipy.special import stdtr, stdtrit
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+# How often equal ones may be called different.
 LEVEL = 0.05
-"""How often equal ones may be called different."""
 
 
 class Lead(NamedTuple):
-    """How far the runs of one are ahead of another's, in pairs of runs with the same seed."""
+    """How far the runs of one are ahead of another's, in pairs of runs with the same seed.
+
+    Attributes:
+        low, high: the ends of the 95 % interval.
+        p: how often equal ones would come as far apart, by chance.
+    """
 
     mean: float
     low: float
     high: float
-    """The ends of the 95 % interval."""
     p: float
-    """How often equal ones would come as far apart, by chance."""
+
+
+def last_rows(data: "pd.DataFrame", x: str = "epoch", *more: str) -> "pd.DataFrame":
+    """The rows of each run at its own last x: runs that stopped early too.
+
+    Args:
+        more: columns that tell runs apart, beside those that usually do.
+    """
+    known = (*more, "run", "optimizer", "lr", "rest_lr", "batch_size", "seed")
+    keys = [c for c in dict.fromkeys(known) if c in data]
+    runs = data.groupby(keys, observed=True, dropna=False) if keys else data.groupby(lambda _: 0)
+    rows: pd.DataFrame = data[data[x] == runs[x].transform("max")]
+    return rows
 
 
 def lead(ours: Sequence[float], theirs: Sequence[float]) -> Lead:

@@ -76,8 +76,8 @@ def test_a_killed_run_keeps_what_it_had(tmp_path):
 def test_a_stream_is_the_frame_and_does_not_stay_in_memory(tmp_path):
     kept, streamed = (monitored(*pair(), 3, stream=stream) for stream in (None, tmp_path / "run"))
     pd.testing.assert_frame_equal(kept.frame(), streamed.frame(), check_exact=True)
-    assert kept._records
-    assert not streamed._records
+    assert kept.recorder.records
+    assert not streamed.recorder.records
 
 
 def test_a_folder_that_goes_away_ends_the_stream_and_not_the_training(tmp_path):

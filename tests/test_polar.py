@@ -1,8 +1,5 @@
 import itertools
 import math
-import os
-import subprocess
-import sys
 from functools import partial
 
 import numpy as np
@@ -13,6 +10,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import orthoviz as ov
+from orthoviz.polar.methods import as_method, to_plain
 from orthoviz.polar.products import symmetric_product
 from tests import reference
 
@@ -476,22 +474,9 @@ def test_a_symmetric_product_by_blocks_is_the_plain_product(shape, dtype):
     torch.testing.assert_close(C, C.mT)
 
 
-@pytest.mark.slow
-def test_tritons_kernel_is_the_plain_product_in_its_interpreter():
-    pytest.importorskip("triton", reason="triton comes with torch for Linux and CUDA")
-    script = (
-        "import torch; from orthoviz.polar.triton_product import lower_product\n"
-        "full, half = torch.float32, torch.float16\n"
-        "for dtype, shape in ((full, (150, 70)), (half, (64, 64)), (full, (1, 5))):\n"
-        "    A = torch.randn(shape).to(dtype); K = A.float() @ A.float().T\n"
-        "    C = lower_product(A, A.T).float()\n"
-        "    assert (C - K).abs().max() <= 8 * torch.finfo(dtype).eps * K.abs().max(), (dtype, shape)\n"
-        "    assert torch.equal(C, C.T)\n"
-        "K = K @ K; A = torch.randn(90, 90); A = A + A.T\n"
-        "assert torch.allclose(lower_product(A, A @ A), A @ A @ A, rtol=1e-3, atol=1e-1)\n"
-    )
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=120)
+def test_a_method_of_an_older_checkpoint_may_have_a_setting_that_is_gone():
+    method = ov.polar.GramNewtonSchulz(restarts=(2,), precision=torch.float16)
+    assert as_method((*to_plain(method), ("triton", False))) == method
 
 
 # Choosing, explaining, falling back

@@ -43,7 +43,6 @@ def contenders() -> dict[str, Factors]:
         ov.polar.GramNewtonSchulz(restarts=restarts, precision=precision)
         for restarts, precision in (((2, 4), torch.float16), ((1, 2, 4), torch.bfloat16))
     )
-    triton = ov.polar.GramNewtonSchulz(restarts=(2, 4), precision=torch.float16, triton=True)
 
     class Compiled(ov.polar.GramNewtonSchulz):
         __call__ = compiled(ov.polar.GramNewtonSchulz.__call__)
@@ -55,8 +54,7 @@ def contenders() -> dict[str, Factors]:
     for name, method in methods.items():
         found[name] = partial(ov.polar.polar_factors, method=method)
     found["orthoviz fast, graph"] = graphed(found["orthoviz fast"])
-    for name, one in (("Gram form float16", half), ("Gram form float16, Triton", triton)):
-        found[f"{name}, one by one"] = one_by_one(partial(ov.polar.polar_factor, method=one))
+    found["Gram form float16, one by one"] = one_by_one(partial(ov.polar.polar_factor, method=half))
     found["floor: two products float16"] = one_by_one(lambda G: polar.two_products(G.half()))
     if "torch's quintic" in found:
         from torch.optim._muon import _zeropower_via_newtonschulz as quintic

@@ -26,9 +26,9 @@ def _claim(by: str, row: dict[str, Any]) -> Claim:
     return Claim(by, tuple(row["needs"]), partial(compare, **row.get("options", {})), text, source, rule)
 
 
+# By name; the paper's, then this course's questions to it, then its successors'.
 CLAIMS = {
     name: _claim(by, row)
     for by, rows in tomllib.loads(Path(__file__).with_name("claims.toml").read_text(encoding="utf-8")).items()
     for name, row in rows.items()
 }
-"""By name; the paper's, then this course's questions to it, then its successors'."""

@@ -10,7 +10,7 @@ import pandas as pd
 from orthoviz.claims.parts import AGAINST, FOR, NO_CASE, UNCLEAR, Part
 from orthoviz.claims.rules import OURS, SGD, Values, against, compare, decide, fewest
 from orthoviz.models import BASIC_CNN_LAYERS
-from orthoviz.training.outcomes import best_rate
+from orthoviz.training.outcomes import best_rates
 
 
 def _all_or_some(right: "pd.Series[bool]") -> str:
@@ -27,11 +27,6 @@ def _name(layer: object) -> str:
 EQUAL = {SGD: 0.01, OURS: 0.01}
 
 
-def _best_rates(seen: pd.DataFrame) -> dict[str, Any]:
-    scores = seen[seen["quantity"] == "test_accuracy"]
-    return {str(name): best_rate(some, "value") for name, some in scores.groupby("optimizer")}
-
-
 def _layers(seen: pd.DataFrame, quantity: str, rates: Mapping[str, float]) -> Iterator[tuple[str, Values]]:
     """By layer, what was seen last of each optimiser at its learning rate."""
     rows = seen[(seen["quantity"] == quantity) & (seen["lr"] == seen["optimizer"].map(rates))]
@@ -44,7 +39,8 @@ def _layers(seen: pd.DataFrame, quantity: str, rates: Mapping[str, float]) -> It
 def less_alike(*tables: pd.DataFrame, quantity: str, runs: Sequence[tuple[str, str]]) -> Iterator[Part]:
     """A cosine is lower with orthogonal SGD: in every layer of every table, at "equal" rates or "best"."""
     for seen, (length, which) in zip(tables, runs, strict=True):
-        rates = EQUAL if which == "equal" else _best_rates(seen)
+        scores = seen[seen["quantity"] == "test_accuracy"]
+        rates: Mapping[str, Any] = EQUAL if which == "equal" else best_rates(scores, "value")
         tried = seen.groupby("optimizer")["lr"].agg(["min", "max"])
         at_edge = (
             [] if which == "equal" else [name for name in (OURS, SGD) if rates[name] in [*tried.loc[name]]]

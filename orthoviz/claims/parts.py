@@ -3,38 +3,44 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+# What a claim can come to.
 VERDICTS = HOLDS, FAILS, MIXED, UNTESTED = ("holds", "does not hold here", "mixed", "not tested")
-"""What a claim can come to."""
 
+# What a comparison can find; the last two tell nothing.
 FOUND = FOR, AGAINST, UNCLEAR, ONE_RUN, NO_CASE = ("for", "against", "unclear", "one run each", "no case")
-"""What a comparison can find; the last two tell nothing."""
 
 
 class Part(NamedTuple):
-    """One comparison of a rule."""
+    """One comparison of a rule.
+
+    Attributes:
+        label: what is compared, where there are several.
+        found: ``"for"`` the claim, ``"against"`` it, ``"unclear"``; or what tells nothing: ``"one run
+            each"``, and ``"no case"``, where what the claim explains did not happen.
+    """
 
     label: str
-    """What is compared, where there are several."""
     found: str
-    """``"for"`` the claim, ``"against"`` it, ``"unclear"``; or what tells nothing: ``"one run each"``, and
-    ``"no case"``, where what the claim explains did not happen."""
     figures: str
 
 
 class Claim(NamedTuple):
-    """A claim, and how it is decided."""
+    """A claim, and how it is decided.
+
+    Attributes:
+        by: whose it is: "the paper", "this course" or "its successors".
+        needs: stored tables, as :func:`orthoviz.training.results` takes them.
+        parts: the rule: from the tables that are needed, in this order, to comparisons.
+        text: in one sentence.
+        rule: in words.
+    """
 
     by: str
-    """Whose it is: "the paper", "this course" or "its successors"."""
     needs: tuple[str, ...]
-    """Stored tables, as :func:`orthoviz.training.results` takes them."""
     parts: Callable[..., Iterator[Part]]
-    """The rule: from the tables that are needed, in this order, to comparisons."""
     text: str
-    """In one sentence."""
     source: str
     rule: str
-    """In words."""
 
 
 def conclude(parts: Sequence[Part]) -> str:

@@ -14,15 +14,15 @@ from orthoviz.optim.named import label_of
 from orthoviz.training.outcomes import edges, last_values
 from orthoviz.verdicts import lead, verdict
 
+# By name, one value a run.
 Values = Mapping[str, Sequence[float]]
-"""By name, one value a run."""
 
 SGD, OURS = "sgd", "orthogonal_sgd"
 MUON, SCALED = "muon_order", "muon_order_rms"
 KEPT = "orthogonal_sgd_keep"  # what the paper's code does
 CHANCE = 0.1
+# An accuracy that is lower by no more than this is as good.
 MARGIN = 0.01
-"""An accuracy that is lower by no more than this is as good."""
 
 
 def compare(

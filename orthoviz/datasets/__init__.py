@@ -8,21 +8,6 @@ from orthoviz.datasets.sheet import contact_sheet
 from orthoviz.datasets.store import add, available, load, location, remove
 
 __all__ = [
-    "Data",
-    "DataError",
-    "Dataset",
-    "Folders",
-    "Loaders",
-    "Split",
-    "add",
-    "as_data",
-    "available",
-    "batches",
-    "contact_sheet",
-    "fetch",
-    "folders",
-    "in_order",
-    "load",
-    "location",
-    "remove",
-]
+    "Data", "DataError", "Dataset", "Folders", "Loaders", "Split", "add", "as_data", "available", "batches",
+    "contact_sheet", "fetch", "folders", "in_order", "load", "location", "remove",
+]  # fmt: skip

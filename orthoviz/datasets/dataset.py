@@ -18,12 +18,16 @@ class DataError(ValueError):
 
 
 class Split(NamedTuple):
-    """Images and their labels, or other inputs and what is to be found of them."""
+    """Images and their labels, or other inputs and what is to be found of them.
+
+    Attributes:
+        images: ``(N, C, H, W)`` uint8, channels-last memory makes batches faster; or ``(N, ...)`` of any
+            kind.
+        labels: ``(N,)`` int64, indices into the data set's classes; or ``(N, ...)`` of any kind.
+    """
 
     images: Tensor
-    """``(N, C, H, W)`` uint8, channels-last memory makes batches faster; or ``(N, ...)`` of any kind."""
     labels: Tensor
-    """``(N,)`` int64, indices into the data set's classes; or ``(N, ...)`` of any kind."""
 
     def some(self, chosen: Tensor) -> "Split":
         """Those of the given indices."""
@@ -42,24 +46,28 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Splits of images, which a loader normalises, or of other tensors, which it gives as they are."""
+    """Splits of images, which a loader normalises, or of other tensors, which it gives as they are.
+
+    Attributes:
+        classes: what labels stand for; none where they have no names.
+        mean: per channel over the training images, on the scale 0 to 1; empty of what is no images.
+        augment: whether training crops images at random and mirrors them (not digits: a mirrored 2 is not a
+            2).
+        source: where they came from, in a line.
+        valid: what is held out from training, to choose by; None if nothing is.
+        batch_size: batches are as large as one asks.
+    """
 
     name: str
     classes: tuple[str, ...]
-    """What labels stand for; none where they have no names."""
     train: Split
     test: Split
     mean: tuple[float, ...] = ()
-    """Per channel over the training images, on the scale 0 to 1; empty of what is no images."""
     std: tuple[float, ...] = ()
     augment: bool = False
-    """Whether training crops images at random and mirrors them (not digits: a mirrored 2 is not a 2)."""
     source: str = ""
-    """Where they came from, in a line."""
     valid: Split | None = None
-    """What is held out from training, to choose by; None if nothing is."""
     batch_size: ClassVar[None] = None
-    """Batches are as large as one asks."""
 
     @property
     def shape(self) -> tuple[int, ...]:

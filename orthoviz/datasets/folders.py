@@ -17,8 +17,8 @@ from orthoviz.datasets.dataset import DataError, Dataset
 from orthoviz.datasets.images import Files, describe, is_hidden, list_images, read_image
 from orthoviz.seeds import seeded, small
 
+# ImageNet's, per channel, on the scale 0 to 1.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's, per channel, on the scale 0 to 1."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POSIX = os.name == "posix"
 
@@ -26,15 +26,18 @@ _POSIX = os.name == "posix"
 @dataclass(frozen=True, eq=False, repr=False)
 class Folders(Dataset):
     """A data set of photographs of any size, decoded, cropped and mirrored by worker processes while the
-    network trains; they are read anew in every epoch, and never copied."""
+    network trains; they are read anew in every epoch, and never copied.
+
+    Attributes:
+        size: height and width of what the network sees.
+        passed_over: how many files were passed over, by kind: they are not images.
+    """
 
     train: Files  # type: ignore[assignment]
     test: Files  # type: ignore[assignment]
     valid: Files | None = None  # type: ignore[assignment]
     size: int = 224
-    """Height and width of what the network sees."""
     passed_over: Counter[str] = field(default_factory=Counter)
-    """How many files were passed over, by kind: they are not images."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -18,6 +18,7 @@ _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
 _DEEPEST = 8
+# Pillow's modes that become RGB without a doubt, and what the user reads of them.
 _MODES = {
     "RGB": "colour",
     "1": "black and white",
@@ -32,15 +33,17 @@ _MODES = {
     "I;16": "16-bit greyscale",
     "I;16B": "16-bit greyscale",
 }
-"""Pillow's modes that become RGB without a doubt, and what the user reads of them."""
 
 
 class Files(NamedTuple):
-    """Images on the disk, and their labels."""
+    """Images on the disk, and their labels.
+
+    Attributes:
+        labels: ``(N,)`` int64, indices into the classes.
+    """
 
     paths: tuple[str, ...]
     labels: Tensor
-    """``(N,)`` int64, indices into the classes."""
 
     def some(self, chosen: Tensor) -> "Files":
         """Those of the given indices."""

@@ -90,8 +90,8 @@ class Loaders:
         return (_pair(batch, device) for batch in split)
 
 
+# What training takes.
 Data = Dataset | Loaders
-"""What training takes."""
 
 
 def _pair(batch: Any, device: torch.device | str) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,8 @@ import torch
 from orthoviz.datasets.dataset import Dataset, Split
 
 CONTEXT = 128
+# Of the text of Python 3.11, whose results are stored.
 _DIGEST = "71563fbcde6bf2a8"
-"""Of the text of Python 3.11, whose results are stored."""
 
 
 @cache

@@ -14,10 +14,10 @@ from torch import Tensor
 from orthoviz import measures
 from orthoviz.measures.spectra import FORMULAS, of_values, values64
 
+# What becomes of a gradient: itself, its polar factor, the momentum buffer, the change of the weight; and the
+# weight before the step, and the layer's activations on the probe.
 MATRICES = ("raw", "orthogonal", "momentum", "applied", "weight")
 STAGES = (*MATRICES, "activation")
-"""What becomes of a gradient: itself, its polar factor, the momentum buffer, the change of the weight; and
-the weight before the step, and the layer's activations on the probe."""
 
 
 class Sizes(NamedTuple):
@@ -67,12 +67,11 @@ class Quantity(NamedTuple):
     is_share: bool = False
 
 
-def _one(sizes: Sizes) -> list[Level]:
-    return [Level("1", 1)]
+def _always(text: str, value: float) -> Callable[[Sizes], list[Level]]:
+    return lambda sizes: [Level(text, value)]
 
 
-def _zero(sizes: Sizes) -> list[Level]:
-    return [Level("0", 0)]
+_ONE, _ZERO = _always("1", 1), _always("0", 0)
 
 
 def _random_rows(sizes: Sizes) -> list[Level]:
@@ -106,6 +105,7 @@ def _rank(label: str, measure: Callable[[Tensor], Tensor]) -> Quantity:
 
 _FACTOR, _STEP, _GRADIENT, _ACTIVATION = ("orthogonal",), ("applied",), ("raw",), ("activation",)
 
+# Everything that a monitor can measure, by name, in the order of "everything".
 QUANTITIES = {
     "singular_values": Quantity("singular value", MATRICES, measures.singular_values),
     "condition_number": Quantity("condition number", MATRICES, measures.condition_number),
@@ -116,29 +116,29 @@ QUANTITIES = {
     "mean_abs_cosine": Quantity("mean |cos| between rows", MATRICES, measures.mean_abs_cosine, _random_rows),
     "rms_cosine": Quantity("rms cos between rows", MATRICES, measures.rms_cosine, _random_rms),
     "cosine_matrix": Quantity("cosine matrix", MATRICES, measures.cosine_matrix),
-    "step_inflation": Quantity("orthogonal step / gradient (length)", _FACTOR, measures.step_inflation, _one,
+    "step_inflation": Quantity("orthogonal step / gradient (length)", _FACTOR, measures.step_inflation, _ONE,
                                needs=("raw",)),
-    "direction_gain": Quantity("gain of a direction", _FACTOR, measures.direction_gain, _one,
+    "direction_gain": Quantity("gain of a direction", _FACTOR, measures.direction_gain, _ONE,
                                needs=("input",)),
-    "alignment": Quantity("alignment", _FACTOR, measures.alignment, _one, needs=("input",)),
+    "alignment": Quantity("alignment", _FACTOR, measures.alignment, _ONE, needs=("input",)),
     "orthogonality_residual": Quantity("orthogonality residual", _FACTOR, measures.orthogonality_residual),
     "update_ratio": Quantity("step / weight (length)", _STEP, measures.update_ratio,
-                             lambda sizes: [Level("a thousandth", 1e-3)], needs=("weight",)),
-    "step_cosine": Quantity("cos between steps in a row", _STEP, measures.step_cosine, _zero,
+                             _always("a thousandth", 1e-3), needs=("weight",)),
+    "step_cosine": Quantity("cos between steps in a row", _STEP, measures.step_cosine, _ZERO,
                             needs=("previous",)),
     "effective_rate": Quantity("rms change of a weight (per entry)", _STEP, measures.effective_rate),
     "predicted_change": Quantity("predicted change of the loss (first order)", _STEP,
-                                 measures.predicted_change, _zero, needs=("raw",)),
+                                 measures.predicted_change, _ZERO, needs=("raw",)),
     "loss_change": Quantity("actual / predicted change of the loss", ("",),
-                            lambda actual, predicted: actual / predicted, _one),
+                            lambda actual, predicted: actual / predicted, _ONE),
     "dead_parameters": Quantity("share of |gradient| up to 1e-4", _GRADIENT,
-                                lambda G: measures.dead_parameters(G).share, _zero, is_share=True),
-    "zero_rows": Quantity("rows of zeros", _GRADIENT, lambda G: measures.dead_parameters(G).zero_rows, _zero),
-    "dead_units": Quantity("share of dead units", _ACTIVATION, measures.dead_units, _zero, is_share=True),
-    "dormant_units": Quantity("share of dormant units", _ACTIVATION, measures.dormant_units, _zero,
+                                lambda G: measures.dead_parameters(G).share, _ZERO, is_share=True),
+    "zero_rows": Quantity("rows of zeros", _GRADIENT, lambda G: measures.dead_parameters(G).zero_rows, _ZERO),
+    "dead_units": Quantity("share of dead units", _ACTIVATION, measures.dead_units, _ZERO, is_share=True),
+    "dormant_units": Quantity("share of dormant units", _ACTIVATION, measures.dormant_units, _ZERO,
                               is_share=True),
     "feature_cosine": Quantity("mean |cos| between feature maps", _ACTIVATION, measures.feature_cosine,
-                               lambda sizes: [Level("unrelated, 1/π", 0.3183)], takes="maps"),
+                               _always("unrelated, 1/π", 0.3183), takes="maps"),
     "centred_feature_cosine": Quantity("mean |cos| between centred maps", _ACTIVATION,
                                        lambda maps: measures.feature_cosine(maps, centred=True),
                                        _random_maps, takes="maps"),
@@ -148,8 +148,8 @@ QUANTITIES = {
     "incoming_stable_rank": Quantity("stable rank of the input (directions)", _ACTIVATION,
                                      measures.stable_rank, takes="input"),
 }  # fmt: skip
-"""Everything that a monitor can measure, by name, in the order of "everything"."""
 
+# Selections that have a name: quantities, each at all its stages or at one, in the order of the rows.
 PRESETS: dict[str, tuple[str, ...]] = {
     "lecture": (
         "weight.mean_abs_cosine", "raw.singular_values", "applied.singular_values", "step_inflation",
@@ -163,7 +163,6 @@ PRESETS: dict[str, tuple[str, ...]] = {
     ),
     "everything": tuple(QUANTITIES),
 }  # fmt: skip
-"""Selections that have a name: quantities, each at all its stages or at one, in the order of the rows."""
 
 
 def stages_of(quantities: str | Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -170,10 +170,6 @@ def rank_me(embeddings: Tensor) -> Tensor:
     return rank.where(finite, torch.nan).to(embeddings.dtype)
 
 
-def _condition_number(s: Tensor, tol: float) -> Tensor:
-    return s[..., 0] / torch.where(counts(s, tol), s, torch.inf).amin(-1)
-
-
 def _effective_rank(s: Tensor, tol: float) -> Tensor:
     p = s / s.sum(-1, keepdim=True)
     # An entropy of 0, as p = 0 has it, but with a finite slope
@@ -181,14 +177,14 @@ def _effective_rank(s: Tensor, tol: float) -> Tensor:
     return rank
 
 
+# The measures of a spectrum by name, of s/s1 in float64 (NaN for a zero matrix) and the rank's tolerance.
 FORMULAS: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "condition_number": _condition_number,
+    "condition_number": lambda s, tol: s[..., 0] / torch.where(counts(s, tol), s, torch.inf).amin(-1),
     "stable_rank": lambda s, tol: s.square().sum(-1),
     "effective_rank": _effective_rank,
     "participation_ratio": lambda s, tol: s.square().sum(-1).square() / s.pow(4).sum(-1),
     "nuclear_rank": lambda s, tol: s.sum(-1).square() / s.square().sum(-1),
 }
-"""The measures of a spectrum by name, of s/s1 in float64 (NaN for a zero matrix) and the rank's tolerance."""
 
 
 def of_values(name: str, s: Tensor, finite: Tensor, dtype: torch.dtype, tol: float | None = None) -> Tensor:

@@ -1,7 +1,6 @@
 """torchvision's networks, as they are, with weights from a seed."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -14,11 +13,11 @@ from orthoviz.seeds import small
 OURS: dict[str, Callable[..., nn.Module]] = {"basic_cnn": basic_cnn, "digits_cnn": digits_cnn}
 OURS |= {"resnet8": resnet8, "resnet20": resnet20, "resnet44": resnet44, "gpt": gpt}
 
+# Those of the paper's Table 1; ResNet-34 is that of its ImageNet experiment too.
 TORCHVISION = (
     *("resnet18", "resnet34", "resnet50", "densenet121", "densenet161", "resnext50_32x4d"),
     "wide_resnet50_2",
 )
-"""Those of the paper's Table 1; ResNet-34 is that of its ImageNet experiment too."""
 
 
 def build(name: str, num_classes: int | None = None, *, seed: int | None = None) -> nn.Module:
@@ -38,16 +37,8 @@ def build(name: str, num_classes: int | None = None, *, seed: int | None = None)
         raise ValueError(f"there is no model {name!r}; there is: {', '.join([*OURS, *TORCHVISION])}")
     import torchvision  # type: ignore[import-untyped]
 
-    with _seeded(seed):
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(small(seed))
         model: nn.Module = torchvision.models.get_model(name, num_classes=num_classes or 1000)
     return model
-
-
-@contextmanager
-def _seeded(seed: int | None) -> Iterator[None]:
-    if seed is None:
-        yield
-        return
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(small(seed))
-        yield

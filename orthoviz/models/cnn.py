@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from orthoviz.seeds import seeded
 
+# What figures call BasicCNN's matrices.
 BASIC_CNN_LAYERS = {"0.weight": "conv 1", "3.weight": "conv 2", "6.weight": "conv 3", "10.weight": "head"}
-"""What figures call BasicCNN's matrices."""
 
 
 def basic_cnn(num_classes: int = 10, *, seed: int | None = None) -> nn.Sequential:

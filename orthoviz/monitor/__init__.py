@@ -14,15 +14,6 @@ from orthoviz.monitor.report import Fault, Report
 from orthoviz.monitor.watching import watch
 
 __all__ = [
-    "COLUMNS",
-    "PRESETS",
-    "QUANTITIES",
-    "STAGES",
-    "Fault",
-    "Monitor",
-    "Quantity",
-    "Report",
-    "join",
-    "read",
+    "COLUMNS", "PRESETS", "QUANTITIES", "STAGES", "Fault", "Monitor", "Quantity", "Report", "join", "read",
     "watch",
-]
+]  # fmt: skip

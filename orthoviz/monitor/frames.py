@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
+# Of the frame: one value a row. step counts the steps done before; quantities with several values number
+# them by index, pairs by i * m + j, and several matrices of one parameter go on counting.
 COLUMNS = ("run", "optimizer", "seed", "step", "epoch", "layer", "stage", "quantity", "index", "value")
-"""Of the frame: one value a row. ``step`` counts the steps done before; quantities with several values
-number them by ``index``, pairs by ``i * m + j``, and several matrices of one parameter go on counting."""
 
+# Layer, stage, quantity, and how many values there are of it.
 Entry = tuple[str, str, str, int]
-"""Layer, stage, quantity, and how many values there are of it."""
 
 
 class Record(NamedTuple):
@@ -82,3 +82,18 @@ def join(*frames: "pd.DataFrame") -> "pd.DataFrame":
     for key in ("run", "optimizer", "layer", "stage", "quantity"):
         joined[key] = union_categoricals([frame[key].astype("category") for frame in frames])
     return joined
+
+
+def write_tensorboard(frame: "pd.DataFrame", folder: str | Path) -> None:
+    """Write a frame for TensorBoard: single numbers as scalars, several as histograms."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
+        groups = frame.groupby(["quantity", "stage", "layer", "step"], observed=True, sort=False).value
+        for (*names, step), values in groups:
+            tag = "/".join(str(name) for name in names if name)
+            finite = values[np.isfinite(values)].to_numpy()
+            if len(values) == 1:
+                writer.add_scalar(tag, values.iloc[0], step)  # type: ignore[no-untyped-call]
+            elif len(finite):
+                writer.add_histogram(tag, finite, step)  # type: ignore[no-untyped-call]

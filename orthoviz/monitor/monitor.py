@@ -1,53 +1,34 @@
 """The hooks: what is copied when, and when it is measured."""
 
 import warnings
-from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from orthoviz.files import replace_file
-from orthoviz.matrices import Layout, as_matrix
 from orthoviz.measures.quantities import QUANTITIES, Quantity, measured
 from orthoviz.monitor.facts import facts_of, length, moment
-from orthoviz.monitor.frames import Labels, Record, frame_of, read
+from orthoviz.monitor.frames import write_tensorboard
+from orthoviz.monitor.layers import Layer
 from orthoviz.monitor.probe import activations
+from orthoviz.monitor.recorder import Recorder, Value
 from orthoviz.monitor.report import Report, report
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-Value = tuple[str, str, str, Tensor]
-"""Layer, stage, quantity, and what was measured."""
-
 _POSITIONS = Quantity("positions", (), lambda maps: maps.new_tensor(maps[0, 0].numel(), dtype=torch.float32))
 
 
+# Stages that a report looks at, whatever the quantities are.
 _REPORTED = {"weight", "raw", "input", "orthogonal", "applied"}
-"""Stages that a report looks at, whatever the quantities are."""
-
-
-class Layer(NamedTuple):
-    """A parameter and the module whose weight it is. Layout None: it is no matrix, or not one to watch."""
-
-    name: str
-    parameter: nn.Parameter
-    layout: Layout | None
-    module: nn.Module
-
-
-def _matrix(tensor: Tensor, layer: Layer) -> Tensor:
-    """A layer's matrix, or the tensor itself where it is none."""
-    return tensor.detach() if layer.layout is None else as_matrix(tensor.detach(), layer.layout)
 
 
 def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,8 +66,7 @@ class Monitor:
     layers: list[Layer]
     rest: list[Layer]
     probe: Any
-    labels: Labels
-    stream: Path | None
+    recorder: Recorder
     silent: bool
     step: int = 0
     epoch: int | None = None
@@ -103,16 +83,9 @@ class Monitor:
     _failed: bool = False
     _sized: set[str] = field(default_factory=set)  # layers whose sizes are recorded
     _collected: int | None = None  # the last step that collect() measured
-    _waiting: list[tuple[int, int | None, list[Value]]] = field(default_factory=list)  # still on their device
-    _records: list[Record] = field(default_factory=list)
-    _parts: int = 0  # files written to the stream
     # For the report:
     factored: set[Tensor] = field(default_factory=set)  # parameters that had a factor
-    facts: dict[tuple[str, str], "array[float]"] = field(default_factory=dict)  # step, value, step, ...
-    _noted: list[tuple[int, str, str, Tensor]] = field(default_factory=list)  # still on their device
     _moments: dict[str, Tensor | None] = field(default_factory=dict)  # before the step
-    _loss: tuple[int, Tensor] | None = None  # the last one, and its step
-    _predicted: tuple[int, Tensor] | None = None  # the same of the change of the loss
 
     def __post_init__(self) -> None:
         stages = {s for name, own in self.wanted.items() for s in (*own, *QUANTITIES[name].needs)}
@@ -142,10 +115,7 @@ class Monitor:
         self._collected = None  # the weights may have changed meanwhile
         if self.probe is not None:
             self._activations()  # finds out now whether the model takes it
-        if self.stream is not None and not self._parts:
-            self.stream.mkdir(parents=True, exist_ok=True)
-            if any(self.stream.iterdir()):
-                raise ValueError(f"{self.stream} is not empty: stream into a new folder")
+        self.recorder.open_stream()
         if self.optimizer is not None:
             before: Any = torch.compiler.disable(self._before)
             after: Any = torch.compiler.disable(self._after)
@@ -174,11 +144,10 @@ class Monitor:
             self.stop()
 
     def __repr__(self) -> str:
-        count = sum(len(record.values) for record in self._records) + len(self._waiting)
         state = "watching" if self._handles else "not watching"
         return (
             f"Monitor of {len(self.layers)} matrices, {state}: step {self.step}, "
-            f"every {self.every}, {count:,} values in memory"
+            f"every {self.every}, {len(self.recorder):,} values in memory"
         )
 
     def log(self, **values: float | Tensor) -> None:
@@ -198,17 +167,9 @@ class Monitor:
             if number.numel() != 1:
                 raise ValueError(f"{name} must be a single number, got shape {tuple(number.shape)}")
             if not self.silent:
-                self._waiting.append((self.step, self.epoch, [("", "", name, number)]))
+                self.recorder.waiting.append((self.step, self.epoch, [("", "", name, number)]))
                 if name == "loss":
-                    self._keep(number)
-
-    def _keep(self, loss: Tensor) -> None:
-        """A loss for the report, and for what the step before changed."""
-        self._noted.append((self.step, "", "loss", loss))
-        if self._loss and self._predicted and self._loss[0] == self._predicted[0] == self.step - 1:
-            ratio = QUANTITIES["loss_change"].measure(loss - self._loss[1], self._predicted[1])
-            self._waiting.append((self.step - 1, self.epoch, [("", "", "loss_change", ratio)]))
-        self._loss = self.step, loss
+                    self.recorder.note_loss(self.step, self.epoch, number)
 
     @torch.no_grad()
     def collect(self) -> None:
@@ -283,8 +244,8 @@ class Monitor:
         for layer in self.layers:
             if layer.name in self._left:
                 left, change = self._left.pop(layer.name)
-                between = _matrix(layer.parameter, layer) - left
-                self._noted.append((self.step - 1, layer.name, "between", length(between) / change))
+                between = layer.matrix(layer.parameter) - left
+                self.recorder.noted.append((self.step - 1, layer.name, "between", length(between) / change))
         if self._due() or ("previous" in self._needed and self._due(ahead=1)):
             for layer in self._moved(*(self.rest if self._due() else ())):
                 self._see(layer, "weight", layer.parameter)
@@ -333,20 +294,21 @@ class Monitor:
                 self._see(layer, "momentum", buffer)
             if "weight" not in seen:
                 continue
-            seen["change"] = _matrix(layer.parameter, layer) - seen["weight"]
+            seen["change"] = layer.matrix(layer.parameter) - seen["weight"]
             if layer.parameter.grad is not None:
                 seen["applied"] = seen["change"]
                 if layer.name in self._changes:
                     seen["previous"] = self._changes[layer.name]
             if layer.layout is not None and self._due():
-                self._left[layer.name] = _matrix(layer.parameter, layer).clone(), length(seen["change"])
+                self._left[layer.name] = layer.matrix(layer.parameter).clone(), length(seen["change"])
         if "previous" in self._needed:
             self._changes = {name: s["applied"] for name, s in self._matrices.items() if "applied" in s}
         if self._due():
             if "loss_change" in self.wanted:
                 moved = [s for s in self._matrices.values() if {"raw", "applied"} <= s.keys()]
                 products = [(s["raw"].double() * s["applied"].double()).sum() for s in moved]
-                self._predicted = self.step, torch.stack(products).sum() if products else torch.zeros(())
+                change = torch.stack(products).sum() if products else torch.zeros(())
+                self.recorder.predicted = self.step, change
             self._measure()
         self._forget()
         self.step += 1
@@ -364,7 +326,7 @@ class Monitor:
 
     def _see(self, layer: Layer, stage: str, tensor: Tensor) -> None:
         if stage in self._needed:
-            self._matrices.setdefault(layer.name, {})[stage] = _matrix(tensor, layer).clone()
+            self._matrices.setdefault(layer.name, {})[stage] = layer.matrix(tensor).clone()
 
     # Measuring
 
@@ -374,7 +336,7 @@ class Monitor:
         for layer in self._moved():
             if layer.name in self._sized:
                 continue
-            *_, m, n = _matrix(layer.parameter, layer).shape
+            *_, m, n = layer.matrix(layer.parameter).shape
             sizes = layer.parameter.new_tensor([m, n], dtype=torch.float32)
             found += [(layer.name, "weight", "rows", sizes[0]), (layer.name, "weight", "columns", sizes[1])]
             self._sized.add(layer.name)
@@ -391,14 +353,13 @@ class Monitor:
                 group = group_of[layer.parameter] if not self._evaluated else {}  # it may move several times
                 before = self._moments.get(name)
                 facts = facts_of(seen, spectra, group, self._state(layer), before, layer.layout)
-                self._noted += [(self.step, name, *fact) for fact in facts]
+                self.recorder.noted += [(self.step, name, *fact) for fact in facts]
         found += self._active
         if self._collected == self.step:  # of these it has this step's already
             found = [one for one in found if one[1] not in ("weight", "activation")]
-        self._waiting.insert(0, (self.step, self.epoch, found))
-        self._fetch()
-        if self.stream is not None:
-            self._write(self.stream)
+        self.recorder.waiting.insert(0, (self.step, self.epoch, found))
+        self.recorder.fetch()
+        self.recorder.write()
 
     def _activations(self) -> list[Value]:
         """The wanted quantities of the activations on the probe."""
@@ -412,32 +373,11 @@ class Monitor:
         found = activations(self.model, self.probe, modules, quantities)
         return [(layer, "activation", name, value) for (layer, name), value in found.items()]
 
-    def _fetch(self) -> None:
-        """Values that wait on the device become records, with one copy."""
-        waiting, self._waiting = self._waiting, []
-        noted, self._noted = self._noted, []
-        tensors = [value for *_, values in waiting for *_, value in values] + [value for *_, value in noted]
-        if not tensors:
-            return
-        device = tensors[0].device
-        exact = torch.float32 if device.type == "mps" else torch.float64  # mps has no float64
-        flat = torch.cat([tensor.reshape(-1).to(device, exact) for tensor in tensors]).cpu().double().numpy()
-        for step, epoch, values in waiting:
-            entries = tuple((layer, stage, name, value.numel()) for layer, stage, name, value in values)
-            own, flat = np.split(flat, [sum(count for *_, count in entries)])
-            self._records.append(Record(step, epoch, entries, own))
-        for (step, layer, fact, _), number in zip(noted, flat, strict=True):
-            self.facts.setdefault((layer, fact), array("d")).extend((step, number))
-
     # What was seen
 
     def frame(self) -> "pd.DataFrame":
         """All values so far, one a row, with the columns of :data:`COLUMNS`."""
-        self._fetch()
-        if self.stream is None or not self._parts:
-            return frame_of(self._records, self.labels)
-        self._write(self.stream)
-        return read(self.stream)
+        return self.recorder.frame()
 
     def report(self) -> Report:
         """What is wrong with this run: a list of faults, a line each when printed, empty for a healthy run.
@@ -445,29 +385,9 @@ class Monitor:
         It looks at the measured steps, whatever the quantities are, between each and the next, and at every
         ``monitor.log(loss=...)`` and loss of a closure. See :mod:`orthoviz.monitor.report`.
         """
-        self._fetch()
+        self.recorder.fetch()
         return report(self)
 
     def to_tensorboard(self, folder: str | Path) -> None:
         """Write the frame for TensorBoard: single numbers as scalars, several as histograms."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        frame = self.frame()
-        with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
-            groups = frame.groupby(["quantity", "stage", "layer", "step"], observed=True, sort=False).value
-            for (*names, step), values in groups:
-                tag = "/".join(str(name) for name in names if name)
-                finite = values[np.isfinite(values)].to_numpy()
-                if len(values) == 1:
-                    writer.add_scalar(tag, values.iloc[0], step)  # type: ignore[no-untyped-call]
-                elif len(finite):
-                    writer.add_histogram(tag, finite, step)  # type: ignore[no-untyped-call]
-
-    def _write(self, folder: Path) -> None:
-        """Move what is in memory to the next Parquet file of the stream."""
-        frame = frame_of(self._records, self.labels)
-        if len(frame):
-            part = folder / f"part-{self._parts:06d}.parquet"
-            replace_file(part, lambda beside: frame.to_parquet(beside, index=False))
-            self._parts += 1
-        self._records = []
+        write_tensorboard(self.frame(), folder)

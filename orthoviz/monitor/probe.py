@@ -13,17 +13,17 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from orthoviz.measures.quantities import Quantity
 
+# At most so many positions of incoming activations are looked at, evenly spaced.
 _ROWS = 8192
-"""At most so many positions of incoming activations are looked at, evenly spaced."""
 
 _NAMES = [
     "relu", "relu_", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish",
     "hardtanh", "hardswish", "hardsigmoid", "softplus", "softsign", "threshold", "tanh", "sigmoid",
 ]  # fmt: skip
+# What counts as an activation function, whether a module calls it or the model itself.
 _FUNCTIONS = {
     getattr(home, name) for home in (functional, torch, Tensor) for name in _NAMES if hasattr(home, name)
 }
-"""What counts as an activation function, whether a module calls it or the model itself."""
 
 
 def activations(
@@ -165,11 +165,7 @@ def _still(model: nn.Module) -> Iterator[None]:
     buffers = {module: dict(module._buffers) for module in model.modules()}
     copies = [(buffer, buffer._version, buffer.clone()) for buffer in model.buffers()]
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
-    with (
-        torch.random.fork_rng(devices),
-        torch.compiler.set_stance("force_eager"),
-        torch.no_grad(),
-    ):
+    with torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"), torch.no_grad():
         for module, _ in modes:
             module.training = False  # and not train(False), which some models override
         try:

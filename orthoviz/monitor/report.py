@@ -70,8 +70,8 @@ class Run(NamedTuple):
     lost: float
 
 
+# How a fault is found, as the values of the layers that have it; and what is said of the worst.
 Rule = tuple[Callable[["pd.DataFrame", Run], "pd.Series[float]"], str]
-"""How a fault is found, as the values of the layers that have it; and what is said of the worst."""
 
 
 def _whole(value: float, wrong: bool) -> "pd.Series[float]":
@@ -81,6 +81,7 @@ def _whole(value: float, wrong: bool) -> "pd.Series[float]":
     return pd.Series({"": value} if wrong else {}, dtype=float)
 
 
+# The ten faults by name.
 RULES: dict[str, Rule] = {
     "shrunk by its optimiser": (
         lambda t, run: (1 / t.reached)[t.reached < 1 / 3],
@@ -124,7 +125,6 @@ RULES: dict[str, Rule] = {
         "the loss (or, where none is logged, a weight) is not finite since step {value:.0f}. Start again "
         "from before with a lower rate or a warm-up; float16 needs a GradScaler"),
 }  # fmt: skip
-"""The ten faults by name."""
 
 
 def report(monitor: "Monitor") -> Report:
@@ -132,7 +132,7 @@ def report(monitor: "Monitor") -> Report:
     import pandas as pd
 
     facts: dict[str, dict[str, pd.Series[float]]] = {"loss": {}, "change": {}}
-    for (layer, fact), pairs in monitor.facts.items():
+    for (layer, fact), pairs in monitor.recorder.facts.items():
         facts.setdefault(fact, {})[layer] = pd.Series(pairs[1::2], pd.Index(pairs[::2], dtype=int))
     changes = pd.DataFrame(facts["change"], dtype=float)  # a row a step, a column a parameter
     table = _parameters(monitor).reindex(changes.columns)

@@ -1,9 +1,7 @@
 """What to watch: which matrices of a model, under which names, and which of their quantities."""
 
-import difflib
 import warnings
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,11 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from orthoviz.matrices import param_groups
 from orthoviz.measures.quantities import stages_of
 from orthoviz.monitor.frames import Labels
-from orthoviz.monitor.monitor import Layer, Monitor
+from orthoviz.monitor.layers import find_layers
+from orthoviz.monitor.monitor import Monitor
+from orthoviz.monitor.recorder import Recorder
 
 
 def watch(
@@ -85,64 +84,11 @@ def watch(
         optimizer,
         every,
         wanted,
-        *_layers(model, optimizer, layers),
+        *find_layers(model, optimizer, layers),
         probe,
-        Labels(run, _label(optimizer), seed),
-        None if stream is None else Path(stream),
+        Recorder(Labels(run, _label(optimizer), seed), None if stream is None else Path(stream)),
         silent=torch.distributed.is_initialized() and torch.distributed.get_rank() > 0,
     )
-
-
-def _layers(
-    model: nn.Module, optimizer: Optimizer | None, patterns: Iterable[str] | str | None
-) -> tuple[list[Layer], list[Layer]]:
-    """The matrices to watch, read as the optimiser's groups say, else as the modules do; and all other
-    parameters.
-
-    Raises:
-        ValueError: there is no matrix, or none that fits a pattern; the optimiser holds other parameters.
-        TypeError: a parameter is sharded (DTensor).
-    """
-    own = dict(model.named_parameters())
-    layouts = {}
-    if optimizer is not None:
-        held = [(p, group.get("layout")) for group in optimizer.param_groups for p in group["params"]]
-        if {id(p) for p, _ in held}.isdisjoint(map(id, own.values())):
-            raise ValueError(
-                "the optimiser holds none of the model's parameters: watch the model that it moves"
-            )
-        layouts = {p: layout for p, layout in held if isinstance(layout, tuple | list)}
-    layers: list[Layer] = []
-    others: list[Layer] = []
-    for decision in param_groups(model).decisions:
-        parameter = own[decision.name]
-        if hasattr(parameter, "full_tensor"):
-            raise TypeError(f"{decision.name} is sharded (DTensor): a sharded model cannot be watched")
-        layout = layouts.get(parameter, decision.layout)
-        if parameter.is_floating_point():
-            layout = None if layout is None else tuple(layout)
-            one = Layer(decision.name, parameter, layout, _owner(model, decision.name))
-            (others if layout is None else layers).append(one)
-    if not layers:
-        raise ValueError("the model has no weight matrix to watch")
-    patterns = ["*"] if patterns is None else [patterns] if isinstance(patterns, str) else list(patterns)
-    for pattern in patterns:
-        if not any(_fits(layer, pattern) for layer in layers):
-            names = [layer.name for layer in layers]
-            near = difflib.get_close_matches(pattern, names, n=3, cutoff=0) or names[:3]
-            raise ValueError(f"layers: {pattern!r} fits no matrix; there is, for example, {', '.join(near)}")
-    wanted = [layer for layer in layers if any(_fits(layer, pattern) for pattern in patterns)]
-    return wanted, others + [layer._replace(layout=None) for layer in layers if layer not in wanted]
-
-
-def _owner(model: nn.Module, name: str) -> nn.Module:
-    """The module whose weight it is, also where that is under a parametrisation."""
-    end = ".parametrizations." if ".parametrizations." in name else "."
-    return model.get_submodule(f".{name}".rpartition(end)[0].removeprefix("."))
-
-
-def _fits(layer: Layer, pattern: str) -> bool:
-    return fnmatchcase(layer.name, pattern) or fnmatchcase(layer.name.rpartition(".")[0], pattern)
 
 
 def _unwrap(model: nn.Module) -> nn.Module:

@@ -16,8 +16,8 @@ from orthoviz.optim.directions import Entry, Group, check_settings, set_steps, t
 from orthoviz.optim.ranks import ProcessGroup, check_agreement
 from orthoviz.polar.methods import to_plain
 
+# The layout of a group that did not come from param_groups.
 UNKNOWN = "not told"
-"""The ``layout`` of a group that did not come from ``param_groups``."""
 
 StageHook = Callable[[Tensor, str, Tensor], None]
 
@@ -220,28 +220,18 @@ class MatrixOptimizer(torch.optim.Optimizer):
         for members in by_group(entries):
             group, states = members[0].group, [self.state[entry.parameter] for entry in members]
             for entry, state in zip(members, states, strict=True):
-                if "exp_avg" not in state:
-                    state["step"] = torch.zeros((), dtype=torch.float32)
-                    state["exp_avg"] = torch.zeros_like(entry.parameter)
-                    state["exp_avg_sq"] = torch.zeros_like(entry.parameter)
-                state["step"] = torch.as_tensor(state["step"], dtype=torch.float32)  # an old state's number
-            beta1, beta2 = group["betas"]
+                for name in ("exp_avg", "exp_avg_sq") if "exp_avg" not in state else ():
+                    state[name] = torch.zeros_like(entry.parameter)
+                state["step"] = torch.as_tensor(state.get("step", 0), dtype=torch.float32)  # may be a number
+            parameters, gradients = [e.parameter for e in members], [e.step for e in members]
+            means, squares, counts = ([s[key] for s in states] for key in ("exp_avg", "exp_avg_sq", "step"))
+            (beta1, beta2), lr = group["betas"], _scalar(group["lr"])
+            foreach = False if isinstance(lr, Tensor) else None
             adamw(
-                [entry.parameter for entry in members],
-                [entry.step for entry in members],
-                [state["exp_avg"] for state in states],
-                [state["exp_avg_sq"] for state in states],
-                [],
-                [state["step"] for state in states],
-                foreach=False if isinstance(group["lr"], Tensor) else None,
-                amsgrad=False,
-                beta1=beta1,
-                beta2=beta2,
-                lr=_scalar(group["lr"]),
-                weight_decay=group["weight_decay"],
-                eps=group["eps"],
+                parameters, gradients, means, squares, [], counts, foreach=foreach, amsgrad=False,
+                beta1=beta1, beta2=beta2, lr=lr, weight_decay=group["weight_decay"], eps=group["eps"],
                 maximize=group.get("maximize", False),
-            )
+            )  # fmt: skip
 
 
 def entries_of(
@@ -307,8 +297,8 @@ def with_new_names(group: Group) -> Group:
     return group | {"scale": "match"} if group.get("scale") == "match_norm" else group
 
 
+# Parts of names that wrapped modules add.
 _WRAPPERS = {"module", "_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"}
-"""Parts of names that wrapped modules add."""
 
 
 def _check_same_parameters(own: Group, saved: Group, state: dict[Any, Any]) -> None:

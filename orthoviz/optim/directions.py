@@ -154,13 +154,13 @@ def _with_spectrum(G: Tensor, spectrum: Callable[[Tensor], Tensor]) -> Tensor:
     return torch.where(finite, (U * s.unsqueeze(-2)) @ Vh, torch.nan).to(G.dtype)
 
 
+# By the name that method takes; ("power", p) is power at any p.
 CONTROLS: dict[str, Callable[[Tensor], Tensor]] = {
     "per_tensor": per_tensor,
     "per_filter": per_filter,
     "half": partial(power, p=0.5),
     "random_spectrum": random_spectrum,
 }
-"""By the name that ``method`` takes; ``("power", p)`` is :func:`power` at any p."""
 
 
 def as_control(method: Any) -> Callable[[Tensor], Tensor] | None:
@@ -172,6 +172,7 @@ def as_control(method: Any) -> Callable[[Tensor], Tensor] | None:
     return CONTROLS.get(method) if isinstance(method, str) else None
 
 
+# The scaled direction of a factor O, by scale; G is what O was made from.
 SCALES: dict[str | None, Callable[[Tensor, Tensor], Tensor]] = {
     None: lambda O, G: O,
     "sqrt_max": lambda O, G: O * math.sqrt(max(1.0, G.shape[-2] / G.shape[-1])),
@@ -179,7 +180,6 @@ SCALES: dict[str | None, Callable[[Tensor, Tensor], Tensor]] = {
     "rms": lambda O, G: O * (0.2 * math.sqrt(max(G.shape[-2:]))),
     "match": _match_length,
 }
-"""The scaled direction of a factor O, by ``scale``; G is what O was made from."""
 
 
 def _scaled_factors(

@@ -16,36 +16,6 @@ from orthoviz.optim.sgd import OrthogonalSGD
 from orthoviz.optim.swan import SWAN
 from orthoviz.optim.wrap import orthogonalise
 
-LABELS = {
-    "sgd": "SGD",
-    "orthogonal_sgd": "orthogonal SGD",
-    "orthogonal_sgd_keep": "orthogonal SGD, null kept",
-    "muon_order": "Muon's order",
-    "muon_order_keep": "Muon's order, null kept",
-    "matched": "norm-matched",
-    "per_tensor": "per tensor",
-    "per_filter": "per filter",
-    "adamw": "AdamW",
-    "orthogonal_adamw": "orthogonal AdamW",
-    "lars": "LARS",
-    "orthogonal_lars": "orthogonal LARS",
-    "trust_region": "trust region",
-    "swan": "SWAN",
-    "muon_order_rms": "Muon's order, AdamW's scale",
-    "muon": "Muon",
-    "random_spectrum": "random spectrum",
-    "half": "square-root spectrum",
-    "inverted": "inverted spectrum",
-    "no_momentum": "no momentum",
-}
-"""What a reader sees, by name."""
-
-
-def label_of(name: object) -> str:
-    """What a reader sees of an optimiser; a name that is not in the table is its own label."""
-    return LABELS.get(str(name), str(name))
-
-
 Make = Callable[[ParamGroups, float], torch.optim.Optimizer]
 
 
@@ -60,45 +30,62 @@ def optimizers(
             own.
         process_group: ranks that share the work of the polar factors.
     """
-    papers: dict[str, Any] = dict(momentum=momentum, weight_decay=weight_decay)
-    ours = papers | {"process_group": process_group}
-    muons = ours | {"order": "after_momentum"}
+    return {name: make for name, (_, make) in _table(momentum, weight_decay, process_group).items()}
 
+
+def _table(
+    momentum: float, weight_decay: float, process_group: ProcessGroup | None
+) -> dict[str, tuple[str, Make]]:
+    """By name, what a reader sees of an optimiser, and what makes it."""
+    papers: dict[str, Any] = dict(momentum=momentum, weight_decay=weight_decay)
+    ours = partial(OrthogonalSGD, **papers, process_group=process_group)
+    muons = partial(ours, order="after_momentum")
     # As people use it: Nesterov, decoupled decay, and the rest by AdamW at a rate of its own
-    muon: dict[str, Any] = dict(order="after_momentum", momentum=0.95, nesterov=True, scale="sqrt_max")
-    muon |= dict(method="newton_schulz", decoupled=True, weight_decay=0.01, rest="adamw", rest_lr=0.003)
+    muon: dict[str, Any] = dict(momentum=0.95, nesterov=True, scale="sqrt_max", method="newton_schulz")
+    muon |= dict(decoupled=True, weight_decay=0.01, rest="adamw", rest_lr=0.003)
+    lars = partial(LARS, **papers, trust_coefficient=0.1)
 
     def orthogonal(kind: Make, groups: ParamGroups, lr: float) -> torch.optim.Optimizer:
         optimizer = kind(groups, lr)
         orthogonalise(optimizer, process_group=process_group)
         return optimizer
 
-    lars = partial(LARS, **papers, trust_coefficient=0.1)
     return {
-        "sgd": partial(torch.optim.SGD, **papers),
-        "orthogonal_sgd": partial(OrthogonalSGD, **ours),
-        "orthogonal_sgd_keep": partial(OrthogonalSGD, **ours, null="keep"),
-        "muon_order": partial(OrthogonalSGD, **muons),
-        "muon_order_keep": partial(OrthogonalSGD, **muons, null="keep"),
-        "matched": partial(OrthogonalSGD, **ours, scale="match"),
-        "per_tensor": partial(OrthogonalSGD, **ours, method="per_tensor"),
-        "per_filter": partial(OrthogonalSGD, **ours, method="per_filter"),
-        "adamw": torch.optim.AdamW,
-        "orthogonal_adamw": partial(orthogonal, torch.optim.AdamW),
-        "lars": lars,
-        "orthogonal_lars": partial(orthogonal, lars),
+        "sgd": ("SGD", partial(torch.optim.SGD, **papers)),
+        "orthogonal_sgd": ("orthogonal SGD", ours),
+        "orthogonal_sgd_keep": ("orthogonal SGD, null kept", partial(ours, null="keep")),
+        "muon_order": ("Muon's order", muons),
+        "muon_order_keep": ("Muon's order, null kept", partial(muons, null="keep")),
+        "matched": ("norm-matched", partial(ours, scale="match")),
+        "per_tensor": ("per tensor", partial(ours, method="per_tensor")),
+        "per_filter": ("per filter", partial(ours, method="per_filter")),
+        "adamw": ("AdamW", torch.optim.AdamW),
+        "orthogonal_adamw": ("orthogonal AdamW", partial(orthogonal, torch.optim.AdamW)),
+        "lars": ("LARS", lars),
+        "orthogonal_lars": ("orthogonal LARS", partial(orthogonal, lars)),
         # The stochastic non-Euclidean trust region of Kovalev 2025 (arXiv 2503.12645), whose buffer is a mean
-        "trust_region": partial(OrthogonalSGD, **muons, dampening=momentum, decoupled=True),
-        "swan": SWAN,
-        "muon_order_rms": partial(OrthogonalSGD, **muons, scale="rms"),
-        "muon": partial(OrthogonalSGD, **muon, process_group=process_group),
-        "random_spectrum": partial(OrthogonalSGD, **ours, method="random_spectrum"),
-        "half": partial(OrthogonalSGD, **ours, method="half"),
-        "inverted": partial(OrthogonalSGD, **ours, method=("power", -0.25)),
+        "trust_region": ("trust region", partial(muons, dampening=momentum, decoupled=True)),
+        "swan": ("SWAN", SWAN),
+        "muon_order_rms": ("Muon's order, AdamW's scale", partial(muons, scale="rms")),
+        "muon": ("Muon", partial(muons, **muon)),
+        "random_spectrum": ("random spectrum", partial(ours, method="random_spectrum")),
+        "half": ("square-root spectrum", partial(ours, method="half")),
+        "inverted": ("inverted spectrum", partial(ours, method=("power", -0.25))),
         # SWAN without its rows: the polar factor of the gradient itself, the rest by AdamW
-        "no_momentum": partial(OrthogonalSGD, scale="rms", rest="adamw", process_group=process_group),
+        "no_momentum": (
+            "no momentum",
+            partial(ours, momentum=0.0, weight_decay=0.0, scale="rms", rest="adamw"),
+        ),
     }
 
 
+# With the settings of the paper's Table 1.
 OPTIMIZERS = optimizers()
-"""With the settings of the paper's Table 1."""
+
+# What a reader sees, by name.
+LABELS = {name: label for name, (label, _) in _table(0.9, 5e-4, None).items()}
+
+
+def label_of(name: object) -> str:
+    """What a reader sees of an optimiser; a name that is not in the table is its own label."""
+    return LABELS.get(str(name), str(name))

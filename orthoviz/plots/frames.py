@@ -13,14 +13,15 @@ from matplotlib.ticker import MaxNLocator
 from orthoviz.measures.quantities import QUANTITIES, Sizes
 from orthoviz.optim.named import label_of
 from orthoviz.plots.style import RANDOM, literal, look, new_figure
+from orthoviz.verdicts import last_rows
 
+# Axis labels of what a training loop says itself.
 _LOGGED = {
     "loss": "loss (nats)",
     "train_loss": "training loss (nats)",
     "test_loss": "test loss (nats)",
     "test_accuracy": "test accuracy",
 }
-"""Axis labels of what a training loop says itself."""
 
 
 def select(data: pd.DataFrame, quantity: str, stage: str | None = None, layer: Any = None) -> pd.DataFrame:
@@ -96,19 +97,10 @@ def plain_legend(ax: Axes, shown: bool = True) -> None:
         legend.set(title=None, frame_on=False, visible=shown)
 
 
-def at_end(data: pd.DataFrame, x: str, *more: str) -> pd.DataFrame:
-    """The rows of each run at its own last x: runs that stopped early too."""
-    known = (*more, "run", "optimizer", "lr", "rest_lr", "batch_size", "seed")
-    keys = [c for c in dict.fromkeys(known) if c in data]
-    runs = data.groupby(keys, observed=True, dropna=False) if keys else data.groupby(lambda _: 0)
-    rows: pd.DataFrame = data[data[x] == runs[x].transform("max")]
-    return rows
-
-
 def ends(rows: pd.DataFrame, hue: str = "optimizer", x: str = "step") -> dict[str, float]:
     """The mean value of each hue at its runs' last steps."""
     need(rows, hue, x)
-    means = at_end(rows, x, hue).groupby(hue, observed=True, sort=False)["value"].mean()
+    means = last_rows(rows, x, hue).groupby(hue, observed=True, sort=False)["value"].mean()
     return {str(name): float(value) for name, value in means.items()}
 
 

@@ -9,14 +9,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from orthoviz.plots.frames import at_end, finals, in_words, need, with_labels
+from orthoviz.plots.frames import finals, in_words, need, with_labels
 from orthoviz.plots.steps import compare, feature_cosine, filter_cosine, over_steps, training_curves
+from orthoviz.verdicts import last_rows
 
 
 def _batch_size(data: pd.DataFrame, ax: Axes | None = None) -> Figure:
     need(data, "optimizer", "batch_size", "test_accuracy")
     data = with_labels(data)
-    last = at_end(data, "epoch") if "epoch" in data else data
+    last = last_rows(data) if "epoch" in data else data
     figure, panel = finals(last, "batch_size", hue="optimizer", chance=0.1, ax=ax)
     smallest = last[last["batch_size"] == last["batch_size"].min()]
     means = smallest.groupby("optimizer", observed=True)["test_accuracy"].mean()

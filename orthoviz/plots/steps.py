@@ -11,23 +11,12 @@ from matplotlib.figure import Figure
 
 from orthoviz.measures.quantities import QUANTITIES, Sizes
 from orthoviz.plots import frames
-from orthoviz.plots.frames import (
-    at_end,
-    ends,
-    in_words,
-    lines,
-    mark,
-    need,
-    only,
-    plain_legend,
-    select,
-    with_labels,
-)
+from orthoviz.plots.frames import ends, in_words, lines, mark, need, only, plain_legend, select, with_labels
 from orthoviz.plots.style import INK, look, new_figure
-from orthoviz.verdicts import verdict
+from orthoviz.verdicts import last_rows, verdict
 
+# So many layers stand side by side; of more, so many are taken, evenly spaced.
 _MOST = 6
-"""So many layers stand side by side; of more, so many are taken, evenly spaced."""
 
 
 def over_steps(
@@ -139,7 +128,7 @@ def lr_flatness(
     """
     need(data, hue, "lr", "test_accuracy")
     data = with_labels(data)
-    last = at_end(data, "epoch", hue) if "epoch" in data else data
+    last = last_rows(data, "epoch", hue) if "epoch" in data else data
     if "rest_lr" in last:
         pairs = last.groupby([hue, "lr", "rest_lr"], observed=True)["test_accuracy"].mean()
         best_pairs = pairs.groupby([hue, "lr"], observed=True).idxmax()
@@ -262,7 +251,7 @@ def compare(
 def _outcome(rows: pd.DataFrame, quantity: str, *, x: str, hue: str) -> str:
     """Which hue is better at the end, if the runs can tell, and their means."""
     runs = [c for c in dict.fromkeys((hue, "run", "optimizer", "lr", "rest_lr", "seed")) if c in rows]
-    one_each = at_end(rows, x, hue).groupby(runs, observed=True, dropna=False)["value"].mean()
+    one_each = last_rows(rows, x, hue).groupby(runs, observed=True, dropna=False)["value"].mean()
     of_hue = one_each.index.get_level_values(hue)
     values = {str(name): one_each[of_hue == name].tolist() for name in rows[hue].unique()}
     more_is_better = "accuracy" in quantity

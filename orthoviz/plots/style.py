@@ -17,14 +17,15 @@ from orthoviz.optim.named import label_of
 
 SGD = "#D55E00"
 ORTHOGONAL = "#0072B2"
+# Grey is always a random baseline or a control.
 RANDOM = "#8A8A8A"
-"""Grey is always a random baseline or a control."""
 INK = "#222222"
 PALE = "#BBBBBB"
 
+# The course's four modes, with the colour and line style that each has everywhere.
 MODES = {10.0: ("#CC79A7", "-"), 3.0: (ORTHOGONAL, "--"), 1.0: ("#009E73", "-."), 0.3: ("#E69F00", ":")}
-"""The course's four modes, with the colour and line style that each has everywhere."""
 
+# Colour and line style of what a gradient becomes, stage by stage.
 STAGES: dict[str, tuple[str, Any]] = {
     "raw": ("#CC79A7", (0, (1, 1))),
     "orthogonal": (ORTHOGONAL, "-"),
@@ -32,7 +33,6 @@ STAGES: dict[str, tuple[str, Any]] = {
     "applied": ("#E69F00", (0, (6, 1.5, 1, 1.5))),
     "weight": (INK, (0, (2, 1.5))),
 }
-"""Colour and line style of what a gradient becomes, stage by stage."""
 
 _MUON = "#009E73"
 _KNOWN: dict[str, tuple[str, Any]] = {
@@ -49,10 +49,10 @@ _KNOWN: dict[str, tuple[str, Any]] = {
     "per_tensor": (RANDOM, (1, 1)),
 }
 _KNOWN |= {label_of(name): known for name, known in _KNOWN.items()}
+# Palette by optimiser's name or label, for seaborn's palette=.
 COLOURS = {name: colour for name, (colour, _) in _KNOWN.items()}
-"""Palette by optimiser's name or label, for seaborn's ``palette=``."""
+# Line style by optimiser's name or label, for seaborn's dashes=.
 DASHES = {name: dashes for name, (_, dashes) in _KNOWN.items()}
-"""Line style by optimiser's name or label, for seaborn's ``dashes=``."""
 
 
 def literal(text: str) -> str:

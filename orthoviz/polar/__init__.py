@@ -24,29 +24,7 @@ from orthoviz.polar.polynomials import (
 from orthoviz.polar.rational import Rational, Zolotarev, zolotarev
 
 __all__ = [
-    "CUBIC",
-    "DEGREE_NINE",
-    "GRAM",
-    "JORDAN",
-    "METHODS",
-    "MODULA",
-    "POLAR_EXPRESS",
-    "SVD",
-    "YOU",
-    "Eigh",
-    "Exact",
-    "Fast",
-    "GramNewtonSchulz",
-    "Method",
-    "NewtonSchulz",
-    "Rational",
-    "Zolotarev",
-    "coefficients",
-    "counts",
-    "default_tol",
-    "explain",
-    "gain",
-    "polar_factor",
-    "polar_factors",
-    "zolotarev",
-]
+    "CUBIC", "DEGREE_NINE", "GRAM", "JORDAN", "METHODS", "MODULA", "POLAR_EXPRESS", "SVD", "YOU", "Eigh",
+    "Exact", "Fast", "GramNewtonSchulz", "Method", "NewtonSchulz", "Rational", "Zolotarev", "coefficients",
+    "counts", "default_tol", "explain", "gain", "polar_factor", "polar_factors", "zolotarev",
+]  # fmt: skip

@@ -27,11 +27,11 @@ from torch import Tensor
 
 from orthoviz.polar.products import Cost, product_as, symmetric_product
 
+# Smallest s/s1 that the float64 Gram matrix tells well enough, by the input's dtype.
 GRAM_LIMITS = {torch.float32: 1.5e-7, torch.float64: 3e-3}
-"""Smallest s/s1 that the float64 Gram matrix tells well enough, by the input's dtype."""
 
+# Up to here the last product is as good in float32 (4e-7, measured).
 _WELL_CONDITIONED = 20.0
-"""Up to here the last product is as good in float32 (4e-7, measured)."""
 
 
 def default_tol(dtype: torch.dtype) -> float:
@@ -43,8 +43,8 @@ def default_tol(dtype: torch.dtype) -> float:
     return eps / 2 if dtype in (torch.float16, torch.bfloat16) else 10 * eps
 
 
+# What tol takes for numbers that were computed in half precision, whatever holds them now.
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""What ``tol`` takes for numbers that were computed in half precision, whatever holds them now."""
 
 
 def counts(s: Tensor, tol: float) -> Tensor:

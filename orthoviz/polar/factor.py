@@ -14,11 +14,7 @@ from orthoviz.polar.methods import Method, Solver, as_method, choose
 
 
 def polar_factor(
-    G: Tensor,
-    method: str | Method = "exact",
-    *,
-    tol: float | str | None = None,
-    null: str = "drop",
+    G: Tensor, method: str | Method = "exact", *, tol: float | str | None = None, null: str = "drop"
 ) -> Tensor:
     r"""The nearest matrix with orthonormal rows (or columns): same directions, equal lengths.
 
@@ -128,7 +124,12 @@ def _filled_up(matrices: list[Tensor], method: Method) -> list[Tensor]:
 
 
 class Explanation(NamedTuple):
-    """How :func:`polar_factor` would treat a tensor; ``print`` it."""
+    """How :func:`polar_factor` would treat a tensor; ``print`` it.
+
+    Attributes:
+        operations: floating-point operations in all, multiplications and additions counted apart.
+        floor: operations of one pair of products, 4 m^2 n a matrix: what touching G twice costs.
+    """
 
     asked: str
     chosen: Solver
@@ -136,9 +137,7 @@ class Explanation(NamedTuple):
     matrices: int
     shape: tuple[int, int]
     operations: float
-    """Floating-point operations in all, multiplications and additions counted apart."""
     floor: float
-    """Operations of one pair of products, 4 m^2 n a matrix: what touching G twice costs."""
 
     def __str__(self) -> str:
         m, n = self.shape

@@ -32,17 +32,14 @@ Source: Higham 2008, *Functions of Matrices*, chapter 8; Jordan et al. 2024 (Muo
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from orthoviz.polar.polynomials import GRAM, JORDAN, Coefficients
 from orthoviz.polar.products import Cost, product_as, symmetric_product
-
-Product = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,6 @@ class GramNewtonSchulz:
         coefficients: a tuple of (a, b, c, ...) a step.
         restarts: steps (0 is the first) before which the Gram matrix is formed anew.
         precision: dtype to iterate in. None: the input's, at least float32.
-        triton: on a GPU, compute one triangle of each product (never run on a GPU so far).
 
     Raises:
         ValueError: rounding in the Gram matrix would grow to a tenth of the result before it is formed
@@ -99,7 +95,6 @@ class GramNewtonSchulz:
     coefficients: Coefficients = GRAM
     restarts: tuple[int, ...] = ()
     precision: torch.dtype | None = None
-    triton: bool = False
 
     def __post_init__(self) -> None:
         _check_settings(self.coefficients, self.precision)
@@ -116,15 +111,14 @@ class GramNewtonSchulz:
 
     def __call__(self, X: Tensor) -> Tensor:
         given, dtype = X.dtype, self.precision or X.dtype
-        product = partial(symmetric_product, triton=self.triton)
         if dtype.itemsize < 4:  # squares of squares would leave float16's range: bring the entries near 1
             X = X / _size(X).clamp_min(0.25)
         X = X.to(dtype)
-        K = product(X, X.mT)
+        K = symmetric_product(X, X.mT)
         if dtype.itemsize < 4:
             size = _size(K.to(given)).clamp_min(1e-6)
             X, K = (X * size.rsqrt()).to(dtype), (K / size).to(dtype)
-        K2 = product(K, K)
+        K2 = symmetric_product(K, K)
         bound = _size(K2.to(given)).clamp_min(1e-6)
         inverse = bound.rsqrt()  # of s1^2; clamped, so that zero stays zero
         K, K2 = (K * inverse).to(dtype), (K2 * inverse.square()).to(dtype)
@@ -133,13 +127,13 @@ class GramNewtonSchulz:
             if t in self.restarts and R is not None:
                 X = product_as(X, (R * scale).to(dtype))
                 scale, R = torch.ones_like(scale), None
-                K = product(X, X.mT)
+                K = symmetric_product(X, X.mT)
             if t > 0:
-                K2 = product(K, K) if len(step) > 2 else K
-            Q = _polynomial(step, K, K2, product)
-            R = Q if R is None else product(Q, R)
+                K2 = symmetric_product(K, K) if len(step) > 2 else K
+            Q = _polynomial(step, K, K2)
+            R = Q if R is None else symmetric_product(Q, R)
             if t + 1 < len(self.coefficients) and t + 1 not in self.restarts:
-                K = product(Q, product(Q, K))
+                K = symmetric_product(Q, symmetric_product(Q, K))
         assert R is not None
         return product_as(X, (R * scale).to(dtype)).to(given)
 
@@ -167,14 +161,14 @@ def _products(step: tuple[float, ...]) -> int:
     return max(0, math.ceil((len(step) - 1) / 2))
 
 
-def _polynomial(c: Sequence[float], K: Tensor, K2: Tensor, product: Product = symmetric_product) -> Tensor:
+def _polynomial(c: Sequence[float], K: Tensor, K2: Tensor) -> Tensor:
     """c0 I + c1 K + c2 K^2 + ..., by Horner's rule in K^2: one product for degrees 3 and 4, none below."""
     if len(c) <= 3:
         Q = c[1] * K
         if len(c) == 3:
             Q = Q.add_(K2, alpha=c[2])
     else:
-        Q = product(K2, _polynomial(c[2:], K, K2, product)).add_(K, alpha=c[1])
+        Q = symmetric_product(K2, _polynomial(c[2:], K, K2)).add_(K, alpha=c[1])
     if c[0]:
         Q.diagonal(dim1=-2, dim2=-1).add_(c[0])
     return Q

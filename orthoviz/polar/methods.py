@@ -82,6 +82,7 @@ def choose(method: Method, G: Tensor) -> tuple[Solver, str]:
     return method.choose(m, n, G.dtype, G.device.type)
 
 
+# What a name stands for.
 METHODS: dict[str, Method] = {
     "exact": Exact(),
     "fast": Fast(),
@@ -92,7 +93,6 @@ METHODS: dict[str, Method] = {
     "gram_newton_schulz": GramNewtonSchulz(),
     "rational": Rational(),
 }
-"""What a name stands for."""
 
 _CLASSES = {kind.__name__: kind for kind in get_args(Method)}
 
@@ -107,8 +107,10 @@ def as_method(
         ValueError: such a method, ``tol`` or ``null`` does not exist, or the method cannot cut.
     """
     if isinstance(method, tuple) and method[0] in _CLASSES:
+        kind = _CLASSES[method[0]]
+        known = {f.name for f in fields(kind)}  # an old checkpoint may have one more
         values = {key: getattr(torch, v) if key == "precision" and v else v for key, v in method[1:]}
-        method = _CLASSES[method[0]](**values)
+        method = kind(**{key: value for key, value in values.items() if key in known})
     elif isinstance(method, str) and method in METHODS:
         method = METHODS[method]
     if not isinstance(method, Method):

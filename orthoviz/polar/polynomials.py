@@ -13,12 +13,13 @@ import numpy as np
 from numpy.polynomial import Polynomial
 from torch import Tensor
 
+# One tuple of coefficients a step.
 Coefficients = tuple[tuple[float, ...], ...]
-"""One tuple of coefficients a step."""
 
+# Muon's, tuned for speed: gets near 1 in five steps and never arrives (0.68 to 1.13). Jordan et al. 2024.
 JORDAN: Coefficients = ((3.4445, -4.7750, 2.0315),) * 5
-"""Muon's, tuned for speed: gets near 1 in five steps and never arrives (0.68 to 1.13). Jordan et al. 2024."""
 
+# Five steps found by numerical search. Jiacheng You 2024, as quoted in arXiv 2505.16932.
 YOU: Coefficients = (
     (4.0848, -6.8946, 2.9270),
     (3.9505, -6.3029, 2.6377),
@@ -26,8 +27,8 @@ YOU: Coefficients = (
     (2.8769, -3.1427, 1.2046),
     (2.8366, -3.0525, 1.2012),
 )
-"""Five steps found by numerical search. Jiacheng You 2024, as quoted in arXiv 2505.16932."""
 
+# Six steps of the modula library (Bernstein et al.).
 MODULA: Coefficients = tuple(
     (a / 1024, b / 1024, c / 1024)
     for a, b, c in (
@@ -39,11 +40,11 @@ MODULA: Coefficients = tuple(
         (2172, -1833, 682),
     )
 )
-"""Six steps of the modula library (Bernstein et al.)."""
 
+# Newton-Schulz proper: slow at first, then exact. Higham 2008, *Functions of Matrices*, section 8.3.
 CUBIC: Coefficients = ((1.5, -0.5),) * 30
-"""Newton-Schulz proper: slow at first, then exact. Higham 2008, *Functions of Matrices*, section 8.3."""
 
+# coefficients(1e-3, 8, safety=1.01, cushion=0.02). Amsel et al. 2025 (arXiv 2505.16932).
 POLAR_EXPRESS: Coefficients = (
     (8.237312, -23.157747, 16.680568),
     (4.082442, -2.893048, 0.525285),
@@ -54,8 +55,8 @@ POLAR_EXPRESS: Coefficients = (
     (1.856442, -1.213245, 0.356800),
     (1.875, -1.25, 0.375),
 )
-"""``coefficients(1e-3, 8, safety=1.01, cushion=0.02)``. Amsel et al. 2025 (arXiv 2505.16932)."""
 
+# coefficients(4.5e-3, 5, safety=1.001), for a start scaled by the Schatten-8 norm.
 GRAM: Coefficients = (
     (8.311479, -24.440331, 18.065988),
     (3.942631, -2.934471, 0.558947),
@@ -63,14 +64,13 @@ GRAM: Coefficients = (
     (2.242766, -1.613670, 0.411317),
     (1.886378, -1.262585, 0.376261),
 )
-"""``coefficients(4.5e-3, 5, safety=1.001)``, for a start scaled by the Schatten-8 norm."""
 
+# coefficients(7.8e-3, 3, 9, safety=1.001): the reach of five quintic steps for 12 products, not 17.
 DEGREE_NINE: Coefficients = (
     (14.16444, -135.888349, 448.838178, -574.25867, 248.961351),
     (5.198573, -11.808709, 10.348404, -3.610404, 0.431453),
     (2.769525, -4.258056, 3.944511, -1.758195, 0.296156),
 )
-"""``coefficients(7.8e-3, 3, 9, safety=1.001)``: the reach of five quintic steps for 12 products, not 17."""
 
 
 def coefficients(

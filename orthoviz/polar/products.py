@@ -20,9 +20,7 @@ class Cost(NamedTuple):
     words: int
 
 
-def symmetric_product(
-    A: Tensor, B: Tensor, *, triton: bool = False, blocks_from: int = SYMMETRIC_BLOCKS_FROM
-) -> Tensor:
+def symmetric_product(A: Tensor, B: Tensor, *, blocks_from: int = SYMMETRIC_BLOCKS_FROM) -> Tensor:
     """A B, where the caller knows that the result is symmetric.
 
     On a CPU the product of large matrices is made block by block: those above the diagonal are copies
@@ -32,16 +30,11 @@ def symmetric_product(
         A: ``(..., m, k)``.
         B: ``(..., k, m)``, such that A B is symmetric: A^T, or a matrix that commutes with a symmetric A.
         blocks_from: rows from which a CPU works by blocks.
-        triton: on a GPU, use the package's kernel, which computes one triangle (2-D tensors only).
 
     Returns:
         ``(..., m, m)``, in A's dtype.
     """
     m = A.shape[-2]
-    if triton and A.is_cuda and A.ndim == 2:
-        from orthoviz.polar.triton_product import lower_product
-
-        return lower_product(A, B)
     if A.device.type != "cpu" or m < blocks_from:
         return torch.matmul(A, B)
     half = m // 2

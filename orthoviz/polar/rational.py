@@ -29,14 +29,17 @@ from orthoviz.polar.products import Cost, product_as, symmetric_product
 
 
 class Zolotarev(NamedTuple):
-    """The function z of :mod:`~orthoviz.polar.rational` on [lower, 1]."""
+    """The function z of :mod:`~orthoviz.polar.rational` on [lower, 1].
+
+    Attributes:
+        factor: M, such that z lies between 1 - error and 1 + error.
+        shifts: c_1, c_3, ...
+        weights: a_1, a_2, ...
+    """
 
     factor: float
-    """M, such that z lies between 1 - error and 1 + error."""
     shifts: tuple[float, ...]
-    """c_1, c_3, ..."""
     weights: tuple[float, ...]
-    """a_1, a_2, ..."""
     error: float
 
     def __call__(self, x: Tensor) -> Tensor:

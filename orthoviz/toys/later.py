@@ -33,6 +33,7 @@ def _adam() -> Rule:
     return step
 
 
+# What makes a rule for one matrix, by name.
 RULES: dict[str, Callable[[], Rule]] = {
     "descent": lambda: lambda G: G,
     "normalised": lambda: lambda G: G / G.norm(),
@@ -40,7 +41,6 @@ RULES: dict[str, Callable[[], Rule]] = {
     "adam": _adam,
     "orthogonal": lambda: partial(polar_factor, method="svd"),  # of a few rows it is the fastest
 }
-"""What makes a rule for one matrix, by name."""
 
 
 def unseen_pairs(rule: str, lr: float, *, seed: int = 0, steps: int = 1500) -> dict[str, Any]:

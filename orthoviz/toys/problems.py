@@ -14,18 +14,8 @@ from torch import Tensor, nn
 
 from orthoviz.seeds import seeded
 
-__all__ = [
-    "DeepLinear",
-    "MatrixQuadratic",
-    "Problem",
-    "RankOne",
-    "TeacherStudent",
-    "descend",
-    "steps_until",
-]
-
+# Singular values of the course's target.
 MODES = (10.0, 3.0, 1.0, 0.3)
-"""Singular values of the course's target."""
 
 
 class Problem(nn.Module):

@@ -17,8 +17,8 @@ from orthoviz.datasets import Dataset, in_order
 from orthoviz.seeds import seeded
 from orthoviz.training.processes import rank_and_size
 
+# Weight of the redundancy term, as in the paper.
 LAMBDA = 0.005
-"""Weight of the redundancy term, as in the paper."""
 _PROBED = 5_000  # training images at most that the probes learn from
 
 

@@ -23,31 +23,34 @@ from orthoviz.optim.named import Make, label_of
 from orthoviz.training.equal import Schedule, equal_steps, how_long, known_steps, starter, step_options
 from orthoviz.training.evaluation import judged_by
 from orthoviz.training.loop import fit
-from orthoviz.training.outcomes import Rate, best_rate, in_columns, next_rate, rates_of, summary
+from orthoviz.training.outcomes import Rate, best_rates, in_columns, next_rate, rates_of, summary
 from orthoviz.training.processes import rank_and_size
 from orthoviz.training.records import finished_epochs, segment
 
+# Learning rates to try: one, several, a grid of pairs, or each of these by the optimiser's name.
 Rates = float | Sequence[float] | Mapping[str, Any]
-"""Learning rates to try: one, several, a grid of pairs, or each of these by the optimiser's name."""
 PROTOCOLS = ("equal_lr", "equal_step", "both_tuned", "equal_seconds")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison found."""
+    """What a comparison found.
+
+    Attributes:
+        frame: a row a run and epoch: ``optimizer``, ``lr``, ``rest_lr`` where that was tuned too, ``seed``
+            and the columns of a run's history; where time was compared, ``seconds`` are steps times
+            ``ms_per_step``, which was measured of each optimiser alone, in turns; where steps were made
+            equal, ``step_length`` is their mean length; ``chosen`` says whether the rate is the one that the
+            verdict speaks of.
+        verdict: one sentence, see :func:`summary`.
+        rates: the learning rate of each optimiser that the verdict speaks of; ``(lr, rest_lr)`` where both
+            were tuned.
+    """
 
     frame: pd.DataFrame
-    """A row a run and epoch: ``optimizer``, ``lr``, ``rest_lr`` where that was tuned too, ``seed`` and the
-    columns of a run's history;
-    where time was compared, ``seconds`` are steps times ``ms_per_step``, which was measured of each optimiser
-    alone, in turns; where steps were made equal, ``step_length`` is their mean length; ``chosen`` says
-    whether the rate is the one that the verdict speaks of."""
     verdict: str
-    """One sentence, see :func:`summary`."""
     protocol: str
     rates: Mapping[str, Rate] = field(default_factory=dict)
-    """The learning rate of each optimiser that the verdict speaks of; ``(lr, rest_lr)`` where both were
-    tuned."""
 
 
 def compare(
@@ -118,10 +121,8 @@ def compare(
             length; pairs of rates with "equal_step" or ``grow``; no rate makes steps as long within 10 %;
             what :func:`fit` refuses.
     """
-    numbers = range(seeds) if isinstance(seeds, int) else list(seeds)
     _check(protocol, epochs, minutes)
-    check_fair(numbers, optimizers)
-    grid = rates(optimizers, lrs)
+    numbers, grid = plan(optimizers, lrs, seeds)
     _check_pairs(isinstance(next(iter(grid.values()))[0], tuple), protocol, grow, done)
     tuned = protocol in ("both_tuned", "equal_seconds")
     data = as_data(data)
@@ -141,10 +142,8 @@ def compare(
         grid = {name: rates[:1] for name, rates in grid.items()}
     elif protocol == "equal_step":
         lr: Any = next(iter(grid.values()))[0]
-        known = known_steps(done, lr, batch_size)
-        grid, lengths = equal_steps(
-            start, lr, data, long, schedule, how, out and out / "equal_step.json", known
-        )
+        file, known = out and out / "equal_step.json", known_steps(done, lr, batch_size)
+        grid, lengths = equal_steps(start, lr, data, long, schedule, how, file, known)
 
     def train(run: dict[str, Any], rate: Rate) -> pd.DataFrame:
         """The history of a run."""
@@ -158,27 +157,34 @@ def compare(
         return history.assign(step_length=lengths[name]) if lengths else history
 
     tables: list[pd.DataFrame] = []
+
+    def add(name: str, rate: Rate, seed: int) -> None:
+        """Add the rows of a run, which may be done already."""
+        nonlocal done
+        run = {"optimizer": name, **in_columns(rate), "seed": seed, "batch_size": batch_size}
+        found, done = _take(done, run, long[name])
+        tables.append(train(run, rate) if found.empty else found)
+        if keep is not None and found.empty:
+            keep(pd.concat([*tables, *([] if done is None else [done])], ignore_index=True))
+
     runs = [(name, rate, seed) for seed in numbers for name in optimizers for rate in grid[name]]
     while runs:
-        for name, rate, seed in tqdm(runs, unit=" runs", disable=None if progress else True, leave=False):
-            run = {"optimizer": name, **in_columns(rate), "seed": seed, "batch_size": batch_size}
-            found, done = _take(done, run, long[name])
-            tables.append(train(run, rate) if found.empty else found)
-            if keep is not None and found.empty:
-                keep(pd.concat([*tables, *([] if done is None else [done])], ignore_index=True))
+        for run in tqdm(runs, unit=" runs", disable=None if progress else True, leave=False):
+            add(*run)
         frame = pd.concat(tables, ignore_index=True)
-        by = f"{'valid' if tuned else 'test'}_{score}"
-        best: dict[str, Any] = {
-            name: best_rate(frame[frame["optimizer"] == name], by, higher=higher) for name in optimizers
-        }
+        best: dict[str, Any] = best_rates(frame, f"{'valid' if tuned else 'test'}_{score}", higher=higher)
         beyond = {name: next_rate(grid[name], best[name]) for name in optimizers} if grow and tuned else {}
         runs = [(name, rate, seed) for seed in numbers for name, rate in beyond.items() if rate]
         for name, after in beyond.items():
             grid[name] += [after] if after else []
-    frame["chosen"] = rates_of(frame) == frame["optimizer"].map(best)
     chance = 1 / len(data.classes) if data.classes and score == "accuracy" else 0.0
-    words = summary(frame, protocol.replace("_", " "), chance=chance, score=score, higher=higher)
-    return Comparison(frame, words, protocol, best)
+    return conclude(frame, best, protocol, chance=chance, score=score, higher=higher)
+
+
+def conclude(frame: pd.DataFrame, best: Mapping[str, Rate], protocol: str, **how: Any) -> Comparison:
+    """Mark the runs at the best rates as chosen, and say what they tell, see :func:`summary`."""
+    frame["chosen"] = rates_of(frame) == frame["optimizer"].map(best)
+    return Comparison(frame, summary(frame, protocol.replace("_", " "), **how), protocol, best)
 
 
 def _check(protocol: str, epochs: float | None, minutes: float | None) -> None:
@@ -204,15 +210,23 @@ def _check_pairs(pairs: bool, protocol: str, grow: bool, done: pd.DataFrame | No
         )
 
 
-def check_fair(seeds: Sequence[int], optimizers: Iterable[str]) -> None:
-    """Raise ValueError for what is no fair comparison."""
-    if not seeds or not [*optimizers]:
+def plan(
+    optimizers: Iterable[str], lrs: Rates, seeds: int | Iterable[int]
+) -> tuple[Sequence[int], dict[str, list[Any]]]:
+    """The seeds, and the learning rates of each optimiser.
+
+    Raises:
+        ValueError: it would be no fair comparison.
+    """
+    numbers = range(seeds) if isinstance(seeds, int) else list(seeds)
+    if not numbers or not [*optimizers]:
         raise ValueError("a comparison needs at least one seed and one optimiser")
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"each seed counts once, got {list(seeds)}")
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"each seed counts once, got {list(numbers)}")
     labels = [label_of(name) for name in optimizers]
     if len(set(labels)) < len(labels):
         raise ValueError(f"two of the optimisers have the same label: {', '.join(labels)}")
+    return numbers, rates(optimizers, lrs)
 
 
 def _take(
@@ -255,16 +269,12 @@ def _run(
 
 def folder_names(optimizer: str, rate: Rate, seed: int) -> list[str]:
     """What the folder of a run is called, and what the first edition called it, which had labels there."""
-    names = [_safe(name) for name in dict.fromkeys((optimizer, label_of(optimizer)))]
+    both = dict.fromkeys((optimizer, label_of(optimizer)))
+    names = [re.sub(r"[^a-zA-Z0-9]+", "_", name).strip("_") for name in both]  # which any disk takes
     if names[0] != optimizer:  # others may be the same where signs are left out
         names[0] += f"-{hashlib.blake2b(optimizer.encode(), digest_size=4).hexdigest()}"
     told = "-rest".join(f"{value:g}" for value in in_columns(rate).values())
     return [f"{name}-lr{told}-seed{seed}" for name in names]
-
-
-def _safe(name: str) -> str:
-    """A name that any disk takes."""
-    return re.sub(r"[^a-zA-Z0-9]+", "_", name).strip("_")
 
 
 def _folder(out: Path, *run: Any) -> Path:

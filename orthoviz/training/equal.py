@@ -29,11 +29,11 @@ _PATIENCE = 3.0  # seconds that they may take
 _ROUNDS = 3
 _CLOSE, _LEAST_CLOSE, _SEARCHES = 0.01, 0.1, 5  # how nearly steps are made equal
 
+# What makes a scheduler from an optimiser and the number of steps of its run.
 Schedule = Callable[[Optimizer, int], LRScheduler]
-"""What makes a scheduler from an optimiser and the number of steps of its run."""
 
+# What makes a network at its start and its optimiser, from an optimiser's name, its rate and a seed.
 Start = Callable[[str, Rate, int], tuple[nn.Module, Optimizer]]
-"""What makes a network at its start and its optimiser, from an optimiser's name, its rate and a seed."""
 
 
 def starter(

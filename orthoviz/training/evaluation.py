@@ -13,18 +13,21 @@ from torch.optim import Optimizer
 from orthoviz.datasets import Data, Dataset
 from orthoviz.training.processes import rank_and_size
 
+# Of outputs and targets, a mean over the batch.
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Of outputs and targets, a mean over the batch."""
 
 
 class Metric(NamedTuple):
-    """What is judged beside the loss."""
+    """What is judged beside the loss.
+
+    Attributes:
+        of: of outputs and targets: a value an example, or their mean.
+        higher: whether higher is better.
+    """
 
     name: str
     of: Loss
-    """Of outputs and targets: a value an example, or their mean."""
     higher: bool = True
-    """Whether higher is better."""
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -96,13 +99,7 @@ def judgement(
 
 
 def check_fits(
-    model: nn.Module,
-    optimizer: Optimizer,
-    data: Data,
-    *,
-    epochs: float,
-    batch_size: int,
-    accumulate: int = 1,
+    model: nn.Module, optimizer: Optimizer, data: Data, *, epochs: float, batch_size: int, accumulate: int = 1
 ) -> None:
     """Raise ValueError where these cannot be trained together, before anything has changed."""
     for name, value in (("batch_size", batch_size), ("accumulate", accumulate)):

@@ -1,17 +1,16 @@
 """The training loop, read from top to bottom."""
 
 import itertools
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -21,9 +20,9 @@ from tqdm.auto import tqdm
 from orthoviz.datasets import Data, as_data
 from orthoviz.monitor import Monitor
 from orthoviz.optim.wrap import following
-from orthoviz.training import checkpoints
 from orthoviz.training.evaluation import Loss, Metric, check_fits, cross_entropy, judgement
 from orthoviz.training.processes import rank_and_size, requests, say
+from orthoviz.training.progress import Progress, Stop
 from orthoviz.training.records import Folder, describe, describe_schedule, open_folder, run_config
 
 _PRECISIONS = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -31,67 +30,22 @@ _LOOK = 50  # steps between two looks at the losses: each waits for the device
 _SAVE = 300.0  # seconds between two checkpoints within an epoch
 
 
-@dataclass(frozen=True)
-class Stop:
-    """Why and where a run ended before its last epoch; printed, it is a sentence."""
-
-    kind: str
-    """``"interrupted"`` (Ctrl-C), ``"terminated"`` (SIGTERM) or ``"diverged"``."""
-    epoch: int
-    step: int
-    """Steps done in that epoch; of a run that diverged, the step whose loss was not finite."""
-    sentence: str
-
-    def __str__(self) -> str:
-        return self.sentence
-
-
 @dataclass
 class Run:
-    """What a training run leaves."""
+    """What a training run leaves.
+
+    Attributes:
+        history: a row an epoch, the first before training: ``epoch`` and ``step`` done, ``train_loss`` and
+            ``test_loss`` (``test_loss``: cross-entropy in nats), ``test_accuracy`` (0 to 1), the same two
+            with ``valid_`` where images are held out, ``seconds`` of training.
+        seconds: time spent training, without evaluation and checkpoints.
+        stopped: why the run ended before its last epoch, or None.
+    """
 
     history: pd.DataFrame
-    """A row an epoch, the first before training: ``epoch`` and ``step`` done, ``train_loss`` and
-    ``test_loss`` (``test_loss``: cross-entropy in nats), ``test_accuracy`` (0 to 1), the same two with
-    ``valid_`` where images are held out, ``seconds`` of training."""
     model: nn.Module
     seconds: float
-    """Time spent training, without evaluation and checkpoints."""
     stopped: Stop | None
-    """Why the run ended before its last epoch, or None."""
-
-
-@dataclass
-class _Progress:
-    """Where a run is."""
-
-    per_epoch: int
-    """Steps in an epoch."""
-    epoch: int = 1
-    """The epoch that is being worked on."""
-    step: int = 0
-    """Steps done in it."""
-    losses: list[Tensor] = field(default_factory=list)
-    """Of these steps."""
-    seconds: float = 0.0
-    rows: list[dict[str, float]] = field(default_factory=list)
-    """Of the history."""
-    saved: float = field(default_factory=time.perf_counter)
-    """When the last checkpoint was written."""
-
-    @property
-    def steps(self) -> int:
-        """Done in all."""
-        return (self.epoch - 1) * self.per_epoch + self.step
-
-    def end_epoch(self, scores: dict[str, float], *, within: bool) -> None:
-        """Give the epoch its row of the history, and begin the next, unless the run ends within it."""
-        done: float = self.steps / self.per_epoch if within else self.epoch
-        row = {"epoch": done, "step": self.steps, "train_loss": _means(self.losses).mean().item()}
-        before = next(row["seconds"] for row in reversed(self.rows) if row["epoch"] <= self.epoch - 1)
-        self.rows.append({**row, **scores, "seconds": before + self.seconds})
-        if not within:
-            self.epoch, self.step, self.losses, self.seconds = self.epoch + 1, 0, [], 0.0
 
 
 def fit(
@@ -171,30 +125,18 @@ def fit(
     options: Any = dict(batch_size=batch_size, accumulate=accumulate, precision=precision, seed=seed)
     how = dict(loss=loss, scheduler=scheduler, scaler=scaler, monitor=monitor, **options)
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
-    at, stopped = _Progress(data.steps(batch_size)), None
+    at, stopped = Progress(data.steps(batch_size), parts, monitor), None
     in_all = round(epochs * at.per_epoch)
-
-    def config() -> dict[str, Any]:
-        """What makes it this run, for its folder."""
-        more = {"loss": describe(loss), "schedule": describe_schedule(scheduler, in_all)}
-        return run_config(model, optimizer, data, options | more)
-
-    opened = open_folder(out, config, data.source, resume=resume)
+    config = options | {"loss": describe(loss), "schedule": describe_schedule(scheduler, in_all)}
+    opened = open_folder(out, partial(run_config, model, optimizer, data, config), data.source, resume=resume)
     with following(optimizer, precision), opened as folder, requests() as asked:
-        if restored := folder.newest():
-            _restore(restored, parts, at, device)
-            if at.steps < in_all:
-                say(f"Going on after epoch {at.epoch - 1}, step {at.step} of {at.per_epoch}.")
-        else:
-            scores = evaluation(model, data)
-            at.rows.append({"epoch": 0, "step": 0, "train_loss": math.nan, **scores, "seconds": 0})
-        _tell(monitor, at, bool(restored))
+        at.begin(folder, device, in_all, partial(evaluation, model, data))
         network, started = _network(model, compile), at.steps
         with _bar(epochs, at, data, batch_size, shown=progress) as bar, _memory(options):
             while at.steps < in_all and not stopped:
                 losses = steps(network, optimizer, data, epoch=at.epoch, start=at.step, **how)
                 losses = itertools.islice(losses, in_all - at.steps)
-                stopped = _train_epoch(losses, at, asked, folder, parts, lambda: bar.update(batch_size))
+                stopped = _train_epoch(losses, at, asked, folder, lambda: bar.update(batch_size))
                 diverged = stopped is not None and stopped.kind == "diverged"
                 if at.step == at.per_epoch or at.steps == in_all or diverged:
                     within = at.step < at.per_epoch and not diverged
@@ -203,9 +145,8 @@ def fit(
                     folder.write_history(at.rows)
                     if not stopped and (word := asked()) and at.steps < in_all:
                         stopped = Stop(word, at.epoch - 1, at.per_epoch, f"{word} after epoch {at.epoch - 1}")
-                _tell(monitor, at)
                 if folder and not diverged:
-                    _save(folder, parts, at)
+                    at.save(folder)
         if at.steps > started or stopped:
             folder.close(at.rows, str(stopped) if stopped else None)
     if stopped:
@@ -213,22 +154,10 @@ def fit(
     return Run(pd.DataFrame(at.rows), model, at.rows[-1]["seconds"], stopped)
 
 
-def _tell(monitor: Monitor | None, at: _Progress, restored: bool = False) -> None:
-    """How many epochs are done; of a run that goes on, how many steps."""
-    if monitor is not None:
-        monitor.epoch = at.epoch - 1
-        if restored:
-            monitor.step = at.steps
-
-
 def _train_epoch(
-    losses: Iterator[Tensor],
-    at: _Progress,
-    asked: Callable[..., str | None],
-    folder: Folder,
-    parts: dict[str, Any],
+    losses: Iterator[Tensor], at: Progress, asked: Callable[..., str | None], folder: Folder,
     update: Callable[[], Any],
-) -> Stop | None:
+) -> Stop | None:  # fmt: skip
     """Take the steps of an epoch, until it ends, somebody asks the run to end, or its loss is not finite."""
     began = time.perf_counter()
     stopped = None
@@ -236,19 +165,19 @@ def _train_epoch(
         at.losses.append(value)
         at.step += 1
         update()
-        if at.step % _LOOK == 0 and _diverged(at):
+        if at.step % _LOOK == 0 and at.find_divergence():
             break
         word = asked(due=bool(folder) and time.perf_counter() - at.saved > _SAVE)
-        if word == "due" and not _diverged(at):
+        if word == "due" and not at.find_divergence():
             at.seconds += time.perf_counter() - began
-            _save(folder, parts, at)
+            at.save(folder)
             began = time.perf_counter()
         elif word and word != "due" and at.step < at.per_epoch:
             where = f"{word} in epoch {at.epoch}, at step {at.step} of {at.per_epoch}"
             stopped = Stop(word, at.epoch, at.step, where)
             break
     at.seconds += time.perf_counter() - began
-    return _diverged(at) or stopped
+    return at.find_divergence() or stopped
 
 
 def steps(
@@ -320,55 +249,6 @@ def _network(model: nn.Module, compiled: bool) -> nn.Module:
     return torch.compile(network) if compiled else network  # type: ignore[return-value]
 
 
-def _diverged(at: _Progress) -> Stop | None:
-    """At which step the loss was no longer finite."""
-    losses = _means(at.losses).cpu()
-    bad = (~losses.isfinite()).nonzero()
-    if not len(bad):
-        return None
-    step = int(bad[0, 0])
-    sentence = (
-        f"the training loss became {losses[step].item()} at step {(at.epoch - 1) * at.per_epoch + step + 1} "
-        f"(epoch {at.epoch}): try a smaller learning rate"
-    )
-    return Stop("diverged", at.epoch, step + 1, sentence)
-
-
-def _means(losses: list[Tensor]) -> Tensor:
-    """The losses as one tensor, each a mean over all processes."""
-    stacked, ranks = torch.stack(losses), rank_and_size()[1]
-    if ranks > 1:
-        dist.all_reduce(stacked)
-    return stacked / ranks
-
-
-def _save(folder: Folder, parts: dict[str, Any], at: _Progress) -> None:
-    """Write what :func:`_restore` needs; the first process does, the others tell it their random state."""
-    rank, ranks = rank_and_size()
-    randoms: list[Any] = [checkpoints.random_state()]
-    if ranks > 1:
-        gathered: list[Any] | None = [None] * ranks if rank == 0 else None
-        dist.gather_object(randoms[0], gathered)
-        randoms = gathered or []
-    state = {name: part.state_dict() for name, part in parts.items() if part is not None}
-    losses = _means(at.losses) if at.losses else torch.zeros(0)
-    where = {"epoch": at.epoch, "step": at.step, "losses": losses, "seconds": at.seconds, "rows": at.rows}
-    folder.save(at.steps, {**state, "random": randoms, "at": where})
-    at.saved = time.perf_counter()
-
-
-def _restore(state: dict[str, Any], parts: dict[str, Any], at: _Progress, device: torch.device) -> None:
-    for name, part in parts.items():
-        if part is not None:
-            part.load_state_dict(state[name])
-    where = state["at"]
-    at.epoch, at.step, at.seconds, at.rows = (where[key] for key in ("epoch", "step", "seconds", "rows"))
-    at.losses = list(where["losses"].to(device))
-    rank = rank_and_size()[0]
-    if rank < len(state["random"]):
-        checkpoints.restore_random_state(state["random"][rank])
-
-
 @contextmanager
 def _memory(options: dict[str, Any]) -> Iterator[None]:
     """Out of memory, said with what to do."""
@@ -384,7 +264,7 @@ def _memory(options: dict[str, Any]) -> Iterator[None]:
         ) from error
 
 
-def _bar(epochs: float, at: _Progress, data: Data, batch_size: int, *, shown: bool) -> Any:
+def _bar(epochs: float, at: Progress, data: Data, batch_size: int, *, shown: bool) -> Any:
     """Examples a second, and the time left."""
     count = data.count
     return tqdm(

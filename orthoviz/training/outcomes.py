@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from orthoviz.optim.named import label_of
-from orthoviz.verdicts import verdict
+from orthoviz.verdicts import last_rows, verdict
 
+# A learning rate; or two, where that of the rest, biases and norms, is tuned too.
 Rate = float | tuple[float, float]
-"""A learning rate; or two, where that of the rest, biases and norms, is tuned too."""
 
 
 def rates_of(table: pd.DataFrame) -> pd.Series:
@@ -52,7 +52,7 @@ def summary(
     )
     several = [name for name in values if len(values[name]) > 1]
     told = several if len(several) > 1 and several[0] == next(iter(values)) else list(values)
-    wide = last_epochs(chosen).pivot(index="seed", columns="optimizer", values=f"test_{score}")
+    wide = last_rows(chosen).pivot(index="seed", columns="optimizer", values=f"test_{score}")
     wide, found = wide[told].dropna(), ""
     if len(values) > 1:
         found = verdict({label_of(name): wide[name].tolist() for name in told}, more_is_better=higher)
@@ -102,18 +102,17 @@ def next_rate(tried: Sequence[float], best: float) -> float | None:
     return float(f"{10 ** (after / 2):.0e}")
 
 
-def last_epochs(runs: pd.DataFrame) -> pd.DataFrame:
-    """The last row of each run."""
-    keys = [key for key in ("optimizer", "lr", "rest_lr", "batch_size", "seed") if key in runs]
-    last: pd.DataFrame = runs[runs["epoch"] == runs.groupby(keys)["epoch"].transform("max")]
-    return last
-
-
 def last_values(frame: pd.DataFrame, column: str = "test_accuracy") -> dict[str, list[float]]:
     """Each optimiser's values at the end of its runs, which are of one learning rate each, by seed."""
-    last = last_epochs(frame).sort_values("seed", kind="stable")
+    last = last_rows(frame).sort_values("seed", kind="stable")
     values = {str(name): some.tolist() for name, some in last.groupby("optimizer")[column]}
     return {str(name): values[str(name)] for name in frame["optimizer"].unique()}
+
+
+def best_rates(runs: pd.DataFrame, by: str, *, higher: bool = True) -> dict[str, Rate]:
+    """The best rate of each optimiser."""
+    groups = runs.groupby("optimizer", sort=False, observed=True)
+    return {str(name): best_rate(some, by, higher=higher) for name, some in groups}
 
 
 def best_rate(runs: pd.DataFrame, by: str, *, higher: bool = True) -> Rate:
@@ -121,7 +120,7 @@ def best_rate(runs: pd.DataFrame, by: str, *, higher: bool = True) -> Rate:
 
     A rate with a run that has no number there is worse than all others.
     """
-    last = last_epochs(runs).fillna({by: -math.inf if higher else math.inf})
+    last = last_rows(runs).fillna({by: -math.inf if higher else math.inf})
     means = last.groupby(rates_of(last))[by].mean()
     best: Any = means.idxmax() if higher else means.idxmin()
     return (float(best[0]), float(best[1])) if isinstance(best, tuple) else float(best)

@@ -8,13 +8,13 @@ import torch
 from tqdm.auto import tqdm
 
 from orthoviz.optim.named import Make
-from orthoviz.training.comparison import Comparison, Rates, check_fair, rates
+from orthoviz.training.comparison import Comparison, Rates, conclude, plan
 from orthoviz.training.equal import at_rate
-from orthoviz.training.outcomes import best_rate, in_columns, rates_of, summary
+from orthoviz.training.outcomes import best_rates, in_columns
 
+# Trains once, from an optimiser's make(groups, lr), a learning rate and a seed; returns the score at the
+# end, or a curve of scores: numbers, arrays or tensors.
 Train = Callable[[Make, float, int], Any]
-"""Trains once, from an optimiser's ``make(groups, lr)``, a learning rate and a seed; returns the score at the
-end, or a curve of scores: numbers, arrays or tensors."""
 
 
 def compare_own(
@@ -48,9 +48,7 @@ def compare_own(
     Raises:
         ValueError: the grids differ in length; a seed or a label is there twice; a curve has no point.
     """
-    numbers = range(seeds) if isinstance(seeds, int) else list(seeds)
-    check_fair(numbers, optimizers)
-    grid = rates(optimizers, lrs)
+    numbers, grid = plan(optimizers, lrs, seeds)
     runs = [(name, rate, seed) for seed in numbers for name in optimizers for rate in grid[name]]
     column, rows = f"test_{score}", []
     for name, rate, seed in tqdm(runs, unit=" runs", disable=None if progress else True, leave=False):
@@ -60,6 +58,5 @@ def compare_own(
         run = {"optimizer": name, **in_columns(rate), "seed": seed}
         rows += [{**run, "epoch": i, column: value} for i, value in enumerate(curve, 1)]
     frame = pd.DataFrame(rows)
-    best = {n: best_rate(frame[frame["optimizer"] == n], column, higher=higher) for n in optimizers}
-    frame["chosen"] = rates_of(frame) == frame["optimizer"].map(best)
-    return Comparison(frame, summary(frame, "both tuned", score=score, higher=higher), "both_tuned", best)
+    best = best_rates(frame, column, higher=higher)
+    return conclude(frame, best, "both_tuned", score=score, higher=higher)

@@ -17,11 +17,11 @@ from orthoviz.training import recipes, stored
 from orthoviz.training.processes import say
 from orthoviz.training.records import provenance
 
+# Recipes, in the order in which they are run.
 QUEUE = (
     *("controls", "fair/schedule", "successors", "fair/both_tuned", "fair/equal_step", "fair/equal_lr"),
     *("batch_size/basic_cnn", "resnet8"),
 )
-"""Recipes, in the order in which they are run."""
 
 _THREADS = 2  # other numbers give other bits
 

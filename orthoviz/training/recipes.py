@@ -28,12 +28,21 @@ from orthoviz.training.processes import rank_and_size
 
 @dataclass(frozen=True)
 class Recipe:
-    """One experiment: a comparison's arguments, and where they come from."""
+    """One experiment: a comparison's arguments, and where they come from.
+
+    Attributes:
+        what: in one sentence.
+        paper: what the paper found, where it has a figure.
+        grow: whether a grid grows until its best rate is inside.
+        held_out: training images to choose by, and not to train on.
+        images: training images, where not all.
+        watched: quantities that are measured every five epochs, activations on 512 test images.
+        options: more of :func:`orthoviz.training.fit`.
+        twins: whether it is Barlow Twins: two views, a projector, probes, and dense layers left alone.
+    """
 
     what: str
-    """In one sentence."""
     paper: str = ""
-    """What the paper found, where it has a figure."""
     model: str = "basic_cnn"
     data: str = "cifar10"
     optimizers: Sequence[str] = ("sgd", "orthogonal_sgd")
@@ -43,20 +52,14 @@ class Recipe:
     batch_sizes: Sequence[int] = (1024,)
     seeds: int = 5
     grow: bool = False
-    """Whether a grid grows until its best rate is inside."""
     weight_decay: float = 5e-4
     schedule: Callable[[Optimizer, int], LRScheduler] | None = None
     held_out: int = 0
-    """Training images to choose by, and not to train on."""
     images: int | None = None
-    """Training images, where not all."""
     convolutions_only: bool = False
     watched: Sequence[str] = ()
-    """Quantities that are measured every five epochs, activations on 512 test images."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """More of :func:`orthoviz.training.fit`."""
     twins: bool = False
-    """Whether it is Barlow Twins: two views, a projector, probes, and dense layers left alone."""
 
 
 def _step_down(optimizer: Optimizer, steps: int) -> LRScheduler:
@@ -75,6 +78,7 @@ def _triangle(optimizer: Optimizer, steps: int) -> LRScheduler:
     return LambdaLR(optimizer, lambda i: min((i + 1) / top, max(0.0, (steps - i) / (steps - top + 1))))
 
 
+# What the table's words stand for.
 _PARTS: dict[str, dict[str, Any]] = {
     "schedule": {"step_down": _step_down, "linear": _linear, "triangle": _triangle},
     "options": {
@@ -82,15 +86,14 @@ _PARTS: dict[str, dict[str, Any]] = {
         "smoothed": {"loss": nn.CrossEntropyLoss(label_smoothing=0.2)},
     },
 }
-"""What the table's words stand for."""
 
 _TABLE = tomllib.loads(Path(__file__).with_name("recipes.toml").read_text(encoding="utf-8"))
 
+# Table 1: accuracy in % of SGD and of orthogonal SGD, and their losses, five runs.
 PAPER_TABLE1: dict[str, tuple[str, ...]] = {model: tuple(row) for model, row in _TABLE["table1"].items()}
-"""Table 1: accuracy in % of SGD and of orthogonal SGD, and their losses, five runs."""
 
+# Table 3: orthogonal SGD of convolutions only.
 PAPER_TABLE3: dict[str, str] = _TABLE["table3"]
-"""Table 3: orthogonal SGD of convolutions only."""
 
 
 def _table1(model: str) -> Recipe:
@@ -128,13 +131,13 @@ def _recipe(name: str) -> Recipe:
     return Recipe(**fields)
 
 
+# By the name that orthoviz train takes.
 RECIPES: dict[str, Recipe] = {
     **{f"table1/{model}": _table1(model) for model in PAPER_TABLE1},
     "table2": _recipe("table2"),
     **{f"table3/{model}": _table3(model) for model in PAPER_TABLE3},
     **{name: _recipe(name) for name in _TABLE["recipes"]},
 }
-"""By the name that ``orthoviz train`` takes."""
 
 
 def recipe(name: str) -> Recipe:
@@ -149,8 +152,8 @@ def recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
+# What tells the rows of a table of runs apart.
 ROW = ["optimizer", "lr", "batch_size", "seed", "epoch"]
-"""What tells the rows of a table of runs apart."""
 
 
 def run(
@@ -237,12 +240,12 @@ def estimate(name: str, *, data: Any = None, **changes: Any) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+# Shape of an image, and how many there are to train on.
 _SIZES = {
     "cifar10": ((3, 32, 32), 50_000),
     "imagenet": ((3, 224, 224), 1_281_167),
     "digits": ((1, 8, 8), 1_437),
 }
-"""Shape of an image, and how many there are to train on."""
 
 
 def cost(recipe: Recipe) -> str:

@@ -12,8 +12,8 @@ from orthoviz.files import checkout, replace_file, write_json
 from orthoviz.optim.named import LABELS
 from orthoviz.training import recipes
 from orthoviz.training.comparison import folder_names
-from orthoviz.training.outcomes import last_epochs
 from orthoviz.training.records import read_watched
+from orthoviz.verdicts import last_rows
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _COLUMNS = (
@@ -21,8 +21,8 @@ _COLUMNS = (
     *("valid_loss", "valid_accuracy", "test_loss", "test_accuracy", "linear_accuracy", "rank_me", "chosen"),
     *("centred_rank", "step_length", "date", "commit"),
 )
+# Where a run comes from: of all runs in a table's provenance.
 ORIGIN = ("date", "commit", "torch", "python", "device")
-"""Where a run comes from: of all runs in a table's provenance."""
 
 
 def root() -> Path:
@@ -228,7 +228,7 @@ def finals(table: pd.DataFrame) -> pd.DataFrame:
     """A row for each optimiser, learning rate and batch size: means at the last epoch over seeds, with the
     standard error of the accuracy (NaN of one seed) and the number of runs."""
     keys = [key for key in ("optimizer", "lr", "batch_size") if key in table]
-    groups = last_epochs(table).groupby(keys, sort=False)
+    groups = last_rows(table).groupby(keys, sort=False)
     columns = ("test_accuracy", "test_loss", "linear_accuracy", "rank_me")
     found = groups[[column for column in columns if column in table]].mean()
     return found.assign(error=groups["test_accuracy"].sem(), runs=groups.size()).reset_index()

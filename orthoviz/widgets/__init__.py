@@ -20,18 +20,7 @@ from orthoviz.widgets.step_size_lens import step_size_lens
 from orthoviz.widgets.what_they_see import what_they_see
 
 __all__ = [
-    "barlow",
-    "clipping",
-    "cosine_film",
-    "dead_filters",
-    "filter_gallery",
-    "flattening",
-    "loss_valley",
-    "newton_schulz",
-    "polar_lab",
-    "race",
-    "stage_spectra",
-    "step_size_lens",
-    "theme",
+    "barlow", "clipping", "cosine_film", "dead_filters", "filter_gallery", "flattening", "loss_valley",
+    "newton_schulz", "polar_lab", "race", "stage_spectra", "step_size_lens", "theme",
     "what_they_see",
-]
+]  # fmt: skip

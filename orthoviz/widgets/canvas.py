@@ -16,18 +16,21 @@ from orthoviz.plots import new_figure
 from orthoviz.widgets.look import THEMES, current_theme
 
 _SHARP = 1.5  # pixels of a picture in a CSS pixel
+# The lecture theme's: pale tones become darker, white stays white.
 _CONTRAST = [round(255 * (i / 255) ** 1.7) for i in range(256)]
-"""The lecture theme's: pale tones become darker, white stays white."""
 
 
 @dataclass
 class _Layers:
-    """What is drawn over a figure's background, and the background once it has been drawn."""
+    """What is drawn over a figure's background, and the background once it has been drawn.
+
+    Attributes:
+        trails: a line, the pale copies of it, and where it was before.
+    """
 
     moving: list[Artist] = field(default_factory=list)
     passing: list[Artist] = field(default_factory=list)
     trails: list[tuple[Line2D, list[Line2D], deque[Any]]] = field(default_factory=list)
-    """A line, the pale copies of it, and where it was before."""
     background: Any = None
 
 

@@ -9,22 +9,25 @@ from torch import Tensor
 
 from orthoviz.widgets.look import current_theme
 
+# The controls' values, by the names of the view's arguments.
 State = dict[str, Any]
-"""The controls' values, by the names of the view's arguments."""
 
 
 class Control(NamedTuple):
-    """How an argument of a view is set by hand; made by :func:`slider`, :func:`buttons`, :func:`checkbox`."""
+    """How an argument of a view is set by hand; made by :func:`slider`, :func:`buttons`, :func:`checkbox`.
+
+    Attributes:
+        options: what each value is called.
+        more: whether the control stands under "more".
+        play: whether a button plays the options one after the other.
+    """
 
     kind: Callable[..., Any]
     label: Callable[[State], str]
     options: Mapping[Any, str]
-    """What each value is called."""
     more: bool = False
-    """Whether the control stands under "more"."""
     shown: Callable[[State], bool] = lambda state: True
     play: bool = False
-    """Whether a button plays the options one after the other."""
 
     def check(self, name: str, value: Any) -> Any:
         """The option that the value is.

@@ -12,7 +12,7 @@ from orthoviz.measures import random_cosine
 from orthoviz.optim.named import label_of
 from orthoviz.plots import INK, RANDOM, look
 from orthoviz.plots.frames import need, sizes_of
-from orthoviz.training.outcomes import best_rate
+from orthoviz.training.outcomes import best_rates
 from orthoviz.widgets.view import Canvas, Scene, buttons, view
 
 _EQUAL, _BEST, _SKIP = "equal lr", "best lr of each", "skip"
@@ -22,10 +22,10 @@ _SHAPES = {"conv 1": (32, 27), "conv 2": (32, 288), "conv 3": (32, 288), "head":
 _NAMES = ("sgd", "orthogonal_sgd")
 _GUESSES = {name: label_of(name) for name in (_SKIP, *_NAMES)}
 
+# A run's name: the caller's, or optimiser and learning rate of those that are stored.
 _Run = tuple[Any, ...]
-"""A run's name: the caller's, or optimiser and learning rate of those that are stored."""
+# By layer and what is compared, the runs: mean, min and max over the seeds, by step.
 _Lines = dict[tuple[str, str], dict[_Run, pd.DataFrame]]
-"""By layer and what is compared, the runs: mean, min and max over the seeds, by step."""
 
 
 @view(
@@ -163,9 +163,9 @@ def _stored() -> tuple[_Lines, dict[str, list[_Run]]]:
     """The stored lines, by optimiser and learning rate, and those that are compared."""
     table = training.results("filters")
     accuracy = table[table["quantity"] == "test_accuracy"]
-    best = [(name, best_rate(accuracy[accuracy["optimizer"] == name], "value")) for name in _NAMES]
+    best = best_rates(accuracy, "value")
     lines = _lines(table.assign(step=table["step"] / 49), "optimizer", "lr")  # steps of an epoch
-    return lines, {_EQUAL: [(name, 0.01) for name in _NAMES], _BEST: best}
+    return lines, {_EQUAL: [(name, 0.01) for name in _NAMES], _BEST: [(name, best[name]) for name in _NAMES]}
 
 
 def _lines(data: pd.DataFrame, *run: str) -> _Lines:

@@ -13,16 +13,16 @@ from orthoviz.polar import polar_factor
 from orthoviz.widgets.view import Canvas, Show, buttons, own_tensor, short, slider, view
 
 _SIZES = {size: short(size) for size in (0.0, *(10.0**power for power in range(-8, 1)))}
+# The row whose gradient fades, counted from 0.
 _FADED = 3
-"""The row whose gradient fades, counted from 0."""
 _ONE, _BATCH = "one filter", "a mini-batch"
+# Options of the factor, colour, line style, where 0 stands on the axis of log10(size), where the name.
 _METHODS: dict[str, tuple[dict[str, Any], str, Any, float, tuple[float, float]]] = {
     "drop": ({}, ORTHOGONAL, "-", -9.55, (-7, 0.05)),
     "keep": ({"method": "svd", "null": "keep"}, "#CC79A7", (0, (5, 2)), -9.3, (-7, 1.04)),
     "Jordan": ({"method": "newton_schulz"}, "#E69F00", (0, (4, 1.5, 1, 1.5)), -9.3, (-0.7, 0.59)),
     "fast": ({"method": "fast"}, "#009E73", (0, (1, 1)), -9.05, (-3, 0.8)),
 }
-"""Options of the factor, colour, line style, where 0 stands on the axis of log10(size), where the name."""
 
 
 @view(

@@ -17,15 +17,15 @@ from orthoviz.plots import COLOURS, INK, RANDOM
 from orthoviz.training.stored import folder
 from orthoviz.widgets.view import Canvas, Scene, buttons, own_tensor, slider, view
 
+# Of a filter; the head's 512 inputs are 32 maps of 4 x 4.
 _SHAPES = {"conv 1": (3, 3, 3), "conv 2": (32, 3, 3), "conv 3": (32, 3, 3), "head": (32, 4, 4)}
-"""Of a filter; the head's 512 inputs are 32 maps of 4 x 4."""
 _TRAINED, _TWIN = "trained", "random twin"
 _PLACES = (1, 2, 3, 5, 10, 20, 50, 100, 200)
 _MOST_ROWS = 64
 _FIRST = {"k": 1, "filters": _TRAINED, "layer": "conv 1", "run": "SGD 0.1"}
 _COLOURS = matplotlib.colormaps["RdBu_r"]
+# Pixels of a weight's side on the sheet of all filters: the gaps are narrower than a weight.
 _FINE = 5
-"""Pixels of a weight's side on the sheet of all filters: the gaps are narrower than a weight."""
 
 
 @view(

@@ -3,8 +3,8 @@
 import base64
 import html
 
+# A theme's width of a picture in CSS pixels (it shrinks where there is less room), and its type's scale.
 THEMES = {"notebook": (900, 1.0), "lecture": (1100, 1.12)}
-"""A theme's width of a picture in CSS pixels (it shrinks where there is less room), and its type's scale."""
 _theme = "notebook"
 
 _CSS = """<style>

@@ -22,8 +22,8 @@ _TABLES = {
     "Modula": ("Modula's table", polar.NewtonSchulz(polar.MODULA)),
     "cubic": ("The cubic", polar.NewtonSchulz(polar.CUBIC)),
 }
+# Gain from which a direction counts as reached.
 _REACHED = 0.5
-"""Gain from which a direction counts as reached."""
 _LOOKS: dict[str, dict[str, Any]] = {
     "the polynomials": dict(color=ORTHOGONAL, lw=2),
     "earlier steps": dict(color=PALE, lw=1),

@@ -11,8 +11,8 @@ from orthoviz.plots import INK, ORTHOGONAL, PALE, RANDOM
 from orthoviz.polar import polar_factor
 from orthoviz.widgets.view import Canvas, Scene, State, checkbox, own_tensor, slider, view
 
+# The course's 2 x 2 matrix.
 G = ((1.6, 0.3), (1.2, 0.9))
-"""The course's 2 x 2 matrix."""
 _ANGLES = (-1.0, 1.0, *map(float, range(-180, 181, 5)))
 _ARROW = {"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, "mutation_scale": 14}
 

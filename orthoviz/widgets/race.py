@@ -18,7 +18,7 @@ from orthoviz.models import basic_cnn, digits_cnn
 from orthoviz.optim import CONTROLS, LABELS, OPTIMIZERS
 from orthoviz.plots import ORTHOGONAL, RANDOM, SGD
 from orthoviz.training.equal import starter
-from orthoviz.training.outcomes import best_rate, summary
+from orthoviz.training.outcomes import best_rates, summary
 from orthoviz.widgets.view import Canvas, Scene, buttons, slider, view
 
 _RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
@@ -30,13 +30,16 @@ _BEST_SGD = 0.1  # of these rates, on digits: the fair opponent
 
 @dataclass
 class _Lane:
-    """One optimiser's part of a race."""
+    """One optimiser's part of a race.
+
+    Attributes:
+        points: seconds of training and test accuracy, at the start and after every step.
+    """
 
     name: str
     lr: float
     seed: int
     points: list[tuple[float, float]] = field(default_factory=list)
-    """Seconds of training and test accuracy, at the start and after every step."""
     finished: bool = False
 
 
@@ -179,8 +182,7 @@ def _message(lanes: list[_Lane]) -> str:
     if not races:
         return f"Test accuracy now: {now}."
     runs = _frame(lanes)
-    best = {str(name): best_rate(some, "test_accuracy") for name, some in runs.groupby("optimizer")}
-    chosen = runs[runs["lr"] == runs["optimizer"].map(best)]
+    chosen = runs[runs["lr"] == runs["optimizer"].map(best_rates(runs, "test_accuracy"))]
     score = summary(chosen, f"best of {races} finished race{'s' * (races != 1)}")
     return f"Test accuracy: {now}. {score[0].upper()}{score[1:]}."
 

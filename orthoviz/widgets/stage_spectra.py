@@ -27,6 +27,7 @@ _CURVES: dict[str, dict[str, Any]] = {
     "orthogonalised": dict(color=ORTHOGONAL, lw=2.2),
     "momentum buffer": dict(color=STAGES["momentum"][0], lw=2.4, ls=STAGES["momentum"][1]),
 }
+# By order, and before momentum by source.
 _TITLES = {
     "": "Without momentum there is no buffer, and nothing to read from it",
     "none": "Plain SGD: the buffer mixes how strong a direction is with how long it persists",
@@ -35,10 +36,9 @@ _TITLES = {
     _NOISE: "Noise alone: no direction persists, and the meter stays low",
     _PERSISTENT: "One persistent direction stands out of the noise: {:.1f} of at most {:.1f}",
 }
-"""By order, and before momentum by source."""
 _EMPTY = pd.Series(dtype=float)
+# By step, the singular values from index 1, a column a stage.
 _Readings = dict[int, pd.DataFrame]
-"""By step, the singular values from index 1, a column a stage."""
 
 
 @view(

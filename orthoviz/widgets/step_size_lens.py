@@ -20,25 +20,20 @@ from orthoviz.plots import INK, ORTHOGONAL, PALE, RANDOM, SGD
 from orthoviz.widgets.view import Canvas, Show, buttons, checkbox, short, slider, view
 
 _LR, _MOST_LAYERS = 0.01, 40
+# Colour, marker and its size, and place of the bar.
 _LOOKS = {"SGD": (SGD, "o", 9, -0.18), "orthogonal SGD": (ORTHOGONAL, "s", 5.5, 0.18)}
-"""Colour, marker and its size, and place of the bar."""
 _LENGTHS, _RATES = "lengths", "rates"
-_SCALES = (None, "sqrt_max", "sqrt_ratio", "rms", "match")
+# What makes an optimiser, and its colour.
 _ROWS: dict[str, tuple[Any, str]] = {
     "SGD": (OPTIMIZERS["sgd"], SGD),
     "AdamW": (OPTIMIZERS["adamw"], INK),
     "Muon": (OPTIMIZERS["muon"], "#009E73"),
-    **{
-        f"scale {scale}" if scale else "orthogonal SGD": (
-            partial(OrthogonalSGD, momentum=0.9, scale=scale),
-            ORTHOGONAL,
-        )
-        for scale in _SCALES
-    },
 }
-"""What makes an optimiser, and its colour."""
+for _scale in (None, "sqrt_max", "sqrt_ratio", "rms", "match"):
+    _name = f"scale {_scale}" if _scale else "orthogonal SGD"
+    _ROWS[_name] = partial(OrthogonalSGD, momentum=0.9, scale=_scale), ORTHOGONAL
+# Their steps are as long as the gradient is, and so as the loss is large.
 _FOLLOW = ("SGD", "scale match")
-"""Their steps are as long as the gradient is, and so as the loss is large."""
 _LIKE = {
     "AdamW at 0.001": ("AdamW", 1e-3),
     "SGD at 0.1": ("SGD", 0.1),

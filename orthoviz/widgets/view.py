@@ -38,28 +38,31 @@ __all__ = [
     "Canvas", "Scene", "Show", "State", "View", "buttons", "checkbox", "own_tensor", "short", "slider", "view"
 ]  # fmt: skip
 
+# Draws a state, given as keyword arguments; returns the message and what is seen now, a sentence each.
 Show = Callable[..., tuple[str, str]]
-"""Draws a state, given as keyword arguments; returns the message and what is seen now, a sentence each."""
 _KINDS = {"png": "image/png", "svg": "image/svg+xml"}
 
 
 class Scene(NamedTuple):
-    """What a view's function returns where ``show`` alone does not say it all."""
+    """What a view's function returns where ``show`` alone does not say it all.
+
+    Attributes:
+        work: what a live view does between start and stop, a piece at a time; gets the state.
+        opens: whether the work is done once before the view opens.
+        options: values that the caller's data allow, in the place of a control's own.
+        first: values for arguments that are None.
+        presets: in the place of the view's own presets and ``lose``.
+        frame: what the work has recorded so far, as a tidy frame.
+    """
 
     show: Show
     work: Callable[..., Generator[None]] | None = None
-    """What a live view does between start and stop, a piece at a time; gets the state."""
     opens: bool = False
-    """Whether the work is done once before the view opens."""
     options: Mapping[str, Iterable[Any]] = {}
-    """Values that the caller's data allow, in the place of a control's own."""
     first: Mapping[str, Any] = {}
-    """Values for arguments that are None."""
     presets: Mapping[str, State] | None = None
-    """In the place of the view's own presets and ``lose``."""
     lose: State | None = None
     frame: Callable[[], Any] | None = None
-    """What the work has recorded so far, as a tidy frame."""
 
 
 class View(w.VBox):  # type: ignore[misc]
