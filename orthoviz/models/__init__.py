@@ -7,6 +7,6 @@ from orthoviz.models.resnet import resnet8, resnet20, resnet44
 from orthoviz.models.speedrun import speedrun_cnn
 
 __all__ = [
-    "BASIC_CNN_LAYERS", "OURS", "TORCHVISION", "basic_cnn", "build", "digits_cnn", "digits_mlp", "gpt", "initialise",
-    "resnet8", "resnet20", "resnet44", "speedrun_cnn",
+    "BASIC_CNN_LAYERS", "OURS", "TORCHVISION", "basic_cnn", "build", "digits_cnn", "digits_mlp", "gpt",
+    "initialise", "resnet8", "resnet20", "resnet44", "speedrun_cnn",
 ]  # fmt: skip
