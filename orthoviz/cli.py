@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     if isinstance(result, int):
         return result
-    lines = result if isinstance(result, list) else [] if result is None else [result]
+    lines = [] if result is None else [result] if isinstance(result, str) else result
     try:
         for line in lines:
             print(str(line).translate(_VISIBLE))
@@ -248,6 +248,9 @@ _COMMANDS: dict[str, Any] = {
               _arg("--resume", "go on with the run in --out", **_FLAG)),
     "data": ("fetch, add, list, show or remove data sets", _DATA),
     "results": ("stored runs, beside the paper's figures", _RESULTS),
+    "pages": ("write the views as pages that move without a kernel, for any browser",
+              "widgets.pages.write_pages", _arg("folder", "for the pages", metavar="FOLDER"),
+              _arg("names", "of views; default: all", nargs="*", metavar="VIEW")),
     "claims": ("what is claimed, and what the stored runs say to it", "cli._claims",
                _arg("name", "one of them in full", nargs="?", metavar="NAME")),
     "doctor": ("say whether this machine is ready for the course, and what to do: a line a check, ok, note "

@@ -17,6 +17,7 @@ from orthoviz.widgets.look import THEMES, current_theme
 
 _SHARP = 1.5  # pixels of a picture in a CSS pixel
 # The lecture theme's: pale tones become darker, white stays white.
+_PHONE_HEIGHT = 4.4  # inches, of 4.5
 _CONTRAST = [round(255 * (i / 255) ** 1.7) for i in range(256)]
 
 
@@ -35,22 +36,39 @@ class _Layers:
 
 
 class Canvas:
-    """A view's figures. One of them is shown: the last that was made, until :meth:`front` says otherwise."""
+    """A view's figures. One of them is shown: the last that was made, until :meth:`front` says otherwise.
 
-    def __init__(self) -> None:
+    Args:
+        phone: how much larger type is on a phone, in proportion to the picture.
+    """
+
+    def __init__(self, phone: float = 2.0) -> None:
         self._theme, _ = current_theme()
+        self._phone = phone
         self._layers: dict[Figure, _Layers] = {}
         self.figure: Figure
 
+    @property
+    def narrow(self) -> bool:
+        """Whether there is room for one panel only, as on a phone."""
+        return self._theme == "phone"
+
     def axes(self, width: float, height: float, columns: tuple[float, ...] = (1,)) -> list[Axes]:
         """Axes side by side on a new figure; width and height in inches, columns as relative widths."""
-        figure, axes = new_figure(width, height, columns)
-        self.add(figure)
-        return axes
+        if not self.narrow or len(columns) not in (2, 3):
+            figure, axes = new_figure(width, height, columns)
+            self.add(figure)
+            return axes
+        main = columns.index(max(columns))  # the others are drawn on figures that nobody sees
+        spare = [None if i == main else self.axes(width, height)[0] for i in range(len(columns))]
+        (shown,) = self.axes(width, _PHONE_HEIGHT)
+        return [ax or shown for ax in spare]
 
     def add(self, figure: Figure) -> None:
         """Take a figure in, at the theme's size."""
         pixels, larger = THEMES[self._theme]
+        if self.narrow:  # what is drawn for a phone keeps its size
+            larger = self._phone if figure.get_figwidth() > 6 else 1.0
         figure.set_figwidth(figure.get_figwidth() / larger)
         figure.set_dpi(_SHARP * pixels / figure.get_figwidth())
         FigureCanvasAgg(figure)

@@ -20,6 +20,8 @@ class Control(NamedTuple):
         options: what each value is called.
         more: whether the control stands under "more".
         play: whether a button plays the options one after the other.
+        page: the values that a page without a kernel offers, beside the first. Default: all, or as many as
+            there is room for.
     """
 
     kind: Callable[..., Any]
@@ -28,6 +30,7 @@ class Control(NamedTuple):
     more: bool = False
     shown: Callable[[State], bool] = lambda state: True
     play: bool = False
+    page: tuple[Any, ...] = ()
 
     def check(self, name: str, value: Any) -> Any:
         """The option that the value is.

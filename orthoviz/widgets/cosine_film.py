@@ -38,6 +38,7 @@ _Lines = dict[tuple[str, str], dict[_Run, pd.DataFrame]]
         "the head: the same answer": {"layer": "head"},
         "feature maps": {"what": _MAPS},
     },
+    phone=1.5,
     lose={"compare": _EQUAL},
 )
 def cosine_film(

@@ -39,6 +39,7 @@ _FINE = 5
         "second layer": {**_FIRST, "layer": "conv 2"},
         "orthogonal SGD": {**_FIRST, "run": "orthogonal SGD 0.03"},
     },
+    phone=1.3,
     lose={**_FIRST, "run": "SGD 0.01"},
     photo=True,
 )

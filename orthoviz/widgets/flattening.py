@@ -73,10 +73,13 @@ def flattening(
             dimensions, is zero, or holds NaN or infinity; the module has no weight.
     """
     own = {} if weight is None else {"yours": _own(weight)}
-    arrows, cosines, *maps = canvas.axes(9, 4.4, (1, 1, 1, 1))
+    arrows, cosines, *maps = canvas.axes(9, 6.5 if canvas.narrow else 4.4, (1, 1, 1, 1))
     canvas.figure.set_layout_engine("none")  # heat maps must not jump where labels on the left are longer
-    for ax, x in ((arrows, 0.07), (cosines, 0.07), (maps[0], 0.385), (maps[1], 0.665)):
-        ax.set_position((x, 0.37, 0.265, 0.542))
+    boxes = [(x, 0.37, 0.265, 0.542) for x in (0.07, 0.07, 0.385, 0.665)]
+    if canvas.narrow:
+        boxes = 2 * [(0.22, 0.6, 0.6, 0.35)] + [(x, 0.19, 0.42, 0.28) for x in (0.03, 0.55)]
+    for ax, box in zip((arrows, cosines, *maps), boxes, strict=True):
+        ax.set_position(box)
     for ax in (arrows, cosines):
         ax.text(0, 1.03, "gradient", transform=ax.transAxes, color=RANDOM)
         ax.text(1, 1.03, "step", transform=ax.transAxes, color=ORTHOGONAL, ha="right")
@@ -92,11 +95,13 @@ def flattening(
     images = [canvas.moves(ax.imshow(np.eye(2), **look)) for ax in maps]
     below: dict[str, Any] = dict(ha="center", va="top", fontsize=10)
     labels = [canvas.text(ax, 0.5, -0.04, transform=ax.transAxes, **below) for ax in maps]
-    scale = canvas.figure.add_axes((0.945, 0.37, 0.013, 0.542))
+    scale = canvas.figure.add_axes((0.945, 0.37, 0.013, 0.542), visible=not canvas.narrow)
     canvas.figure.colorbar(ScalarMappable(Normalize(-1, 1), "RdBu_r"), cax=scale, ticks=(-1, 0, 1))
-    bricks = canvas.figure.add_axes((0.02, 0.01, 0.96, 0.202), xlim=(0, 100), ylim=(0, _TOP))
+    tall = 0.1 if canvas.narrow else 0.202
+    bricks = canvas.figure.add_axes((0.02, 0.01, 0.96, tall), xlim=(0, 100), ylim=(0, _TOP))
     bricks.axis("off")
-    bricks.text(0, _TOP, "one filter's weights become one row of the matrix:", va="top")
+    words = "one filter, one row:" if canvas.narrow else "one filter's weights become one row of the matrix:"
+    bricks.text(0, _TOP, words, va="top")
     # Only the ghosts of these lines are seen
     rays = canvas.line(arrows, ls="", color=ORTHOGONAL, ghost={"ls": "-", "lw": 1.2, "alpha": 0.25})
     steps = canvas.line(cosines, ls="", color=ORTHOGONAL, ghost={"ls": "-", "lw": 1, "alpha": 0.3})

@@ -3,8 +3,9 @@
 import base64
 import html
 
-# A theme's width of a picture in CSS pixels (it shrinks where there is less room), and its type's scale.
-THEMES = {"notebook": (900, 1.0), "lecture": (1100, 1.12)}
+# A theme's width of a picture in CSS pixels (it shrinks where there is less room), and its type's scale. The
+# last two are for pages without a kernel; "phone" has room for one panel.
+THEMES = {"notebook": (900, 1.0), "lecture": (1100, 1.12), "page": (600, 1.0), "phone": (480, 1.0)}
 _theme = "notebook"
 
 _CSS = """<style>

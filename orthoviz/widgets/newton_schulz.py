@@ -34,8 +34,8 @@ _LOOKS: dict[str, dict[str, Any]] = {
 
 @view(
     steps=slider("steps", range(11)),
-    table=buttons("coefficients", _TABLES.keys()),
-    condition=slider("condition number s1 / s32", (1e1, 3e1, 1e2, 3e2, 1e3, 3e3, 1e4, 3e4, 1e5)),
+    table=buttons("coefficients", _TABLES.keys(), page=("Polar Express", "cubic")),
+    condition=slider("condition number s1 / s32", (1e1, 3e1, 1e2, 3e2, 1e3, 3e3, 1e4, 3e4, 1e5), page=(1e5,)),
     precision=buttons("computed in", ("float32", "bfloat16", "float16"), more=True),
     presets={
         "Jordan": {"table": "Jordan", "steps": 5},
@@ -43,6 +43,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
         "Polar Express": {"table": "Polar Express", "steps": 8},
         "cubic: slow at first": {"table": "cubic", "steps": 10},
     },
+    phone=1.3,
     lose={"table": "Polar Express", "steps": 10, "condition": 1e4, "precision": "bfloat16"},
 )
 def newton_schulz(

@@ -24,9 +24,16 @@ def _explores(state: State) -> bool:
 
 
 @view(
-    p=slider("p (1: G, 0: polar factor)", {i / 20: f"{i / 20:.2f}" for i in range(21)}, shown=_explores),
-    angle=slider("degrees between rows", _ANGLES, shown=_explores),
-    show_factor=checkbox("show the polar factor", shown=lambda state: _explores(state) and state["p"] > 0),
+    p=slider(
+        "p (1: G, 0: polar factor)",
+        {i / 20: f"{i / 20:.2f}" for i in range(21)},
+        shown=_explores,
+        page=tuple(i / 10 for i in range(11)),
+    ),
+    angle=slider("degrees between rows", _ANGLES, shown=_explores, page=(1.0, 10.0, 90.0, 150.0)),
+    show_factor=checkbox(
+        "show the polar factor", shown=lambda state: _explores(state) and state["p"] > 0, page=(False,)
+    ),
     turn=slider("turn (degrees)", range(-180, 181, 15), shown=_by_hand),
     flip=checkbox("flip", shown=_by_hand),
     reveal=checkbox("reveal", shown=_by_hand),
@@ -142,7 +149,8 @@ def polar_lab(
             )
         return "Orthogonalising keeps the ellipse's axes and makes them equally long", text
 
-    return Scene(show, options={"angle": sorted({*_ANGLES, own})}, first={"angle": own})
+    angles = {angle: f"{angle:.3g}" for angle in sorted({*_ANGLES, own})}
+    return Scene(show, options={"angle": angles}, first={"angle": own})
 
 
 def _score(rows: Tensor, pair: Tensor, reveal: bool) -> str:

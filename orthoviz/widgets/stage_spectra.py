@@ -52,6 +52,7 @@ _Readings = dict[int, pd.DataFrame]
         "noise alone": {"step": 48, "source": _NOISE},
         "one persistent direction": {"step": 48, "source": _PERSISTENT},
     },
+    phone=1.3,
     lose={"order": "after_momentum", "step": 48},
 )
 def stage_spectra(

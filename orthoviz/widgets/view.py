@@ -71,10 +71,13 @@ class View(w.VBox):  # type: ignore[misc]
     def __init__(
         self, name: str, canvas: Canvas, scene: Scene, controls: dict[str, Control], first: State,
         call: Callable[[State], str], presets: Mapping[str, State], lose: State | None, photo: bool,
+        again: Callable[[], "View"],
     ) -> None:  # fmt: skip
         self._name, self._canvas, self._show, self.frame = name, canvas, scene.show, scene.frame
         self._controls, self._first, self._written, self._photo = controls, first, call, photo
         self._inputs = {key: control.widget(first, first[key]) for key, control in controls.items()}
+        self._presets = dict(presets) if lose is None else {**presets, "make it lose": lose}
+        self._work, self._again = scene.work, again
         self._now: State | None = None
         self._holding, self._drawing = False, threading.Lock()
         self.title, self.text, self.image = "", "", b""
@@ -157,6 +160,15 @@ class View(w.VBox):  # type: ignore[misc]
             raise ValueError(f"path must end in .png or .svg, got {str(path)!r}")
         path.write_bytes(self._file(kind))
 
+    def page(self, path: str | Path) -> None:
+        """Write the view as a page that moves without a kernel: a file ``.html`` that holds all it needs.
+
+        It has at most 60 states; a slider that has too many values keeps every second, third, ... of them.
+        """
+        from orthoviz.widgets.pages import write_page  # which imports all views
+
+        write_page(self, Path(path))
+
     def close(self) -> None:
         """Take the view and all its parts away, and end its work."""
         if worker := getattr(self, "worker", None):  # ipywidgets closes a view too whose __init__ raised
@@ -223,7 +235,12 @@ class View(w.VBox):  # type: ignore[misc]
 
 
 def view(
-    *, presets: Mapping[str, State] = {}, lose: State | None = None, photo: bool = False, **controls: Control
+    *,
+    presets: Mapping[str, State] = {},
+    lose: State | None = None,
+    photo: bool = False,
+    phone: float = 2.0,
+    **controls: Control,
 ) -> Callable[[Callable[..., Show | Scene]], Callable[..., View]]:
     """Make a view of a function that draws what stays and returns ``show``, or a :class:`Scene`.
 
@@ -231,6 +248,7 @@ def view(
         presets: states with names, as buttons; values that a preset leaves out become the first state's.
         lose: a preset that puts the view where its message fails.
         photo: the colours are the things' own, so that a dark page must not turn them round.
+        phone: how much larger type is on a phone, in proportion to the picture; less where that has no room.
         **controls: by argument, in the order in which they stand. Those that ``show`` does not take are
             left out; with ``**state`` it takes all.
     """
@@ -243,7 +261,7 @@ def view(
         def make(*args: Any, **kwargs: Any) -> View:
             usual = {name: parameter.default for name, parameter in public.parameters.items()}
             given = usual | public.bind(*args, **kwargs).arguments
-            canvas = Canvas()
+            canvas = Canvas(phone)
             built = build(canvas, **given)
             scene = built if isinstance(built, Scene) else Scene(built)
             taken = inspect.signature(scene.show).parameters
@@ -269,7 +287,8 @@ def view(
                 return f"ov.widgets.{build.__name__}({', '.join(found)})"
 
             buttons = (presets, lose) if scene.presets is None else (scene.presets, scene.lose)
-            return View(build.__name__, canvas, scene, some, first, call, *buttons, photo)
+            again = functools.partial(make, *args, **kwargs)
+            return View(build.__name__, canvas, scene, some, first, call, *buttons, photo, again)
 
         make.__signature__ = public.replace(return_annotation=View)  # type: ignore[attr-defined]
         return make

@@ -76,7 +76,7 @@ def what_they_see(
     names = list(_RUNS if models is None else models)
     if len(names) != 2:
         raise ValueError(f"models must be two by name, got {len(names)}")
-    figure = Figure((9, 5.6))
+    figure = Figure((4.5, 5.2) if canvas.narrow else (9, 5.6))
     canvas.add(figure)
     squares = figure.add_axes((0.02, 0.53, 0.73, 0.46), frameon=False, xticks=(), yticks=())
     squares.set(xlim=(0, _WIDE), ylim=(0, 2), aspect="equal", anchor="W")
@@ -88,9 +88,10 @@ def what_they_see(
     colours, heights = (SGD, ORTHOGONAL), (0.87, 0.64)
     above = zip(colours, heights, strict=True)
     numerals = [canvas.text(figure, 0.76, y, fontsize=24, color=colour, va="center") for colour, y in above]
-    notes = [canvas.text(figure, 0.865, y, fontsize=11, color=INK, va="center") for y in heights]
+    note = (0.76, 0.1) if canvas.narrow else (0.865, 0)  # x, and how much below the numeral
+    notes = [canvas.text(figure, note[0], y - note[1], fontsize=11, color=INK, va="center") for y in heights]
     below_them = zip(colours, (0.02, 0.51), strict=True)
-    captions = [canvas.text(figure, x, 0.45, fontsize=12, color=colour) for colour, x in below_them]
+    captions = [canvas.text(figure, x, 0.44, fontsize=11, color=colour) for colour, x in below_them]
 
     @cache
     def maps(who: str, epoch: int, seed: int, images: str) -> dict[str, Tensor]:
@@ -116,9 +117,10 @@ def what_they_see(
             canvas.now(*_draw_squares(squares, shares, 1 - i, colours[i]))
             numerals[i].set_text(f"{rank:.1f}")
             others = [] if models else [f"{spectrum(who, layer, epoch, s)[1]:.1f}" for s in _SEEDS]
-            notes[i].set_text("\n".join([who, f"of {len(shares)} filters", ", ".join(others)]))
+            words = [who, f"of {len(shares)} filters", ", ".join(others)]
+            notes[i].set_text(words[1] if canvas.narrow else "\n".join(words))
             what = f"most alike pair, r = {r:.2f}" if below == _PAIR else "what excites each filter"
-            captions[i].set_text(f"{who}: {what}")
+            captions[i].set_text(f"{who}\n{what}" if canvas.narrow else f"{who}: {what}")
             fit(images_of[i], pair if below == _PAIR else sheet)
             ranks.append(rank)
             alike.append(r)
