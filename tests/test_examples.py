@@ -67,11 +67,7 @@ def test_it_trains(example):
     assert losses[-1] < 0.6 * losses[0]
 
 
-@pytest.mark.parametrize(
-    "example",
-    ["lightning_module", "accelerate_loop", "several_gpus"],
-    indirect=True,
-)
+@pytest.mark.parametrize("example", ["lightning_module", "accelerate_loop", "several_gpus"], indirect=True)
 @pytest.mark.filterwarnings("ignore")
 def test_a_framework_changes_nothing(example):
     plain, framed = ov.models.digits_cnn(seed=0), ov.models.digits_cnn(seed=0)

@@ -153,12 +153,7 @@ def test_every_rank_counts_equal_directions_whatever_their_size(measure):
     assert measure(torch.outer(Q[0], Q[1])).item() == pytest.approx(1, abs=1e-5)
 
 
-@given(
-    st.integers(1, 12),
-    st.integers(1, 12),
-    st.floats(0, 5),
-    st.integers(0, 2**31),
-)
+@given(st.integers(1, 12), st.integers(1, 12), st.floats(0, 5), st.integers(0, 2**31))
 @settings(deadline=None, max_examples=300)
 def test_the_chain_of_ranks(m, n, decades, seed):
     G = gaussian(m, n, seed=seed) * torch.logspace(0, -decades, n)

@@ -10,17 +10,7 @@ import torchvision
 from torch import nn
 
 import orthoviz as ov
-from tests.test_monitor import (
-    backward,
-    batch,
-    network,
-    one_step,
-    orthogonal_sgd,
-    pair,
-    plain,
-    value,
-    watched,
-)
+from tests.test_monitor import backward, batch, network, one_step, orthogonal_sgd, pair, plain, value, watched
 
 
 @pytest.mark.parametrize("how", ["whole", "in place"])
