@@ -513,5 +513,3 @@ def test_a_notebook_shows_them_as_a_table():
     assert figures in lines[2]
     assert "`orthoviz train table2`" in lines[3]
     assert len(ov.claims.table().data.splitlines()) == len(CLAIMS) + 2
-    with pytest.raises(ValueError, match="there is no claim 'nothing'"):
-        ov.claims.table("nothing")

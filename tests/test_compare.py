@@ -32,8 +32,8 @@ def small(seed):
 
 
 def compared(**options):
-    given = {"model": small, "optimizers": BOTH, "lrs": 0.01, "epochs": 1, "seeds": 2, "progress": False}
-    return ov.training.compare(data=DATA, **given | options)
+    given = dict(model=small, data=DATA, optimizers=BOTH, lrs=0.01, epochs=1, seeds=2, progress=False)
+    return ov.training.compare(**given | options)
 
 
 def test_all_start_from_the_same_weights_and_see_the_same_batches():
@@ -207,8 +207,6 @@ def test_a_run_without_a_number_is_no_lead(value):
 
 def test_what_makes_no_pairs_is_not_compared():
     assert verdict({"a": [0.6, 0.7], "b": [0.7, 0.8, 0.9]}) == "not compared, for their runs make no pairs"
-    with pytest.raises(ValueError, match="equally many runs, at least one, got 2 and 3"):
-        lead([0.6, 0.7], [0.7, 0.8, 0.9])
 
 
 def test_pairs_are_of_seeds_and_not_of_rows():
@@ -264,25 +262,6 @@ def test_equal_optimisers_are_rarely_told_apart(seeds, others):
 def test_a_lead_of_two_deviations_is_found_with_five_seeds():
     assert share_told_apart(5, 1, ahead=2) >= 0.85
     print("with three seeds and three others:", share_told_apart(3, 3, ahead=2))
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"protocol": "fair"}, "protocol must be 'equal_lr'"),
-        ({"minutes": 1}, "either epochs or minutes"),
-        ({"epochs": None}, "either epochs or minutes"),
-        ({"seeds": 0}, "at least one seed"),
-        ({"seeds": [1, 1]}, "each seed counts once"),
-        ({"lrs": (0.1, 0.1)}, "each learning rate counts once"),
-        ({"optimizers": {**BOTH, "SGD": BOTH["sgd"]}}, "have the same label: SGD, orthogonal SGD, SGD"),
-        ({"lrs": {"sgd": [0.1], "orthogonal_sgd": [0.1, 0.2]}}, "the same number of learning rates"),
-        ({"lrs": {"sgd": [0.1]}}, "orthogonal_sgd is in one"),
-    ],
-)
-def test_what_would_not_be_a_fair_comparison_is_refused(options, words):
-    with pytest.raises(ValueError, match=words):
-        compared(**options)
 
 
 def test_a_comparison_in_a_folder_goes_on_where_it_was(tmp_path):
@@ -422,23 +401,6 @@ def test_accuracy_over_rates_has_the_best_rate_of_the_rest():
     assert "a 0.220 (lr 2)" in ov.plots.lr_flatness(frame).axes[0].get_title()
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"grow": True}, "grow=True extends a grid of one rate"),
-        ({"protocol": "equal_step"}, "searches for one rate: give lrs without rest_lr"),
-        ({"lrs": {"sgd": PAIRS, "orthogonal_sgd": [1, 2, 3, 4]}}, "rest_lr for every optimiser or for none"),
-        ({"lrs": {name: {"lr": [1], "rest": [2]} for name in BOTH}}, "has lr and rest_lr, got lr, rest"),
-        ({"lrs": {"lr": (0.1, 0.1), "rest_lr": 1.0}}, "each learning rate counts once"),
-        ({"done": runs(a=[0.5])}, "done must have rest_lr where it is tuned"),
-        ({"groups": lambda model: model.parameters()}, "rest_lr needs a group with layout None"),
-    ],
-)
-def test_two_rates_are_refused_where_they_mean_nothing(options, words):
-    with pytest.raises(ValueError, match=words):
-        compared(**{"lrs": PAIRS} | options)
-
-
 # Recipes
 
 
@@ -451,11 +413,6 @@ def test_every_recipe_says_what_it_is_and_can_be_made():
         assert recipe.twins or recipe.model in (*ov.models.OURS, *ov.models.TORCHVISION, "speedrun_cnn"), name
     assert recipes.RECIPES["table1/basic_cnn"].epochs == 100
     assert recipes.RECIPES["table2"].weight_decay == 1e-4
-
-
-def test_an_unknown_recipe_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match=r"near it: .*table1/resnet20"):
-        recipes.recipe("tabel1/resnet20")
 
 
 @pytest.mark.parametrize(("model", "gflop"), [("resnet18", 0.222), ("basic_cnn", 0.00538)])
@@ -598,11 +555,6 @@ def test_table1_puts_ours_beside_the_papers():
 )
 def test_a_decision_asks_where_the_whole_interval_lies(ours, theirs, says):
     assert decision(ours, theirs, 0.01) == says
-
-
-def test_no_runs_decide_nothing():
-    with pytest.raises(ValueError, match="equally many runs, at least one, got 2 and 0"):
-        decision([0.9, 0.8], [], 0.01)
 
 
 @pytest.mark.full

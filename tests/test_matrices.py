@@ -202,31 +202,6 @@ def test_overrides_go_by_name_or_module_and_the_first_that_fits_counts():
     assert layout_with("depthwise.weight", overrides={"depthwise": "normalise"}) == ("rows", 6)
 
 
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        ({"hed.*": "skip"}, r"'hed\.\*' fits no parameter; there is, for example"),
-        ({"conv.weight": "leave"}, "must be 'skip', 'matrix', 'columns', 'stack', 'normalise', "),
-        ({"dense.weight": "normalise"}, "dense.weight of shape .* is no single row"),
-        ({"dense.weight": "stack"}, "dense.weight of shape \\(4, 6\\) is no stack"),
-        ({"conv.weight": {"split": 3}}, "split must divide conv.weight's 8 rows, got 3"),
-        ({"dense.weight": {"split": 4}}, "has no matrix"),
-        ({"dense.weight": {"split_heads": 3}}, "split_heads must divide dense.weight's 4 rows, got 3"),
-        ({"dense.weight": {"split_heads": 0}}, "split_heads must divide dense.weight's 4 rows, got 0"),
-        ({"dense.weight": {"split": 2, "split_heads": 2}}, "must be 'skip'"),
-        ({"transposed.weight": {"split": 2}}, "transposed"),
-    ],
-)
-def test_an_override_that_cannot_be_is_refused(overrides, words):
-    with pytest.raises(ValueError, match=words):
-        ov.param_groups(Odd(), overrides=overrides)
-
-
-def test_a_lazy_parameter_is_refused_with_what_to_do():
-    with pytest.raises(ValueError, match="run a batch through the model first"):
-        ov.param_groups(nn.LazyLinear(3))
-
-
 def test_convolutions_only_is_the_papers_table_3():
     groups = ov.param_groups(ov.models.basic_cnn(seed=0), convolutions_only=True)
     matrices = [name for group in groups if group["layout"] for name, _ in group["params"]]

@@ -252,8 +252,6 @@ def test_no_matrix_gets_below_welchs_floor_but_its_mean_may():
     star = torch.stack([angles.cos(), angles.sin()], 1)  # three lines at 60 degrees attain it
     assert M.rms_cosine(star).item() == pytest.approx(M.welch_floor(3, 2))
     assert M.welch_floor(3, 5) == 0
-    with pytest.raises(ValueError, match="m >= 2"):
-        M.random_cosine(1, 5)
 
 
 def test_unrelated_maps_after_relu_have_a_cosine_of_one_over_pi():
@@ -277,8 +275,6 @@ def test_the_cosine_of_maps_is_taken_within_an_input_then_averaged():
     constant = torch.full((1, 3, 4, 4), 0.1)
     assert M.feature_cosine(constant).item() == pytest.approx(1)
     assert M.feature_cosine(constant, centred=True).isnan()
-    with pytest.raises(ValueError, match=r"got shape \(3, 4\)"):
-        M.feature_cosine(torch.ones(3, 4))
 
 
 def test_cka_against_its_definition_in_features():
@@ -338,13 +334,7 @@ def test_a_shuffled_loader_makes_identical_networks_look_unrelated():
     assert abs(M.minibatch_cka([(X, X.roll(1, 0))]).item()) < 0.1
 
 
-def test_cka_refuses_or_reports_what_cannot_be():
-    with pytest.raises(ValueError, match="same samples"):
-        M.linear_cka(torch.ones(3, 2), torch.ones(4, 2))
-    with pytest.raises(ValueError, match="n >= 4"):
-        M.minibatch_cka([(torch.ones(3, 2), torch.ones(3, 2))])
-    with pytest.raises(ValueError, match="no batch"):
-        M.minibatch_cka([])
+def test_where_nothing_varies_cka_is_nan_and_says_so():
     with pytest.warns(UserWarning, match="must be positive"):
         assert M.minibatch_cka([(torch.zeros(4, 2), torch.zeros(4, 2))]).isnan()
 
@@ -377,12 +367,6 @@ def test_what_cannot_be_measured_is_refused(call):
             call(torch.ones(4, 3, 2, dtype=dtype))
     with pytest.raises(ValueError, match=r"got shape \(4,\)"):
         call(torch.ones(4))
-
-
-@pytest.mark.parametrize("measure", PAIRS)
-def test_matrices_of_two_shapes_are_refused(measure):
-    with pytest.raises(ValueError, match=r"of one shape, got \(2, 3\) and \(3, 2\)"):
-        measure(torch.ones(2, 3), torch.ones(3, 2))
 
 
 @pytest.mark.parametrize(

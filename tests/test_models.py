@@ -26,11 +26,6 @@ def test_torchvisions_networks_are_unchanged_seeded_and_leave_the_global_state_a
     assert ov.models.build(name, 7, seed=1)(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
 
 
-def test_a_network_that_does_not_exist_is_named():
-    with pytest.raises(ValueError, match="there is no model 'resnet'; there is: basic_cnn"):
-        ov.models.build("resnet")
-
-
 def test_a_thousand_outputs_train_on_ten_classes_and_seven_do_not():
     data = ov.datasets.load("digits")
     for outputs, fits in ((1000, True), (10, True), (7, False)):

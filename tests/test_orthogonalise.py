@@ -427,44 +427,14 @@ def test_controls_and_method_objects_stand_behind_the_same_argument(method):
         torch.testing.assert_close(a, b)
 
 
-def test_what_cannot_be_is_refused():
+def test_a_refusal_leaves_the_optimiser_plain_and_without_a_model_a_guess_is_said():
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(TypeError, match="instance, got type"):
-        ov.orthogonalise(torch.optim.SGD, model)
-    with pytest.raises(ValueError, match="6 of the optimiser's parameters are not the model's"):
-        ov.orthogonalise(optimizer, network())
-    with pytest.raises(ValueError, match="per_tensor, per_filter"):
-        ov.orthogonalise(optimizer, model, method="sideways")
     with pytest.raises(ValueError, match="scale"):
         ov.orthogonalise(optimizer, model, scale="sideways")
-    with pytest.raises(ValueError, match="tol"):
-        ov.orthogonalise(optimizer, model, method="fast", tol=0.1)
     assert "step" not in vars(optimizer)
     with pytest.warns(UserWarning, match="param_groups"):
         ov.orthogonalise(optimizer)
-
-
-def accelerated(model):
-    prepare = pytest.importorskip("accelerate").Accelerator(cpu=True).prepare
-    return prepare(torch.optim.SGD(model.parameters(), lr=0.1))
-
-
-def aware_of_sharpness(model):
-    SAM = pytest.importorskip("pytorch_optimizer").SAM
-    return SAM(model.parameters(), base_optimizer=torch.optim.SGD, lr=0.1)
-
-
-def ahead(model):
-    lookahead = pytest.importorskip("timm.optim").Lookahead
-    return lookahead(torch.optim.SGD(model.parameters(), lr=0.1))
-
-
-@pytest.mark.parametrize("wrapper", [accelerated, aware_of_sharpness, ahead])
-def test_a_wrapper_of_an_optimiser_is_refused(wrapper):
-    model = nn.Linear(3, 2)
-    with pytest.raises(ValueError, match="before wrapping it"):
-        ov.orthogonalise(wrapper(model), model)
 
 
 def test_orthogonalising_needs_no_process_group():

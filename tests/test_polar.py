@@ -3,7 +3,6 @@ import math
 import os
 import subprocess
 import sys
-from functools import partial
 
 import numpy as np
 import pytest
@@ -240,38 +239,6 @@ def test_empty_matrices_come_back(shape):
     assert ov.polar_factor(torch.zeros(shape)).shape == shape
 
 
-@pytest.mark.parametrize(
-    ("G", "error", "words"),
-    [
-        (torch.randn(3, 4).to(torch.complex64), TypeError, "complex64"),
-        (torch.ones(3, 4, dtype=torch.int32), TypeError, "int32"),
-        (torch.eye(3).to_sparse(), TypeError, "sparse"),
-        (torch.randn(3), ValueError, r"\(3,\)"),
-        ([[1.0]], TypeError, "list"),
-    ],
-)
-def test_what_is_no_matrix_is_refused(G, error, words):
-    with pytest.raises(error, match=words):
-        ov.polar_factor(G)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "words"),
-    [
-        (dict(method="qr"), ValueError, "method must be one of exact, fast, svd, eigh, newton_schulz"),
-        (dict(method="per_tensor"), ValueError, "method must be one of"),
-        (dict(method=1.0), TypeError, r"got 1\.0"),
-        (dict(null="maybe"), ValueError, "null must be"),
-        *((dict(tol=tol), ValueError, "tol must be") for tol in (-1.0, 1.0, math.nan)),
-        *((dict(method=m, tol=1e-3), ValueError, "cannot cut directions") for m in APPROXIMATE),
-        *((dict(method=m, null="keep"), ValueError, "cannot cut directions") for m in APPROXIMATE),
-    ],
-)
-def test_arguments_that_cannot_be_are_refused(arguments, error, words):
-    with pytest.raises(error, match=words):
-        ov.polar_factor(torch.eye(2), **arguments)
-
-
 matrices = st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(0, 10_000))
 
 
@@ -361,27 +328,6 @@ def test_the_limit_of_a_short_interval_is_newton_schulz():
     np.testing.assert_allclose(ov.polar.coefficients(0.5, 8, 5)[-1], (1.875, -1.25, 0.375), atol=1e-8)
 
 
-@pytest.mark.parametrize(
-    ("make", "arguments", "words"),
-    [
-        (ov.polar.coefficients, (0.0, 3), "degree odd and at least 3.* got .*lower=0.0"),
-        (ov.polar.coefficients, (1e-3, 0), "steps=0"),
-        (ov.polar.coefficients, (1e-3, 3, 4), "degree=4"),
-        (partial(ov.polar.coefficients, safety=0.9), (1e-3, 3), r"safety=0\.9"),
-        (partial(ov.polar.coefficients, cushion=1.0), (1e-3, 3), r"cushion=1\.0"),
-        (ov.polar.zolotarev, (0.0, 2), "must be"),
-        (ov.polar.zolotarev, (1.0, 2), "must be"),
-        (ov.polar.zolotarev, (0.1, 0), "must be"),
-        (ov.polar.Rational, (1e-4, 4), "take a larger lower"),
-        (ov.polar.NewtonSchulz, ((),), "coefficients must be"),
-        (ov.polar.NewtonSchulz, (((1.0,),),), "coefficients must be"),
-    ],
-)
-def test_impossible_settings_are_refused(make, arguments, words):
-    with pytest.raises(ValueError, match=words):
-        make(*arguments)
-
-
 @pytest.mark.parametrize("poles", [1, 2, 4, 6])
 @pytest.mark.parametrize("lower", [3e-3, 0.1])
 def test_zolotarevs_function_has_the_equal_alternating_errors_of_the_best(lower, poles):
@@ -456,9 +402,7 @@ def test_the_choice_for_cuda_is_as_accurate_in_float16():
     assert error(ov.polar_factor(G, method), G) <= 0.03
 
 
-def test_thirty_cubic_steps_in_the_gram_form_are_refused_without_a_restart():
-    with pytest.raises(ValueError, match="put a restart at step"):
-        ov.polar.GramNewtonSchulz(ov.polar.CUBIC)
+def test_with_restarts_thirty_cubic_steps_in_the_gram_form_arrive():
     G = gaussian(32, 8) @ gaussian(8, 90, seed=1)
     method = ov.polar.GramNewtonSchulz(ov.polar.CUBIC, restarts=tuple(range(6, 30, 6)))
     assert error(ov.polar_factor(G, method), G) < 0.01

@@ -111,23 +111,6 @@ class Signed(torch.optim.SGD):
         super().__init__(params, lr=lr * lr)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"to": "adam"}, r"to must be make\(groups, lr\) or one of 'sgd', .* got 'adam'"),
-        ({"lr": 0.0}, "lr must be above 0 and finite, got 0.0"),
-        ({"to": Still}, "must move the matrices, got steps of length .* and 0"),
-        ({"to": Signed}, "to must take steps in proportion to its rate, but at"),
-        ({"model": nn.Linear(3, 2)}, r"call loss\.backward\(\) first"),
-        ({"model": with_gradients(nn.Linear(3, 2), math.inf)}, "gradient of weight holds NaN or infinity"),
-    ],
-)
-def test_what_cannot_be_translated_is_refused(options, words, layer):
-    given = {"lr": 0.01, "of": "sgd", "to": "adamw", "model": layer} | options
-    with pytest.raises(ValueError, match=words):
-        ov.optim.translate(given.pop("lr"), **given)
-
-
 def length_in_training(name, lr, steps=100):
     """The root mean square of a real step over the matrices, on average over a training."""
     model, data = ov.models.digits_cnn(seed=0), ov.datasets.load("digits")

@@ -115,17 +115,3 @@ def test_ones_own_gradient_fades_and_its_steps_are_those_of_numpy():
     np.testing.assert_allclose(bars(view), steps := np.linalg.norm(U @ Vh, axis=1), atol=1e-5)
     assert f"with drop its step has length {steps[3]:.2f}" in line(view)
     assert f"{steps[OTHERS].min():.2f} to {steps[OTHERS].max():.2f}" in line(view)
-
-
-@pytest.mark.parametrize(
-    ("gradient", "match"),
-    [
-        (torch.ones(3, 5), r"4 to 64 rows: .*, got shape \(3, 5\)"),
-        (torch.ones(8, 3, 3, 3), "flatten"),
-        (torch.full((8, 4), torch.nan), "NaN"),
-        (torch.cat([torch.ones(3, 4), torch.zeros(2, 4)]), "gradient's row 3 is zero"),
-    ],
-)
-def test_a_gradient_that_cannot_fade_is_refused(gradient, match):
-    with pytest.raises(ValueError, match=match):
-        ov.widgets.dead_filters(gradient)
