@@ -3,6 +3,7 @@ import math
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,27 +15,18 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import orthoviz as ov
 from orthoviz.polar.products import symmetric_product
 from tests import reference
+from tests.reference import error
 
 METHODS = tuple(ov.polar.METHODS)
 DECOMPOSING = ("exact", "svd", "eigh")
 APPROXIMATE = tuple(name for name in METHODS if name not in DECOMPOSING)
-SHAPES = [(2, 2), (5, 9), (9, 5), (1, 7), (7, 1), (32, 27), (10, 512)]
 
 
-def gaussian(*shape, seed=0, dtype=torch.float32):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+gaussian = partial(reference.gaussian, dtype=torch.float32)
 
 
 def orthonormal(n, seed):
     return torch.linalg.qr(gaussian(n, n, seed=seed, dtype=torch.float64)).Q
-
-
-@pytest.mark.parametrize("method", DECOMPOSING)
-@pytest.mark.parametrize("shape", SHAPES)
-def test_it_agrees_with_numpys_svd_in_float64(method, shape):
-    G = gaussian(*shape)
-    error = np.linalg.norm(ov.polar_factor(G, method).numpy() - reference.polar(G))
-    assert error <= 1e-6 * math.sqrt(min(shape))
 
 
 def with_condition(m, n, condition, seed=0):
@@ -43,12 +35,6 @@ def with_condition(m, n, condition, seed=0):
     values = torch.logspace(0, -math.log10(condition), k, dtype=torch.float64)
     left, right = (gaussian(size, k, seed=seed + i, dtype=torch.float64) for i, size in enumerate((m, n)))
     return (torch.linalg.qr(left).Q * values) @ torch.linalg.qr(right).Q.T
-
-
-def error(O, G):
-    """Relative Frobenius distance from NumPy's float64 factor."""
-    right = reference.polar(G.double().numpy(), tol=1e-14 if G.dtype == torch.float64 else 1.2e-6)
-    return np.linalg.norm(O.double().numpy() - right) / np.linalg.norm(right)
 
 
 @pytest.mark.parametrize("shape", [(16, 40), (96, 32), (64, 64), (600, 700)])
@@ -228,10 +214,6 @@ def test_dtype_shape_layout_and_input_come_back_as_they_were(method, dtype, shap
         assert (O.dtype, O.shape) == (dtype, G.shape)
         assert G.stride()[0] == 0 or O.stride() == G.stride()
         assert torch.equal(G, before)
-        wide = ov.polar_factor(G.double(), method)
-        assert (O.double() - wide).abs().max() <= 2 * torch.finfo(dtype).eps + (
-            1e-6 if method in ("exact", "eigh") else 1e-4
-        )
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 3, 4)])
@@ -273,14 +255,6 @@ def test_singular_values_are_one_and_the_gain_is_the_nuclear_norm(method, shape)
     torch.testing.assert_close(
         ov.polar_factor(O, method), O, rtol=0, atol=1e-12 if method == "svd" else 1e-10
     )
-
-
-@pytest.mark.parametrize("method", DECOMPOSING)
-@pytest.mark.parametrize("rank", [1, 3])
-def test_singular_values_are_zero_or_one(method, rank):
-    G = gaussian(6, rank) @ gaussian(rank, 9, seed=1)
-    values = np.linalg.svd(ov.polar_factor(G, method).double().numpy(), compute_uv=False)
-    np.testing.assert_allclose(values, [1] * rank + [0] * (6 - rank), atol=2e-6)
 
 
 # The polynomials and the rational function
@@ -345,14 +319,6 @@ def test_zolotarevs_shifts_are_the_elliptic_functions_of_scipy():
     sn, cn, _, _ = special.ellipj(np.arange(1, 2 * poles, 2) * quarter / (2 * poles + 1), 1 - lower**2)
     shifts = ov.polar.zolotarev(lower, poles).shifts
     np.testing.assert_allclose(shifts, lower**2 * sn**2 / cn**2, rtol=1e-6)
-
-
-def test_the_quintic_gets_near_one_and_never_arrives():
-    x = torch.logspace(-2, 0, 1000, dtype=torch.float64)
-    y = ov.polar.gain(ov.polar.JORDAN, x)
-    assert (y.min().item(), y.max().item()) == pytest.approx((0.68, 1.13), abs=0.08)
-    weak = ov.polar.gain(ov.polar.JORDAN, torch.tensor([1e-3, 1e-4], dtype=torch.float64))
-    assert weak.tolist() == pytest.approx([0.47, 0.05], abs=0.005)
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ REFUSALS = [
     (lambda: compared(lrs=PAIRS, grow=True), "grow=True extends a grid of one rate"),
     (lambda: compared(lrs=PAIRS, protocol="equal_step"), "one rate: give lrs without rest_lr"),
     (lambda: compared(lrs={"sgd": PAIRS, "orthogonal_sgd": [1, 2, 3, 4]}), "for every optimiser or for none"),
-    (lambda: compared(lrs=dict.fromkeys(BOTH, {"lr": [1], "rest": [2]})), "has lr and rest_lr, got lr, rest"),
+    (lambda: compared(lrs={name: {"lr": [1], "rest": [2]} for name in BOTH}), "has lr and rest_lr, got lr"),
     (lambda: compared(lrs={"lr": (0.1, 0.1), "rest_lr": 1.0}), "each learning rate counts once"),
     (lambda: compared(lrs=PAIRS, done=runs(a=[0.5])), "done must have rest_lr where it is tuned"),
     (lambda: compared(lrs=PAIRS, groups=lambda model: model.parameters()),
