@@ -11,22 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import run
+
 ROOT = Path(__file__).resolve().parents[1]
 UV = shutil.which("uv", path=sysconfig.get_path("scripts"))
 
 pytestmark = pytest.mark.full
-
-
-def run(*command, cwd, check=True, **environment):
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-    )
-    assert not check or done.returncode == 0, done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +37,10 @@ def installed(tmp_path_factory):
 
 
 def test_it_trains_and_keeps_its_data_in_the_users_folder(installed, tmp_path):
-    home = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "share")}
-    done = run(installed / "orthoviz", "train", "--epochs", "1", cwd=tmp_path, **home)
+    home = {**os.environ, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "share")}
+    done = run(installed / "orthoviz", "train", "--epochs", "1", cwd=tmp_path, env=home)
     assert "test_accuracy" in done.stdout
-    done = run(installed / "orthoviz", "data", "list", cwd=tmp_path, **home)
+    done = run(installed / "orthoviz", "data", "list", cwd=tmp_path, env=home)
     assert str(tmp_path) in done.stdout
     code = "import orthoviz as ov; print(ov.training.results('lr_sweep').shape, ov.__file__)"
     done = run(installed / "python", "-c", code, cwd=tmp_path)

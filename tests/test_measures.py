@@ -50,26 +50,6 @@ def test_values_by_hand(found, right):
     torch.testing.assert_close(found(), torch.tensor(right), equal_nan=True)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_singular_values_are_numpys(dtype):
-    G = with_condition(5, 9, 1e4).to(dtype)
-    right = np.linalg.svd(G.double().numpy(), compute_uv=False)
-    found = M.singular_values(torch.stack([G, 3 * G]))
-    assert found.dtype == dtype
-    np.testing.assert_allclose(
-        found[0].double().numpy(), right, rtol=1e-6 if dtype == torch.float32 else 1e-12
-    )
-    np.testing.assert_allclose(found[1] / found[0], 3, rtol=1e-5)
-
-
-def test_the_exact_factor_has_gain_and_alignment_one_and_no_residual():
-    G = gaussian(2, 7, 12, dtype=torch.float64)
-    O = ov.polar_factor(G, "svd")
-    torch.testing.assert_close(M.direction_gain(O, G), torch.ones(2, 7, dtype=torch.float64))
-    torch.testing.assert_close(M.alignment(O, G), torch.ones(2, dtype=torch.float64))
-    assert M.orthogonality_residual(O).max() < 1e-12
-
-
 def test_a_gain_is_not_fooled_where_residual_and_alignment_are():
     """A weak direction turned by 180 degrees: orthonormal still, aligned still, wrong."""
     U, V = orthonormal(4, 1), orthonormal(4, 2)
@@ -109,21 +89,12 @@ def test_the_residual_is_the_distance_from_the_projector():
     assert M.orthogonality_residual(O).item() == pytest.approx(right)
 
 
-def test_cosines_by_hand_and_rows_without_direction_left_out():
-    C = M.cosine_matrix(torch.tensor([[2.0, 0.0], [0.0, 3.0], [5.0, 5.0], [0.0, 0.0], [-1.0, 0.0]]))
-    r = 1 / math.sqrt(2)
-    right = torch.tensor([[1, 0, r, -1], [0, 1, r, 0], [r, r, 1, -r], [-1, 0, -r, 1]])
-    there = [0, 1, 2, 4]
-    torch.testing.assert_close(C[there][:, there], right)
-    assert C[3].isnan().all()
-    assert C[:, 3].isnan().all()
-    assert C.diagonal().isnan().sum() == 1
-
-
-def test_cosines_are_numpys_and_do_not_depend_on_length():
+def test_cosines_are_numpys_whatever_the_length_and_a_row_without_direction_has_none():
     rows = gaussian(2, 5, 30) * torch.logspace(-4, 4, 5)[:, None]
+    rows[0, 3] = 0
     for W, C in zip(rows.double().numpy(), M.cosine_matrix(rows), strict=True):
-        unit = W / np.linalg.norm(W, axis=1, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            unit = W / np.linalg.norm(W, axis=1, keepdims=True)
         np.testing.assert_allclose(C.numpy(), unit @ unit.T, atol=1e-6)
     assert M.cosine_matrix(torch.zeros(3, 4)).isnan().all()
 
@@ -176,6 +147,7 @@ def test_values_agree_with_float64():
     for condition in (1e1, 1e3, 1e5):
         G = with_condition(24, 40, condition).float()
         right = np.linalg.svd(G.double().numpy(), compute_uv=False)
+        np.testing.assert_allclose(M.singular_values(G.double()), right, rtol=1e-9)
         found = M.singular_values(G).double().numpy()
         np.testing.assert_allclose(found, right, rtol=1e-3)
         strong = right > 1e-4 * right[0]
