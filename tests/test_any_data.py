@@ -141,9 +141,8 @@ def bowl(make, lr, seed):
 def test_a_loop_of_ones_own_is_compared():
     makers = {name: lambda groups, lr, factor=f: torch.optim.SGD(groups, lr=factor * lr)
               for name, f in (("slow", 0.1), ("fast", 1.0))}  # fmt: skip
-    found = ov.training.compare_own(
-        bowl, makers, lrs=(0.1, 0.5, 2.5), seeds=3, score="length", progress=False
-    )
+    how = dict(seeds=3, progress=False)
+    found = ov.training.compare_own(bowl, makers, lrs=(0.1, 0.5, 2.5), score="length", **how)
     assert found.rates == {"slow": 2.5, "fast": 0.5}
     last = found.frame[found.frame.chosen & (found.frame.epoch == 5)]
     for seed in range(3):
@@ -155,7 +154,7 @@ def test_a_loop_of_ones_own_is_compared():
     lost = lambda make, lr, seed: math.nan if lr == 0.5 and seed else torch.tensor(lr)  # noqa: E731
     told = ov.training.compare_own(lost, makers, lrs=(0.5, 1.0, 2.0), seeds=2, progress=False)
     assert set(told.rates.values()) == {1.0}  # where every run has a number
-    ends = ov.training.compare_own(lambda *how: bowl(*how)[-1], makers, lrs=0.5, seeds=3, progress=False)
+    ends = ov.training.compare_own(lambda *given: bowl(*given)[-1], makers, lrs=0.5, **how)
     assert "fast better" in ends.verdict
 
 

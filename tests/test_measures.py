@@ -50,17 +50,6 @@ def test_values_by_hand(found, right):
     torch.testing.assert_close(found(), torch.tensor(right), equal_nan=True)
 
 
-def test_a_gain_is_not_fooled_where_residual_and_alignment_are():
-    """A weak direction turned by 180 degrees: orthonormal still, aligned still, wrong."""
-    U, V = orthonormal(4, 1), orthonormal(4, 2)
-    s = torch.tensor([1.0, 1.0, 1.0, 1e-4], dtype=torch.float64)
-    O = (U * torch.tensor([1.0, 1.0, 1.0, -1.0], dtype=torch.float64)) @ V.T
-    G = (U * s) @ V.T
-    assert M.orthogonality_residual(O).item() < 1e-12
-    assert M.alignment(O, G).item() > 0.9999
-    assert M.direction_gain(O, G)[-1].item() == pytest.approx(-1)
-
-
 def test_directions_that_do_not_count_have_no_gain():
     G = torch.outer(gaussian(3), gaussian(4, seed=1))
     gain = M.direction_gain(ov.polar_factor(G), G)
@@ -291,19 +280,6 @@ def test_minibatch_cka_against_the_sum_over_all_indices():
     ]
     right = unbiased_cka([(X.double().numpy(), Y.double().numpy()) for X, Y in batches])
     assert M.minibatch_cka(batches).item() == pytest.approx(right, rel=1e-6)
-
-
-def test_unrelated_noise_is_alike_with_bias_only():
-    X, Y = gaussian(64, 512), gaussian(64, 512, seed=1)
-    assert M.linear_cka(X, Y).item() > 0.85
-    assert abs(M.minibatch_cka([(X, Y)]).item()) < 0.05
-    assert M.minibatch_cka([(X, X)]).item() == pytest.approx(1)
-
-
-def test_a_shuffled_loader_makes_identical_networks_look_unrelated():
-    """Why both networks must see the same batches."""
-    X = gaussian(64, 32)
-    assert abs(M.minibatch_cka([(X, X.roll(1, 0))]).item()) < 0.1
 
 
 def test_where_nothing_varies_cka_is_nan_and_says_so():

@@ -97,18 +97,13 @@ def smoothed(logits, labels, by=0.1):
     return torch.nn.functional.cross_entropy(logits, labels, label_smoothing=by)
 
 
+CLASS, PART = torch.nn.CrossEntropyLoss(label_smoothing=0.5), functools.partial(smoothed, by=0.2)
 OTHERS = {
     "orthogonalised": (dict(orthogonal=True), r"orthogonalised None, not \{'method': 'exact'"),
     "group": (dict(lr=0.02), r"groups: group 0: lr 0.003, not 0.02"),
-    "loss": (
-        dict(loss=torch.nn.CrossEntropyLoss(label_smoothing=0.5)),
-        "'cross_entropy', not .CrossEnt.*0.5",
-    ),
-    "partial": (dict(loss=functools.partial(smoothed, by=0.2)), r"'cross_entropy', not 'smoothed\(by=0.2\)'"),
-    "schedule": (
-        dict(schedule=lambda o: StepLR(o, 4)),
-        r"schedule '', not 'StepLR\(step_size=4, gamma=0.1\)'",
-    ),
+    "loss": (dict(loss=CLASS), r"'cross_entropy', not .CrossEnt.*0.5"),
+    "partial": (dict(loss=PART), r"loss 'cross_entropy', not 'smoothed\(by=0.2\)'"),
+    "schedule": (dict(schedule=lambda o: StepLR(o, 4)), r"'', not 'StepLR\(step_size=4, gamma=0.1\)'"),
 }
 
 

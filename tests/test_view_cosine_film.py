@@ -55,14 +55,6 @@ def test_the_film_shows_what_the_runs_did(compare):
         assert chance[what] in line(view)  # 0.318 is 1/pi
 
 
-def test_buttons_have_words():
-    view = cosine_film()
-    called = {key: one.get_state()["_options_labels"] for key, one in view._inputs.items()}
-    assert called["layer"] == tuple(FILM)
-    assert called["what"] == tuple(KINDS)
-    assert called["guess"] == ("skip", "SGD", "orthogonal SGD")
-
-
 def test_the_head_has_no_feature_maps():
     view = cosine_film(layer="head")
     view.set(what="feature maps")
@@ -93,6 +85,7 @@ def test_it_loses_where_orthogonal_filters_are_more_alike_by_the_largest_part():
 
 def test_a_guess_is_judged():
     view = cosine_film(compare="equal lr")
+    assert view._inputs["guess"].get_state()["_options_labels"] == ("skip", "SGD", "orthogonal SGD")
     assert MORE in line(view)
     for name, judged in zip(NAMES, ("wrong", "right"), strict=True):
         view.set(guess=name)

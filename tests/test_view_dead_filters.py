@@ -34,7 +34,7 @@ def bars(view):
 
 
 def test_the_bars_are_the_row_lengths_that_numpy_finds_and_drop_cuts_at_ten_epsilons(dead):
-    for size in (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7):
+    for size in (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 0.0):
         dead.set(size=size, method="drop")
         U, s, Vh = decompose(size)
         kept = s > 10 * np.finfo(np.float32).eps * s[0]
@@ -47,23 +47,12 @@ def test_the_bars_are_the_row_lengths_that_numpy_finds_and_drop_cuts_at_ten_epsi
         np.testing.assert_allclose(bars(dead), np.linalg.norm(U * x @ Vh, axis=1), atol=2e-3)
 
 
-def test_jordans_polynomial_lets_it_fade(dead):
-    dead.set(size=1e-3, method="Jordan")
-    assert bars(dead)[3] == pytest.approx(0.094, abs=6e-3)
-    assert dead.title == "A few polynomial steps let a faint filter fade"
-    dead.set(size=0.0)
-    assert bars(dead)[3] == 0
-    assert dead.title == "No gradient, no step: a polynomial makes nothing of nothing"
-
-
-def test_at_exactly_zero_keep_still_takes_a_full_step_and_drop_none(dead):
+def test_at_exactly_zero_keep_still_takes_a_full_step(dead):
     press(dead, "exactly 0, keep")
     assert bars(dead)[3] > 0.9
     assert dead.title == "No gradient at all, and still a step of full length, in a made-up direction"
     press(dead, "exactly 0, drop")
-    assert bars(dead)[3] < 1e-6
     assert "exactly 0: with drop its step has length 0," in line(dead)
-    np.testing.assert_allclose(bars(dead)[OTHERS], 1, atol=1e-5)
 
 
 def test_a_question_is_the_title_until_rounding_gets_a_step_of_full_length(dead):
