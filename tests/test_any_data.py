@@ -57,9 +57,7 @@ def test_regression_is_compared_by_its_loss_and_lower_is_better():
 
 
 def test_a_metric_is_the_users_own():
-    metric = ov.training.Metric(
-        "mean error", lambda outputs, y: (outputs - y).abs().flatten(1).mean(1), False
-    )
+    metric = ov.training.Metric("mean error", lambda out, y: (out - y).abs().flatten(1).mean(1), False)
     model = nn.Linear(5, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     data = plane(), plane(40, seed=1)

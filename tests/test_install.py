@@ -51,17 +51,12 @@ def test_lab_serves_its_own_copies_of_the_lessons(installed, tmp_path):
     mine = tmp_path / "orthoviz-course"
     mine.mkdir()
     (mine / "01_polar_factor.ipynb").write_text("my work")
-    settings = {"JUPYTER_CONFIG_DIR": str(tmp_path / "config"), "JUPYTER_RUNTIME_DIR": str(tmp_path / "run")}
-    log = tmp_path / "log"
+    settings = {"JUPYTER_CONFIG_DIR": tmp_path / "config", "JUPYTER_RUNTIME_DIR": tmp_path / "run"}
+    environment = {**os.environ, **{key: str(place) for key, place in settings.items()}, "JUPYTER_TOKEN": "t"}
+    command, log = [installed / "orthoviz", "lab", "--no-browser"], tmp_path / "log"
     with open(log, "w") as file:
-        server = subprocess.Popen(
-            [installed / "orthoviz", "lab", "--no-browser"],
-            cwd=tmp_path,
-            env={**os.environ, **settings, "JUPYTER_TOKEN": "t"},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        pipes = dict(stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+        server = subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes)
     try:
         end = time.monotonic() + 60
         while "http://127.0.0.1:" not in log.read_text():

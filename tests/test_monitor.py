@@ -97,9 +97,8 @@ def test_every_stage_is_what_a_loop_by_hand_sees(make):
     model, optimizer = pair(make)
     weight = model[0].weight
     before, gradients = [], []
-    with ov.watch(
-        model, optimizer, quantities=["singular_values", "update_ratio", "step_inflation"]
-    ) as monitor:
+    wanted = ["singular_values", "update_ratio", "step_inflation"]
+    with ov.watch(model, optimizer, quantities=wanted) as monitor:
         for step in range(3):
             optimizer.zero_grad()
             backward(model, step)

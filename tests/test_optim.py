@@ -48,12 +48,8 @@ def test_it_follows_the_papers_rule(dtype, steps, tolerance):
     optimizer = ov.OrthogonalSGD(ov.param_groups(model), **HYPER)
     rules = {p: PapersRule(p.detach(), **HYPER) for p in model.parameters() if p.ndim > 1}
 
-    def watch():
-        for p, rule in rules.items():
-            # the head's tenth direction is rounding; in float64 it is cut as the package cuts it
-            rule.step(p.grad)
-
-    train(model, optimizer, steps, watch=watch)
+    # the head's tenth direction is rounding; in float64 it is cut as the package cuts it
+    train(model, optimizer, steps, watch=lambda: [rule.step(p.grad) for p, rule in rules.items()])
     for p, rule in rules.items():
         assert np.abs(p.detach().numpy() - rule.weight).max() <= tolerance
 
@@ -68,14 +64,10 @@ def test_it_follows_the_papers_rule(dtype, steps, tolerance):
     ],
 )
 def test_what_is_no_matrix_follows_torchs_sgd_bit_for_bit(options):
-    ours, theirs = nn.Parameter(torch.randn(5)), nn.Parameter(torch.empty(5))
-    theirs.data.copy_(ours.data)
-    optimizers = ov.OrthogonalSGD([ours], **options), torch.optim.SGD([theirs], foreach=False, **options)
-    for seed in range(8):
-        for p, optimizer in zip((ours, theirs), optimizers, strict=True):
-            p.grad = torch.randn(5, generator=torch.Generator().manual_seed(seed))
-            optimizer.step()
-    assert torch.equal(ours, theirs)
+    start, stream = torch.randn(5), gradients(5, count=8, dtype=torch.float32)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    right = fed(theirs, torch.optim.SGD([theirs], foreach=False, **options), stream)
+    assert torch.equal(fed(ours, ov.OrthogonalSGD([ours], **options), stream), right)
 
 
 def test_a_copy_goes_its_own_way_and_has_no_watchers():

@@ -67,8 +67,7 @@ def test_its_figures_are_the_stored_ones():
         assert sentence in text
 
 
-def test_its_verdicts_are_those_of_the_ledger():
-    ledger = ov.claims.ledger()
+def test_its_verdicts_are_those_of_the_ledger(ledger):
     rows = re.findall(r"^\| (.*) \| (holds|does not hold here|mixed|not tested) \|$", README, re.MULTILINE)
     assert len(rows) > 10
     assert {*rows} <= {*zip(ledger.claim, ledger.verdict, strict=True)}

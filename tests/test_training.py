@@ -1,3 +1,4 @@
+import copy
 import itertools
 import os
 import signal
@@ -131,39 +132,33 @@ def interrupted_at(step, number=signal.SIGINT, make=ov.OrthogonalSGD):
     return made
 
 
+SMALL, OF_SEVEN, OF_COLOURS = ov.models.digits_cnn(), ov.models.digits_cnn(7), ov.models.basic_cnn()
+
+
 @pytest.mark.parametrize(
-    ("model", "other", "options", "words"),
+    ("model", "options", "words"),
     [
-        (ov.models.digits_cnn(), ov.models.digits_cnn(), {}, "14 of the optimiser's 14 parameters are not"),
-        (ov.models.basic_cnn(), None, {}, "1 x 8 x 8"),
-        (ov.models.digits_cnn(7), None, {}, "10 classes"),
-        (
-            ov.models.digits_cnn(),
-            None,
-            {"epochs": 0},
-            "epochs must be at least a step of batch_size .* got 0",
-        ),
-        (ov.models.digits_cnn(), None, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        (ov.models.digits_cnn(), None, {"precision": "half"}, "precision must be None, 'bf16' or 'fp16'"),
+        (SMALL, {"optimizer": OF_SEVEN}, "14 of the optimiser's 14 parameters are not"),
+        (OF_COLOURS, {}, "1 x 8 x 8"),
+        (OF_SEVEN, {}, "10 classes"),
+        (SMALL, {"epochs": 0}, "epochs must be at least a step of batch_size .* got 0"),
+        (SMALL, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        (SMALL, {"precision": "half"}, "precision must be None, 'bf16' or 'fp16'"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_and_nothing_has_changed(digits, model, other, options, words):
-    optimizer = torch.optim.SGD((other or model).parameters(), lr=0.1)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
+def test_what_cannot_be_trained_is_refused_and_nothing_has_changed(digits, model, options, words):
+    before, given = copy.deepcopy(model.state_dict()), {"optimizer": model, "epochs": 1} | options
+    optimizer = torch.optim.SGD(given.pop("optimizer").parameters(), lr=0.1)
     with pytest.raises(ValueError, match=words):
-        ov.training.fit(model, optimizer, digits, **{"epochs": 1, **options})
-    for key, value in model.state_dict().items():
-        assert torch.equal(value, before[key])
+        ov.training.fit(model, optimizer, digits, **given)
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
 
 
 def test_the_models_are_the_papers_and_the_courses():
     cnn = ov.models.basic_cnn()
     convolutions = [layer for layer in cnn if isinstance(layer, nn.Conv2d)]
-    assert [tuple(layer.weight.flatten(1).shape) for layer in convolutions] == [
-        (32, 27),
-        (32, 288),
-        (32, 288),
-    ]
+    shapes = [tuple(layer.weight.flatten(1).shape) for layer in convolutions]
+    assert shapes == [(32, 27), (32, 288), (32, 288)]
     assert all(layer.stride == (2, 2) and layer.bias is not None for layer in convolutions)
     assert tuple(cnn[-1].weight.shape) == (10, 512)
     assert cnn(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
@@ -202,18 +197,19 @@ def test_any_integer_is_a_seed_that_fixes_a_run_bit_for_bit(digits, seed):
 def test_a_terminal_for_ascii_a_closed_pipe_and_no_docstrings_end_nothing():
     reader, closed = os.pipe()
     os.close(reader)
-    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    claim = ["-m", "orthoviz", "claims", "table1_basic_cnn"]
-    for words, out in (
-        (["-OO", "-m", "orthoviz", "--help"], subprocess.PIPE),
-        (claim, subprocess.PIPE),
-        (claim, closed),
-    ):
-        done = subprocess.run(
-            [sys.executable, *words], stdout=out, stderr=subprocess.PIPE, env=ascii_only, check=False
+    ascii_only, pipe = {**os.environ, "PYTHONIOENCODING": "ascii"}, subprocess.PIPE
+    started = [
+        subprocess.Popen([sys.executable, *words.split()], stdout=out, stderr=pipe, env=ascii_only)
+        for words, out in (
+            ("-OO -m orthoviz --help", pipe),
+            ("-m orthoviz claims table1_basic_cnn", pipe),
+            ("-m orthoviz data list", closed),
         )
-        assert (done.returncode, done.stderr) == (0, b"")
-        assert (done.stdout or b"?").isascii()
+    ]
+    for process in started:
+        out, error = process.communicate()
+        assert (process.returncode, error) == (0, b"")
+        assert (out or b"?").isascii()
     os.close(closed)
 
 

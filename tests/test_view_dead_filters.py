@@ -55,14 +55,6 @@ def test_at_exactly_zero_keep_still_takes_a_full_step(dead):
     assert "exactly 0: with drop its step has length 0," in line(dead)
 
 
-def test_a_question_is_the_title_until_rounding_gets_a_step_of_full_length(dead):
-    assert dead.title == "What happens to a filter whose gradient fades?"
-    assert "as long as the others': with drop its step has length 1.00" in line(dead)
-    press(dead, "make it lose")
-    assert bars(dead)[3] == pytest.approx(1, abs=1e-4)
-    assert dead.title == "A gradient of 1e-5, hardly more than rounding, still takes a step of full length"
-
-
 def test_the_dot_stands_on_its_methods_line_also_at_exactly_zero(dead):
     axes = dead._canvas.figure.axes[0]
     still = [curve for curve in axes.lines if not curve.get_animated()]

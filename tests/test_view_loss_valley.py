@@ -74,9 +74,8 @@ def test_the_valley_can_lose_and_numpy_needs_as_many_steps(valley):
     assert 2 * steps[0] < steps[3]
 
 
-def test_a_button_plays_the_steps():
-    view = ov.widgets.loss_valley(step=100)
-    (play,) = (part for part in view.children[1].children if isinstance(part, ipywidgets.Play))
-    options = view._inputs["step"].options
+def test_a_button_plays_the_steps(valley):
+    valley.set(step=100)
+    (play,) = (part for part in valley.children[1].children if isinstance(part, ipywidgets.Play))
+    options = valley._inputs["step"].options
     assert (options[play.value], play.min, play.max) == (("100", 100), 0, len(options) - 1)
-    view.close()
