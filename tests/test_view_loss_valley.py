@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def valley():
-    view = ov.widgets.loss_valley()
+    view = ov.widgets.loss_valley(step=100)
     yield view
     view.close()
 
@@ -75,7 +75,6 @@ def test_the_valley_can_lose_and_numpy_needs_as_many_steps(valley):
 
 
 def test_a_button_plays_the_steps(valley):
-    valley.set(step=100)
     (play,) = (part for part in valley.children[1].children if isinstance(part, ipywidgets.Play))
     options = valley._inputs["step"].options
     assert (options[play.value], play.min, play.max) == (("100", 100), 0, len(options) - 1)
