@@ -282,6 +282,19 @@ def test_minibatch_cka_against_the_sum_over_all_indices():
     assert M.minibatch_cka(batches).item() == pytest.approx(right, rel=1e-6)
 
 
+def test_unrelated_noise_is_alike_with_bias_only():
+    X, Y = gaussian(64, 512), gaussian(64, 512, seed=1)
+    assert M.linear_cka(X, Y).item() > 0.85
+    assert abs(M.minibatch_cka([(X, Y)]).item()) < 0.05
+    assert M.minibatch_cka([(X, X)]).item() == pytest.approx(1)
+
+
+def test_a_shuffled_loader_makes_identical_networks_look_unrelated():
+    """Why both networks must see the same batches."""
+    X = gaussian(64, 32)
+    assert abs(M.minibatch_cka([(X, X.roll(1, 0))]).item()) < 0.1
+
+
 def test_where_nothing_varies_cka_is_nan_and_says_so():
     with pytest.warns(UserWarning, match="must be positive"):
         assert M.minibatch_cka([(torch.zeros(4, 2), torch.zeros(4, 2))]).isnan()

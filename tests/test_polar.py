@@ -177,6 +177,16 @@ def test_the_ends_of_a_dtypes_range(method, dtype, scale):
     assert (ov.polar_factor(G, method).abs() - torch.eye(2, dtype=dtype)).abs().max() <= bound
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_no_matrix_of_a_stack_touches_another(method):
+    G = gaussian(3, 6, 10)
+    other = G.clone()
+    other[1] = with_condition(6, 10, 1e5).float()  # needs another precision than its neighbours
+    O, changed = ov.polar_factor(G, method), ov.polar_factor(other, method)
+    torch.testing.assert_close(O[::2], changed[::2], rtol=0, atol=1e-6)
+    torch.testing.assert_close(O[1], ov.polar_factor(G[1], method), rtol=0, atol=2e-5)
+
+
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 3, 4)])
 def test_empty_matrices_come_back(shape):
     assert ov.polar_factor(torch.zeros(shape)).shape == shape
@@ -413,6 +423,15 @@ def test_what_the_gram_matrix_cannot_tell_goes_to_the_svd():
     torch.testing.assert_close(kept @ kept.T, torch.eye(4))
     weak = torch.diag(torch.tensor([1.0, 1e-7]))
     assert ov.polar_factor(weak, "eigh", tol=1e-8)[1, 1].item() == pytest.approx(1)
+
+
+def test_a_softmax_heads_rounding_gets_no_step_and_with_keep_a_full_one():
+    logits = gaussian(64, 10, seed=3).softmax(1)
+    logits[range(64), torch.arange(64) % 10] -= 1
+    gradient = logits.T @ gaussian(64, 30, seed=4)  # its rows add up to zero, but for rounding
+    ones = torch.full((10,), 10**-0.5)
+    assert (ones @ ov.polar_factor(gradient)).norm() < 1e-5
+    assert (ones @ ov.polar_factor(gradient, null="keep")).norm() > 0.9
 
 
 # Many matrices, memory

@@ -14,7 +14,7 @@ import orthoviz as ov
 from orthoviz.plots import ORTHOGONAL, SGD
 from orthoviz.training import barlow
 from orthoviz.widgets import view as module
-from tests.views import code, line, points, press, source
+from tests.views import code, line, numbers, points, press, source
 
 pytestmark = pytest.mark.slow
 
@@ -204,4 +204,19 @@ def test_barlow_opens_with_a_run_whose_numbers_are_those_of_training():
     assert f"diagonal {C.diagonal().mean():.2f} on average, off the diagonal {off:.2f} (rms)" in line(view)
     assert C.diagonal().mean() > 0.5
     assert f"span {ranks[-1]:.1f} of 32 dimensions, {ranks[0]:.1f} before training" in line(view)
+    view.close()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("optimizer", ["lars", "orthogonal_lars"])
+def test_without_the_second_term_the_outputs_collapse_and_too_much_of_it_makes_views_differ(optimizer):
+    said = r"diagonal (\S+) on average, off the diagonal (\S+) \(rms\); .* span (\S+) of 32 dimensions"
+    view = ov.widgets.barlow(lam=0.0, optimizer=optimizer)
+    diagonal, off, span = numbers(said, view)
+    assert off > 0.9 * diagonal  # every feature is every other
+    assert span < 2.5
+    press(view, "too much of it")
+    work(view)
+    assert numbers(said, view)[0] < 0.3
+    assert "lam=1" in code(view)
     view.close()
