@@ -59,22 +59,24 @@ class Counts:
         monkey.polar_factors = counted
 
 
+def train_shared(model, optimizer, rank, ranks):
+    """Train; check that all ranks have the same weights, and store the first's."""
+    train(model, optimizer, rank, ranks)
+    agree(model)
+    if rank == 0:
+        torch.save([p.detach() for p in model.parameters()], os.environ["RESULT"])
+
+
 def shared(rank, ranks, order="before_momentum"):
     from orthoviz.optim import directions
 
-    counts = Counts(directions)
-    model = DistributedDataParallel(network())
-    optimizer = ov.OrthogonalSGD(
-        ov.param_groups(model), lr=0.02, momentum=0.9, order=order, process_group=dist.group.WORLD
-    )
-    train(model, optimizer, rank, ranks)
-    agree(model)
+    counts, model = Counts(directions), DistributedDataParallel(network())
+    options = dict(lr=0.02, momentum=0.9, order=order, process_group=dist.group.WORLD)
+    train_shared(model, ov.OrthogonalSGD(ov.param_groups(model), **options), rank, ranks)
     work = [None] * ranks
     dist.all_gather_object(work, counts.count)
     assert sum(work) == 2 * 4, f"two matrices, four steps, in all once: {work}"
     assert max(work) == 4 or ranks == 1, f"shared: {work}"
-    if rank == 0:
-        torch.save([p.detach() for p in model.module.parameters()], os.environ["RESULT"])
 
 
 def after(rank, ranks):
@@ -85,10 +87,7 @@ def wrapped(rank, ranks):
     model = DistributedDataParallel(network())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
     ov.orthogonalise(optimizer, model, process_group=dist.group.WORLD)
-    train(model, optimizer, rank, ranks)
-    agree(model)
-    if rank == 0:
-        torch.save([p.detach() for p in model.module.parameters()], os.environ["RESULT"])
+    train_shared(model, optimizer, rank, ranks)
 
 
 def watched(rank, ranks):

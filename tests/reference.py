@@ -1,6 +1,7 @@
 """Independent references in NumPy float64: written from the papers, sharing no code with the package."""
 
 import numpy as np
+import torch
 
 
 def polar(G, tol=1.2e-6):
@@ -9,6 +10,18 @@ def polar(G, tol=1.2e-6):
     U, s, Vh = np.linalg.svd(G, full_matrices=False)
     keep = s > tol * s[0]
     return (U * keep) @ Vh
+
+
+def gaussian(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def error(O, G):
+    """Relative Frobenius distance from NumPy's factor in float64, of one matrix or a stack."""
+    tol = 1e-14 if G.dtype == torch.float64 else 1.2e-6
+    O, G = (tensor.detach().cpu().double().flatten(0, -3).numpy() for tensor in (O[None], G[None]))
+    right = np.stack([polar(matrix, tol) for matrix in G])
+    return np.linalg.norm(O - right) / np.linalg.norm(right)
 
 
 def newton_schulz(X, table):

@@ -9,7 +9,6 @@ from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, TensorDataset
 
 import orthoviz as ov
-from orthoviz.datasets import DataError
 from orthoviz.datasets import words as module
 
 WORDS = ov.datasets.load("words").subset(train=128, test=40)
@@ -41,8 +40,6 @@ def test_regression_is_judged_by_its_loss():
     X, y = plane(40, seed=1)
     assert run.history.test_loss.iloc[-1] == pytest.approx(mse_loss(model(X), y).item(), rel=1e-5)
     assert run.history.test_loss.iloc[-1] < 0.05
-    with pytest.raises(ValueError, match="targets are numbers, not labels: give a loss, such as"):
-        ov.training.fit(model, optimizer, data, epochs=1, batch_size=30)
 
 
 def test_regression_is_compared_by_its_loss_and_lower_is_better():
@@ -60,9 +57,7 @@ def test_regression_is_compared_by_its_loss_and_lower_is_better():
 
 
 def test_a_metric_is_the_users_own():
-    metric = ov.training.Metric(
-        "mean error", lambda outputs, y: (outputs - y).abs().flatten(1).mean(1), False
-    )
+    metric = ov.training.Metric("mean error", lambda out, y: (out - y).abs().flatten(1).mean(1), False)
     model = nn.Linear(5, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     data = plane(), plane(40, seed=1)
@@ -103,24 +98,8 @@ def test_loaders_are_compared_where_a_third_is_there_to_choose_by():
     makers = {name: ov.optim.OPTIMIZERS[name] for name in ("sgd", "orthogonal_sgd")}
     how = dict(lrs=(0.01, 0.1), epochs=1, batch_size=32, seeds=1, progress=False)
     two = own_loader(), own_loader(64, seed=1)
-    with pytest.raises(DataError, match=r"give three loaders, \(train, valid, test\)"):
-        ov.training.compare(model, two, makers, **how)
     found = ov.training.compare(model, (*two, own_loader(64, seed=2)), makers, **how)
     assert found.frame.valid_accuracy.between(0, 1).all()
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (7, "data must be a data set, .* got int"),
-        ((torch.zeros(3, 2), torch.zeros(3)), "data must be a data set"),
-        (((torch.zeros(3, 2), torch.zeros(2)),) * 2, "equally many, got 3 and 2"),
-    ],
-)
-def test_what_is_no_data_is_refused(data, words):
-    model = nn.Linear(2, 2)
-    with pytest.raises(DataError, match=words):
-        ov.training.fit(model, torch.optim.SGD(model.parameters(), lr=0.1), data, epochs=1)
 
 
 def test_a_timm_network_with_timms_scheduler_and_layer_decay():
@@ -160,9 +139,8 @@ def bowl(make, lr, seed):
 def test_a_loop_of_ones_own_is_compared():
     makers = {name: lambda groups, lr, factor=f: torch.optim.SGD(groups, lr=factor * lr)
               for name, f in (("slow", 0.1), ("fast", 1.0))}  # fmt: skip
-    found = ov.training.compare_own(
-        bowl, makers, lrs=(0.1, 0.5, 2.5), seeds=3, score="length", progress=False
-    )
+    how = dict(seeds=3, progress=False)
+    found = ov.training.compare_own(bowl, makers, lrs=(0.1, 0.5, 2.5), score="length", **how)
     assert found.rates == {"slow": 2.5, "fast": 0.5}
     last = found.frame[found.frame.chosen & (found.frame.epoch == 5)]
     for seed in range(3):
@@ -171,12 +149,10 @@ def test_a_loop_of_ones_own_is_compared():
         assert ours["fast"] == pytest.approx(0.5**5 * start, rel=1e-5)
         assert ours["slow"] == pytest.approx(0.75**5 * start, rel=1e-5)
     assert "unclear, for the best rate of slow is at the end of its grid" in found.verdict
-    with pytest.raises(ValueError, match="each seed counts once"):
-        ov.training.compare_own(bowl, makers, seeds=[1, 1])
     lost = lambda make, lr, seed: math.nan if lr == 0.5 and seed else torch.tensor(lr)  # noqa: E731
     told = ov.training.compare_own(lost, makers, lrs=(0.5, 1.0, 2.0), seeds=2, progress=False)
     assert set(told.rates.values()) == {1.0}  # where every run has a number
-    ends = ov.training.compare_own(lambda *how: bowl(*how)[-1], makers, lrs=0.5, seeds=3, progress=False)
+    ends = ov.training.compare_own(lambda *given: bowl(*given)[-1], makers, lrs=0.5, **how)
     assert "fast better" in ends.verdict
 
 
@@ -193,8 +169,6 @@ def test_the_text_is_cut_into_pieces_whose_targets_come_next():
     assert len(data.train.labels) + len(data.test.labels) == (len(text) - 1) // 128
     assert data.name in ov.datasets.available()
     assert repr(data) == "Dataset('words': 3,270 training and 363 test examples of 128, 103 classes)"
-    with pytest.raises(DataError, match="words has no images"):
-        ov.datasets.contact_sheet(data)
 
 
 def test_another_pythons_text_is_used_with_a_warning(monkeypatch):
@@ -212,5 +186,3 @@ def test_a_gpt_looks_at_nothing_that_comes_later():
     with torch.no_grad():
         torch.testing.assert_close(model(changed)[:, :64], model(tokens)[:, :64], rtol=0, atol=1e-5)
         assert not torch.allclose(model(changed)[:, 64:], model(tokens)[:, 64:])
-    with pytest.raises(ValueError, match="heads must divide width, got 3 and 128"):
-        ov.models.gpt(heads=3)

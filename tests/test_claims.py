@@ -312,30 +312,27 @@ def test_a_stored_figure_changes_and_so_does_the_verdict(results, name, changes,
     assert ov.claims.judge(name)[0] == expected
 
 
-@pytest.mark.parametrize("value", [7, -3, True])
-def test_a_table_that_was_changed_to_nonsense_is_named(results, value):
-    change(results, "lr_sweep", lambda table: table.assign(**{ACCURACY: value}))
+def test_a_table_that_was_changed_to_nonsense_is_named(results):
+    change(results, "lr_sweep", lambda table: table.assign(**{ACCURACY: 7}))
     with pytest.raises(ValueError, match="results/lr_sweep: test_accuracy must hold numbers from 0 to 1"):
         ov.claims.judge("flat")
 
 
-def test_each_claim_has_a_change_that_turns_it():
-    for name in CLAIMS:
-        verdict = ov.claims.judge(name)[0]
+def test_each_claim_has_a_change_that_turns_it(ledger):
+    for name, verdict in zip(ledger.name, ledger.verdict, strict=True):
         assert {expected for claim, _, expected in CASES if claim == name} - {verdict}, name
 
 
 # What there is
 
 
-def test_every_claim_has_a_source_a_rule_and_a_verdict_or_the_command_for_it():
-    frame = ov.claims.ledger()
-    assert list(frame.name) == list(CLAIMS)
+def test_every_claim_has_a_source_a_rule_and_a_verdict_or_the_command_for_it(ledger):
+    assert list(ledger.name) == list(CLAIMS)
     for column in ("claim", "source", "rule", "results"):
-        assert (frame[column].str.len() > 4).all()
-    assert set(frame.by) == {"the paper", "this course", "its successors"}
-    assert frame.claim.str.endswith(".").all()
-    for row in frame.itertuples():
+        assert (ledger[column].str.len() > 4).all()
+    assert set(ledger.by) == {"the paper", "this course", "its successors"}
+    assert ledger.claim.str.endswith(".").all()
+    for row in ledger.itertuples():
         assert row.verdict in ov.claims.VERDICTS
         there = [path_of(RESULTS, need).is_file() for need in row.results.split(", ")]
         assert (all(there) and row.figures) or row.verdict == UNTESTED
@@ -505,13 +502,11 @@ def test_the_command_shows_one_in_full(capsys):
     assert "JPEG copy" in flat
 
 
-def test_a_notebook_shows_them_as_a_table():
+def test_a_notebook_shows_them_as_a_table(ledger):
     lines = ov.claims.table("both_tuned", "table2").data.splitlines()
     assert lines[0].count("|") == lines[1].count("|") == 4
-    verdict, figures = ov.claims.judge("both_tuned")
-    assert [line.partition(" **")[2].partition("**")[0] for line in lines[2:]] == [verdict, UNTESTED]
-    assert figures in lines[2]
+    tuned = ledger.set_index("name").loc["both_tuned"]
+    assert [line.partition(" **")[2].partition("**")[0] for line in lines[2:]] == [tuned.verdict, UNTESTED]
+    assert tuned.figures in lines[2]
     assert "`orthoviz train table2`" in lines[3]
     assert len(ov.claims.table().data.splitlines()) == len(CLAIMS) + 2
-    with pytest.raises(ValueError, match="there is no claim 'nothing'"):
-        ov.claims.table("nothing")

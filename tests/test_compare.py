@@ -21,6 +21,7 @@ from orthoviz.training.equal import at_rate
 from orthoviz.training.outcomes import edges, next_rate, summary
 from orthoviz.training.records import read_watched, segment
 from orthoviz.verdicts import decision, lead, verdict
+from tests.weights import same
 
 DATA = ov.datasets.load("digits")
 BOTH = {name: ov.optim.OPTIMIZERS[name] for name in ("sgd", "orthogonal_sgd")}
@@ -31,9 +32,13 @@ def small(seed):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
 
 
+def vector(model):
+    return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+
+
 def compared(**options):
-    given = {"model": small, "optimizers": BOTH, "lrs": 0.01, "epochs": 1, "seeds": 2, "progress": False}
-    return ov.training.compare(data=DATA, **given | options)
+    given = dict(model=small, data=DATA, optimizers=BOTH, lrs=0.01, epochs=1, seeds=2, progress=False)
+    return ov.training.compare(**given | options)
 
 
 def test_all_start_from_the_same_weights_and_see_the_same_batches():
@@ -43,19 +48,16 @@ def test_all_start_from_the_same_weights_and_see_the_same_batches():
     assert first["sgd"].nunique() == 2
     seen = []
 
-    class Spy(torch.optim.SGD):
-        def step(self, closure=None):
-            seen[-1].append(self.param_groups[0]["params"][0].grad.clone())
-            return super().step(closure)
-
     def make(groups, lr):
-        seen.append([])
-        return Spy(groups, lr=0.0)
+        optimizer, own = torch.optim.SGD(groups, lr=0.0), []
+        weight = optimizer.param_groups[0]["params"][0]
+        optimizer.register_step_pre_hook(lambda *_: own.append(weight.grad.clone()))
+        seen.append(own)
+        return optimizer
 
     compared(optimizers={"a": make, "b": make}, protocol="equal_lr", lrs=0.0, seeds=1)
-    a, b = seen[-2:]
-    assert len(a) == 6
-    assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    assert len(seen[-1]) == 6
+    assert same(*seen[-2:])
 
 
 def test_a_run_of_a_comparison_is_a_run_of_fit():
@@ -72,7 +74,7 @@ def test_a_module_is_copied_and_stays_as_it_was():
     before = [p.clone() for p in model.parameters()]
     found = compared(model=model, protocol="equal_lr", lrs=0.1)
     assert found.frame[found.frame.epoch == 0].test_loss.nunique() == 1  # one start for all seeds
-    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+    assert same(model, before)
 
 
 def test_at_equal_steps_the_mean_step_of_the_whole_run_is_as_long():
@@ -82,14 +84,11 @@ def test_at_equal_steps_the_mean_step_of_the_whole_run_is_as_long():
     for name, make in BOTH.items():
         model = small(0)
         optimizer = make(ov.param_groups(model), found.rates[name])
-        moved = []
+        moved, before = [], vector(model)
         for epoch in range(1, 4):
-            before = [p.detach().clone() for p in model.parameters()]
             for _ in ov.training.steps(model, optimizer, DATA, batch_size=256, seed=0, epoch=epoch):
-                after = [p.detach().clone() for p in model.parameters()]
-                pieces = [(a - b).norm() for a, b in zip(after, before, strict=True)]
-                moved.append(torch.stack(pieces).norm().item())
-                before = after
+                moved.append((vector(model) - before).norm().item())
+                before = vector(model)
         lengths[name] = sum(moved) / len(moved)
     assert lengths["orthogonal_sgd"] == pytest.approx(lengths["sgd"], rel=0.02)
     assert found.rates["sgd"] == 0.1
@@ -144,12 +143,7 @@ def test_at_equal_seconds_the_slower_gets_fewer_steps(monkeypatch):
 
 
 def test_a_grid_grows_until_the_best_rate_is_inside_and_otherwise_nothing_is_said():
-    options = {
-        "protocol": "both_tuned",
-        "lrs": (0.003, 0.01),
-        "epochs": 2,
-        "optimizers": {"sgd": BOTH["sgd"]},
-    }
+    options = dict(protocol="both_tuned", lrs=(0.003, 0.01), epochs=2, optimizers={"sgd": BOTH["sgd"]})
     short, grown = compared(**options), compared(**options, grow=True)
     assert short.verdict.startswith("both tuned: unclear, for the best rate of SGD is at the end of its grid")
     tried = sorted(grown.frame.lr.unique())
@@ -175,6 +169,9 @@ def runs(**values):
     return pd.DataFrame(rows, columns=["optimizer", "lr", "seed", "epoch", "test_accuracy"])
 
 
+FOUR = dict(a=[0.6, 0.7, 0.8], b=[0.7, 0.801, 0.9], c=[0.5, 0.601, 0.7], d=[0.65, 0.6, 0.9])
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -187,10 +184,7 @@ def runs(**values):
         (dict(a=[0.6, 0.7], b=[0.7, 0.83]), "x: not separated: b 76.5 % (lr 1), a 65.0 % (lr 1)"),
         (dict(a=[0.6], b=[0.7]), "x: not separated by one run each: b 70.0 % (lr 1), a 60.0 % (lr 1)"),
         (dict(a=[0.6, 0.7, 0.8], b=[0.62, 0.721]), "x: b better: a 70.0 % (lr 1), b 67.0 % (lr 1)"),
-        (
-            dict(a=[0.6, 0.7, 0.8], b=[0.7, 0.801, 0.9], c=[0.5, 0.601, 0.7], d=[0.65, 0.6, 0.9]),
-            "x: b better than a, c worse than a, d not separated from a: b 80.0 %",
-        ),
+        (FOUR, "x: b better than a, c worse than a, d not separated from a: b 80.0 %"),
         # one run of a third does not silence the others
         (dict(a=[0.6, 0.7, 0.8], b=[0.7, 0.801, 0.9], c=[0.9]), "b better, c not separated by one run each"),
         (dict(a=[0.11, 0.12], b=[0.6, 0.7]), "hardly better than chance (10 %): a"),
@@ -207,8 +201,6 @@ def test_a_run_without_a_number_is_no_lead(value):
 
 def test_what_makes_no_pairs_is_not_compared():
     assert verdict({"a": [0.6, 0.7], "b": [0.7, 0.8, 0.9]}) == "not compared, for their runs make no pairs"
-    with pytest.raises(ValueError, match="equally many runs, at least one, got 2 and 3"):
-        lead([0.6, 0.7], [0.7, 0.8, 0.9])
 
 
 def test_pairs_are_of_seeds_and_not_of_rows():
@@ -266,25 +258,6 @@ def test_a_lead_of_two_deviations_is_found_with_five_seeds():
     print("with three seeds and three others:", share_told_apart(3, 3, ahead=2))
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"protocol": "fair"}, "protocol must be 'equal_lr'"),
-        ({"minutes": 1}, "either epochs or minutes"),
-        ({"epochs": None}, "either epochs or minutes"),
-        ({"seeds": 0}, "at least one seed"),
-        ({"seeds": [1, 1]}, "each seed counts once"),
-        ({"lrs": (0.1, 0.1)}, "each learning rate counts once"),
-        ({"optimizers": {**BOTH, "SGD": BOTH["sgd"]}}, "have the same label: SGD, orthogonal SGD, SGD"),
-        ({"lrs": {"sgd": [0.1], "orthogonal_sgd": [0.1, 0.2]}}, "the same number of learning rates"),
-        ({"lrs": {"sgd": [0.1]}}, "orthogonal_sgd is in one"),
-    ],
-)
-def test_what_would_not_be_a_fair_comparison_is_refused(options, words):
-    with pytest.raises(ValueError, match=words):
-        compared(**options)
-
-
 def test_a_comparison_in_a_folder_goes_on_where_it_was(tmp_path):
     options = {"protocol": "equal_lr", "out": tmp_path, "watched": {"quantities": ["weight.stable_rank"]}}
     first = compared(**options)
@@ -323,10 +296,9 @@ def test_runs_that_are_done_are_not_run_again_on_another_machine(tmp_path, monke
     kept[-1].to_csv(file, index=False)
     again = compared(**options, done=pd.read_csv(file))
     pd.testing.assert_frame_equal(again.frame, whole.frame, check_dtype=False)
-    with pytest.raises(TypeError):
-        compared(**options, done=kept[-2])
-    with pytest.raises(TypeError):  # they are of another length
-        compared(**options | {"epochs": 2}, done=kept[-1])
+    for missing in ({"done": kept[-2]}, {"done": kept[-1], "epochs": 2}):  # those are of another length
+        with pytest.raises(TypeError):
+            compared(**options | missing)
 
 
 def test_rows_that_are_done_are_kept_before_their_turn_comes():
@@ -422,23 +394,6 @@ def test_accuracy_over_rates_has_the_best_rate_of_the_rest():
     assert "a 0.220 (lr 2)" in ov.plots.lr_flatness(frame).axes[0].get_title()
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"grow": True}, "grow=True extends a grid of one rate"),
-        ({"protocol": "equal_step"}, "searches for one rate: give lrs without rest_lr"),
-        ({"lrs": {"sgd": PAIRS, "orthogonal_sgd": [1, 2, 3, 4]}}, "rest_lr for every optimiser or for none"),
-        ({"lrs": {name: {"lr": [1], "rest": [2]} for name in BOTH}}, "has lr and rest_lr, got lr, rest"),
-        ({"lrs": {"lr": (0.1, 0.1), "rest_lr": 1.0}}, "each learning rate counts once"),
-        ({"done": runs(a=[0.5])}, "done must have rest_lr where it is tuned"),
-        ({"groups": lambda model: model.parameters()}, "rest_lr needs a group with layout None"),
-    ],
-)
-def test_two_rates_are_refused_where_they_mean_nothing(options, words):
-    with pytest.raises(ValueError, match=words):
-        compared(**{"lrs": PAIRS} | options)
-
-
 # Recipes
 
 
@@ -453,11 +408,6 @@ def test_every_recipe_says_what_it_is_and_can_be_made():
     assert recipes.RECIPES["table2"].weight_decay == 1e-4
 
 
-def test_an_unknown_recipe_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match=r"near it: .*table1/resnet20"):
-        recipes.recipe("tabel1/resnet20")
-
-
 @pytest.mark.parametrize(("model", "gflop"), [("resnet18", 0.222), ("basic_cnn", 0.00538)])
 def test_flops_are_those_of_torchs_counter_for_an_image(model, gflop):
     """resnet18 has 1.814 G multiply-adds at 224 x 224 (torchvision's table), at 2 each; forward and backward
@@ -470,8 +420,7 @@ def test_flops_are_those_of_torchs_counter_for_an_image(model, gflop):
 
 
 def test_schedules_end_where_they_should():
-    model = small(0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    optimizer = torch.optim.SGD(small(0).parameters(), lr=1.0)
     triangle, rates = recipes._triangle(optimizer, 10), []
     for _ in range(10):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -598,11 +547,6 @@ def test_table1_puts_ours_beside_the_papers():
 )
 def test_a_decision_asks_where_the_whole_interval_lies(ours, theirs, says):
     assert decision(ours, theirs, 0.01) == says
-
-
-def test_no_runs_decide_nothing():
-    with pytest.raises(ValueError, match="equally many runs, at least one, got 2 and 0"):
-        decision([0.9, 0.8], [], 0.01)
 
 
 @pytest.mark.full

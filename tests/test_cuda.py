@@ -16,7 +16,9 @@ from torch.nn.functional import cross_entropy
 
 import orthoviz as ov
 from tests import reference
+from tests.reference import error, gaussian
 from tests.test_training import interrupted_at, trained
+from tests.weights import near, same
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # products that are the same in every run
 pytestmark = pytest.mark.cuda
@@ -53,17 +55,6 @@ def never_waiting():
 @pytest.fixture(scope="module")
 def digits():
     return ov.datasets.load("digits")
-
-
-def gaussian(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-
-
-def error(O, G):
-    """Relative Frobenius distance from NumPy's factor in float64, of one matrix or a stack."""
-    O, G = (tensor.detach().cpu().double().flatten(0, -3).numpy() for tensor in (O[None], G[None]))
-    right = np.stack([reference.polar(matrix) for matrix in G])
-    return np.linalg.norm(O - right) / np.linalg.norm(right)
 
 
 # Polar factors
@@ -115,14 +106,15 @@ def test_a_models_matrices_come_back_in_their_order(device, method):
     assert ov.polar.polar_factors([]) == []
 
 
-@pytest.mark.parametrize("memory", ["transposed", "strided"])
-def test_a_factor_has_the_memory_layout_of_its_matrix(device, memory):
-    whole = gaussian(60, 48, dtype=torch.float32).to(device)
-    G = whole.mT if memory == "transposed" else whole[::2, ::3]
-    for method in ("exact", "fast"):
-        O = ov.polar_factor(G, method)
-        assert O.stride() == torch.empty_like(G).stride()
-        assert error(O, G) <= 2 * BOUNDS[method] + 1e-6
+@pytest.mark.parametrize("memory", [lambda G: G.mT, lambda G: G[::2, ::3], lambda G: G[:9].expand(3, 9, 48)])
+@pytest.mark.parametrize("method", ov.polar.METHODS)
+def test_a_factor_has_the_memory_layout_of_its_matrix_which_stays_as_it_was(device, method, memory):
+    G = memory(gaussian(60, 48, dtype=torch.float32).to(device))
+    before = G.clone()
+    O = ov.polar_factor(G, method)
+    assert G.stride()[0] == 0 or O.stride() == torch.empty_like(G).stride()
+    assert error(O, G) <= 2 * BOUNDS[method] + 1e-6
+    assert torch.equal(G, before)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -210,8 +202,7 @@ def test_an_optimiser_steps_as_in_float64_on_the_cpu(device, name):
     weights = []
     for model in (layers(device), layers("cpu", torch.float64)):
         weights.append(stepped(model, ov.optim.OPTIMIZERS[name](ov.param_groups(model), 0.05)))
-    for one, other in zip(*weights, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    near(*weights, rtol=1e-3, atol=1e-4)
 
 
 def test_it_follows_the_papers_rule(device):
@@ -250,12 +241,17 @@ def test_an_orthogonalised_adamw_is_adamw_fed_with_numpys_factors(device):
 
 
 @pytest.mark.parametrize("order", ["before_momentum", "after_momentum", "both"])
-def test_channels_last_steps_as_contiguous_does(device, order):
+def test_channels_last_steps_as_contiguous_does_and_stays(device, order):
     models = layers(device), layers(device).to(memory_format=torch.channels_last)
-    makes = [ov.OrthogonalSGD(ov.param_groups(m), lr=0.1, momentum=0.9, order=order) for m in models]
-    for one, other in zip(*map(stepped, models, makes), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-5, check_stride=False)
-    assert models[1][0].weight.is_contiguous(memory_format=torch.channels_last)
+    optimizers = [ov.OrthogonalSGD(ov.param_groups(m), lr=0.1, momentum=0.9, order=order) for m in models]
+    stages = [], []
+    for optimizer, seen in zip(optimizers, stages, strict=True):
+        optimizer.register_stage_hook(lambda p, stage, matrix, seen=seen: seen.append(matrix.clone()))
+    near(*map(stepped, models, optimizers), rtol=0, atol=1e-5, check_stride=False)
+    near(*stages, rtol=0, atol=1e-4)  # all in the order of flatten(1)
+    weight = models[1][0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert optimizers[1].state[weight]["momentum_buffer"].stride() == weight.stride()
 
 
 def test_a_scaled_loss_steps_as_the_loss_does_and_an_overflow_does_not_step(device):
@@ -267,12 +263,11 @@ def test_a_scaled_loss_steps_as_the_loss_does_and_an_overflow_does_not_step(devi
         scaler.scale(cross_entropy(model(images), labels)).backward()
         scaler.step(optimizer)
         scaler.update()
-    for one, other in zip(*(model.parameters() for model in models), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+    near(*models, rtol=0, atol=1e-5)
     before = [p.detach().clone() for p in model.parameters()]
     scaler.scale(model(images).sum() * torch.inf).backward()
     scaler.step(optimizer)
-    assert all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
+    assert same(model, before)
 
 
 @needs_gpu
@@ -308,11 +303,11 @@ def test_a_run_that_was_interrupted_ends_as_if_it_had_not_been(repeatable, digit
     whole = trained(digits, epochs=4)
     part = trained(digits, epochs=4, make=interrupted_at(15), out=tmp_path)
     assert str(part.stopped) == "interrupted in epoch 3, at step 3 of 6"
+    assert str(part.stopped) in capsys.readouterr().out
     rest = trained(digits, epochs=4, out=tmp_path, resume=True)
     columns = ["epoch", "step", "train_loss", "test_loss", "test_accuracy"]
     assert rest.history[columns].equals(whole.history[columns])
-    for one, other in zip(*(run.model.parameters() for run in (whole, rest)), strict=True):
-        assert torch.equal(one, other)
+    assert same(whole.model, rest.model)
 
 
 def watched(device, dtype, watch=True):
@@ -341,9 +336,8 @@ def test_a_monitor_sees_what_it_sees_on_the_cpu(device):
 
 
 def test_watching_changes_no_bit(repeatable, device):
-    models = [watched(device, torch.float32, watch)[0] for watch in (True, False)]
-    for one, other in zip(*(model.state_dict().values() for model in models), strict=True):
-        assert torch.equal(one, other)
+    states = [watched(device, torch.float32, watch)[0].state_dict().values() for watch in (True, False)]
+    assert same(*states)
 
 
 @needs_gpu  # last: it takes longest

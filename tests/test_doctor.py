@@ -15,12 +15,12 @@ from pathlib import Path
 
 import nbformat.v4
 import pytest
-from PIL import Image
 
 import orthoviz as ov
 from orthoviz.cli import main
 from orthoviz.course import doctor, pack
-from orthoviz.datasets import store
+from orthoviz.datasets.store import verify
+from tests.test_datasets import make_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,14 +54,10 @@ def make_environment(place):
 
 
 @pytest.fixture
-def pictures(tmp_path, monkeypatch):
+def pictures(tmp_path, store):
     """A data set of four pictures in a store of its own."""
-    for place in ("train/a", "train/b", "test/a", "test/b"):
-        (tmp_path / "pictures" / place).mkdir(parents=True)
-        Image.new("RGB", (8, 8), "red").save(tmp_path / "pictures" / place / "1.png")
-    monkeypatch.setenv("ORTHOVIZ_DATA", str(tmp_path / "store"))
-    ov.datasets.add("mine", tmp_path / "pictures")
-    return tmp_path / "store" / "mine.safetensors"
+    ov.datasets.add("mine", make_folder(tmp_path / "pictures", train=1, test=1))
+    return store / "mine.safetensors"
 
 
 @pytest.mark.full
@@ -69,16 +65,8 @@ def test_a_machine_in_order_has_a_line_for_each_check(tmp_path):
     done = run("-m", "orthoviz", "doctor", cwd=tmp_path, ORTHOVIZ_DATA=tmp_path / "data")
     lines = done.stdout.splitlines()
     assert all(line.startswith(("ok    ", "note  ", "fix   ")) for line in lines[:-1]), done.stdout
-    for words in (
-        "Python 3",
-        "17 packages",
-        "widgets",
-        "a widget",
-        "set digits",
-        "GPU",
-        "for data sets",
-        "orthoviz-course, for",
-    ):
+    checks = "Python 3|17 packages|widgets|a widget|set digits|GPU|for data sets|orthoviz-course, for"
+    for words in checks.split("|"):
         assert any(line.startswith("ok") and words in line for line in lines), (words, done.stdout)
     assert done.returncode == any(line.startswith("fix") for line in lines)
     assert not (tmp_path / "data").exists()
@@ -87,7 +75,7 @@ def test_a_machine_in_order_has_a_line_for_each_check(tmp_path):
 @pytest.mark.full
 def test_what_is_not_in_order_has_a_line_with_what_to_do(tmp_path, pictures):
     """Old packages first on the path, a kernel of another environment, a damaged data set."""
-    assert store.verify("mine").name == "mine"
+    assert verify("mine").name == "mine"
     damage(pictures)
     for name, version in (("numpy", "1.26.4"), ("jupyterlab_widgets", "1.0.0")):
         about = tmp_path / "old" / f"{name}-{version}.dist-info"

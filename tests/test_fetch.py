@@ -21,6 +21,7 @@ from orthoviz.cli import main
 from orthoviz.datasets import official
 from tests.test_datasets import visible
 
+pytestmark = pytest.mark.usefixtures("store")
 LABELS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
@@ -56,7 +57,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self, content):
         self.content, self.most, self.ranges, self.sent, self.pause = content, None, True, [], 0
         super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
 
     @property
     def url(self):
@@ -76,13 +77,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         time.sleep(self.server.pause)
         self.wfile.write(body[: self.server.most])
         self.server.sent.append((start, len(body[: self.server.most])))
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch):
-    folder = tmp_path / "store"
-    monkeypatch.setenv("ORTHOVIZ_DATA", str(folder))
-    return folder
 
 
 @pytest.fixture

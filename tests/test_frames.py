@@ -10,15 +10,7 @@ import pandas as pd
 import pytest
 
 import orthoviz as ov
-from tests.test_monitor import (
-    batch,
-    monitored,
-    one_step,
-    orthogonal_sgd,
-    pair,
-    watched,
-    wrapped,
-)
+from tests.test_monitor import batch, monitored, one_step, orthogonal_sgd, pair, watched, wrapped
 
 
 @pytest.fixture

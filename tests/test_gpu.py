@@ -19,21 +19,11 @@ HANG = 1200  # seconds, ten times of what it takes
 
 def start(folder, *arguments, path=None, minutes=20.0):
     """The command as a process; modules in ``path`` come before all others."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.gpu",
-        "--minutes",
-        str(minutes),
-        "--out",
-        str(folder),
-        "--dry",
-    ]
+    command = [sys.executable, *f"-m benchmarks.gpu --minutes {minutes} --dry --out".split(), str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(path or ""), "OMP_NUM_THREADS": "1"}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # pytest looks for plugins in what is hidden, too
-    return subprocess.Popen(
-        [*command, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
-    )
+    pipes = dict(stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment, **pipes)
 
 
 def said(process):

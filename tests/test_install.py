@@ -11,22 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import run
+
 ROOT = Path(__file__).resolve().parents[1]
 UV = shutil.which("uv", path=sysconfig.get_path("scripts"))
 
 pytestmark = pytest.mark.full
-
-
-def run(*command, cwd, check=True, **environment):
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-    )
-    assert not check or done.returncode == 0, done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +37,10 @@ def installed(tmp_path_factory):
 
 
 def test_it_trains_and_keeps_its_data_in_the_users_folder(installed, tmp_path):
-    home = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "share")}
-    done = run(installed / "orthoviz", "train", "--epochs", "1", cwd=tmp_path, **home)
+    home = {**os.environ, "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "share")}
+    done = run(installed / "orthoviz", "train", "--epochs", "1", cwd=tmp_path, env=home)
     assert "test_accuracy" in done.stdout
-    done = run(installed / "orthoviz", "data", "list", cwd=tmp_path, **home)
+    done = run(installed / "orthoviz", "data", "list", cwd=tmp_path, env=home)
     assert str(tmp_path) in done.stdout
     code = "import orthoviz as ov; print(ov.training.results('lr_sweep').shape, ov.__file__)"
     done = run(installed / "python", "-c", code, cwd=tmp_path)
@@ -61,17 +51,12 @@ def test_lab_serves_its_own_copies_of_the_lessons(installed, tmp_path):
     mine = tmp_path / "orthoviz-course"
     mine.mkdir()
     (mine / "01_polar_factor.ipynb").write_text("my work")
-    settings = {"JUPYTER_CONFIG_DIR": str(tmp_path / "config"), "JUPYTER_RUNTIME_DIR": str(tmp_path / "run")}
-    log = tmp_path / "log"
+    settings = {"JUPYTER_CONFIG_DIR": tmp_path / "config", "JUPYTER_RUNTIME_DIR": tmp_path / "run"}
+    environment = {**os.environ, **{key: str(place) for key, place in settings.items()}, "JUPYTER_TOKEN": "t"}
+    command, log = [installed / "orthoviz", "lab", "--no-browser"], tmp_path / "log"
     with open(log, "w") as file:
-        server = subprocess.Popen(
-            [installed / "orthoviz", "lab", "--no-browser"],
-            cwd=tmp_path,
-            env={**os.environ, **settings, "JUPYTER_TOKEN": "t"},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        pipes = dict(stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+        server = subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes)
     try:
         end = time.monotonic() + 60
         while "http://127.0.0.1:" not in log.read_text():

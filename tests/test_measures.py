@@ -50,37 +50,6 @@ def test_values_by_hand(found, right):
     torch.testing.assert_close(found(), torch.tensor(right), equal_nan=True)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_singular_values_are_numpys(dtype):
-    G = with_condition(5, 9, 1e4).to(dtype)
-    right = np.linalg.svd(G.double().numpy(), compute_uv=False)
-    found = M.singular_values(torch.stack([G, 3 * G]))
-    assert found.dtype == dtype
-    np.testing.assert_allclose(
-        found[0].double().numpy(), right, rtol=1e-6 if dtype == torch.float32 else 1e-12
-    )
-    np.testing.assert_allclose(found[1] / found[0], 3, rtol=1e-5)
-
-
-def test_the_exact_factor_has_gain_and_alignment_one_and_no_residual():
-    G = gaussian(2, 7, 12, dtype=torch.float64)
-    O = ov.polar_factor(G, "svd")
-    torch.testing.assert_close(M.direction_gain(O, G), torch.ones(2, 7, dtype=torch.float64))
-    torch.testing.assert_close(M.alignment(O, G), torch.ones(2, dtype=torch.float64))
-    assert M.orthogonality_residual(O).max() < 1e-12
-
-
-def test_a_gain_is_not_fooled_where_residual_and_alignment_are():
-    """A weak direction turned by 180 degrees: orthonormal still, aligned still, wrong."""
-    U, V = orthonormal(4, 1), orthonormal(4, 2)
-    s = torch.tensor([1.0, 1.0, 1.0, 1e-4], dtype=torch.float64)
-    O = (U * torch.tensor([1.0, 1.0, 1.0, -1.0], dtype=torch.float64)) @ V.T
-    G = (U * s) @ V.T
-    assert M.orthogonality_residual(O).item() < 1e-12
-    assert M.alignment(O, G).item() > 0.9999
-    assert M.direction_gain(O, G)[-1].item() == pytest.approx(-1)
-
-
 def test_directions_that_do_not_count_have_no_gain():
     G = torch.outer(gaussian(3), gaussian(4, seed=1))
     gain = M.direction_gain(ov.polar_factor(G), G)
@@ -109,21 +78,12 @@ def test_the_residual_is_the_distance_from_the_projector():
     assert M.orthogonality_residual(O).item() == pytest.approx(right)
 
 
-def test_cosines_by_hand_and_rows_without_direction_left_out():
-    C = M.cosine_matrix(torch.tensor([[2.0, 0.0], [0.0, 3.0], [5.0, 5.0], [0.0, 0.0], [-1.0, 0.0]]))
-    r = 1 / math.sqrt(2)
-    right = torch.tensor([[1, 0, r, -1], [0, 1, r, 0], [r, r, 1, -r], [-1, 0, -r, 1]])
-    there = [0, 1, 2, 4]
-    torch.testing.assert_close(C[there][:, there], right)
-    assert C[3].isnan().all()
-    assert C[:, 3].isnan().all()
-    assert C.diagonal().isnan().sum() == 1
-
-
-def test_cosines_are_numpys_and_do_not_depend_on_length():
+def test_cosines_are_numpys_whatever_the_length_and_a_row_without_direction_has_none():
     rows = gaussian(2, 5, 30) * torch.logspace(-4, 4, 5)[:, None]
+    rows[0, 3] = 0
     for W, C in zip(rows.double().numpy(), M.cosine_matrix(rows), strict=True):
-        unit = W / np.linalg.norm(W, axis=1, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            unit = W / np.linalg.norm(W, axis=1, keepdims=True)
         np.testing.assert_allclose(C.numpy(), unit @ unit.T, atol=1e-6)
     assert M.cosine_matrix(torch.zeros(3, 4)).isnan().all()
 
@@ -153,12 +113,7 @@ def test_every_rank_counts_equal_directions_whatever_their_size(measure):
     assert measure(torch.outer(Q[0], Q[1])).item() == pytest.approx(1, abs=1e-5)
 
 
-@given(
-    st.integers(1, 12),
-    st.integers(1, 12),
-    st.floats(0, 5),
-    st.integers(0, 2**31),
-)
+@given(st.integers(1, 12), st.integers(1, 12), st.floats(0, 5), st.integers(0, 2**31))
 @settings(deadline=None, max_examples=300)
 def test_the_chain_of_ranks(m, n, decades, seed):
     G = gaussian(m, n, seed=seed) * torch.logspace(0, -decades, n)
@@ -181,6 +136,7 @@ def test_values_agree_with_float64():
     for condition in (1e1, 1e3, 1e5):
         G = with_condition(24, 40, condition).float()
         right = np.linalg.svd(G.double().numpy(), compute_uv=False)
+        np.testing.assert_allclose(M.singular_values(G.double()), right, rtol=1e-9)
         found = M.singular_values(G).double().numpy()
         np.testing.assert_allclose(found, right, rtol=1e-3)
         strong = right > 1e-4 * right[0]
@@ -257,8 +213,6 @@ def test_no_matrix_gets_below_welchs_floor_but_its_mean_may():
     star = torch.stack([angles.cos(), angles.sin()], 1)  # three lines at 60 degrees attain it
     assert M.rms_cosine(star).item() == pytest.approx(M.welch_floor(3, 2))
     assert M.welch_floor(3, 5) == 0
-    with pytest.raises(ValueError, match="m >= 2"):
-        M.random_cosine(1, 5)
 
 
 def test_unrelated_maps_after_relu_have_a_cosine_of_one_over_pi():
@@ -282,8 +236,6 @@ def test_the_cosine_of_maps_is_taken_within_an_input_then_averaged():
     constant = torch.full((1, 3, 4, 4), 0.1)
     assert M.feature_cosine(constant).item() == pytest.approx(1)
     assert M.feature_cosine(constant, centred=True).isnan()
-    with pytest.raises(ValueError, match=r"got shape \(3, 4\)"):
-        M.feature_cosine(torch.ones(3, 4))
 
 
 def test_cka_against_its_definition_in_features():
@@ -343,13 +295,7 @@ def test_a_shuffled_loader_makes_identical_networks_look_unrelated():
     assert abs(M.minibatch_cka([(X, X.roll(1, 0))]).item()) < 0.1
 
 
-def test_cka_refuses_or_reports_what_cannot_be():
-    with pytest.raises(ValueError, match="same samples"):
-        M.linear_cka(torch.ones(3, 2), torch.ones(4, 2))
-    with pytest.raises(ValueError, match="n >= 4"):
-        M.minibatch_cka([(torch.ones(3, 2), torch.ones(3, 2))])
-    with pytest.raises(ValueError, match="no batch"):
-        M.minibatch_cka([])
+def test_where_nothing_varies_cka_is_nan_and_says_so():
     with pytest.warns(UserWarning, match="must be positive"):
         assert M.minibatch_cka([(torch.zeros(4, 2), torch.zeros(4, 2))]).isnan()
 
@@ -382,12 +328,6 @@ def test_what_cannot_be_measured_is_refused(call):
             call(torch.ones(4, 3, 2, dtype=dtype))
     with pytest.raises(ValueError, match=r"got shape \(4,\)"):
         call(torch.ones(4))
-
-
-@pytest.mark.parametrize("measure", PAIRS)
-def test_matrices_of_two_shapes_are_refused(measure):
-    with pytest.raises(ValueError, match=r"of one shape, got \(2, 3\) and \(3, 2\)"):
-        measure(torch.ones(2, 3), torch.ones(3, 2))
 
 
 @pytest.mark.parametrize(

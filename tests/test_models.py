@@ -17,31 +17,15 @@ def test_torchvisions_networks_are_unchanged_seeded_and_leave_the_global_state_a
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(1)
     theirs = torchvision.models.get_model(name)
-    for (key, ours), (other, value) in zip(
-        model.state_dict().items(), theirs.state_dict().items(), strict=True
-    ):
-        assert key == other
-        assert torch.equal(ours, value)
+    torch.testing.assert_close(model.state_dict(), theirs.state_dict(), rtol=0, atol=0)
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 1000)  # the paper's 1000-way head
     assert ov.models.build(name, 7, seed=1)(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
 
 
-def test_a_network_that_does_not_exist_is_named():
-    with pytest.raises(ValueError, match="there is no model 'resnet'; there is: basic_cnn"):
-        ov.models.build("resnet")
-
-
-def test_a_thousand_outputs_train_on_ten_classes_and_seven_do_not():
-    data = ov.datasets.load("digits")
-    for outputs, fits in ((1000, True), (10, True), (7, False)):
-        model = ov.models.digits_cnn(outputs, seed=0)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        check = {"epochs": 1, "batch_size": 256}
-        if fits:
-            ov.training.check_fits(model, optimizer, data, **check)
-        else:
-            with pytest.raises(ValueError, match="10 classes"):
-                ov.training.check_fits(model, optimizer, data, **check)
+def test_a_thousand_outputs_train_on_ten_classes():
+    model = ov.models.digits_cnn(1000, seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    ov.training.check_fits(model, optimizer, ov.datasets.load("digits"), epochs=1, batch_size=256)
 
 
 def photographs(count=400):

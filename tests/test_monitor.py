@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 import orthoviz as ov
 from tests.reference import polar
+from tests.weights import same
 
 
 def network(dropout=0.0):
@@ -80,8 +81,12 @@ def value(frame, quantity, stage, step=0, layer="0.weight"):
     return rows.sort_values("index")["value"].to_numpy()
 
 
+def as_rows(tensor):
+    return tensor.detach().flatten(1).double().numpy().copy()
+
+
 def spectrum(tensor):
-    return np.linalg.svd(tensor.detach().flatten(1).double().numpy(), compute_uv=False)
+    return np.linalg.svd(as_rows(tensor), compute_uv=False)
 
 
 # What it reports
@@ -98,10 +103,10 @@ def test_every_stage_is_what_a_loop_by_hand_sees(make):
             optimizer.zero_grad()
             backward(model, step)
             backward(model, step + 5)  # accumulated
-            before.append(weight.detach().double().flatten(1).numpy().copy())
-            gradients.append(weight.grad.double().flatten(1).numpy().copy())
+            before.append(as_rows(weight))
+            gradients.append(as_rows(weight.grad))
             optimizer.step()
-    before.append(weight.detach().double().flatten(1).numpy().copy())
+    before.append(as_rows(weight))
     frame = monitor.frame()
     velocity = 0
     for step in range(3):
@@ -262,8 +267,7 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_watching_changes_no_bit(name, train):
-    alone, watched = (state_after(OPTIMIZERS[name], train, watch) for watch in (False, True))
-    assert all(torch.equal(one, other) for one, other in zip(alone, watched, strict=True))
+    assert same(*(state_after(OPTIMIZERS[name], train, watch) for watch in (False, True)))
 
 
 def hooks(model, optimizer):
@@ -323,18 +327,16 @@ def test_a_measurement_that_fails_ends_the_watching_and_neither_training_nor_oth
     optimizer = plain(model)
     monitor = ov.watch(model, optimizer, quantities=["dead_units"], probe=torch.ones(2, 3)).start()
     calls = []
-    registers = (optimizer.register_step_pre_hook, optimizer.register_step_post_hook)
-    others = [register(lambda *_: calls.append(1)) for register in registers]
+    for register in (optimizer.register_step_pre_hook, optimizer.register_step_post_hook):
+        register(lambda *_: calls.append(1))
     model(torch.ones(2, 3)).sum().backward()
     with pytest.warns(UserWarning, match=r"stopped watching at step 0: .*not today"):
         optimizer.step()
     optimizer.step()
     assert len(calls) == 4
     assert model.training
-    for handle in others:
-        handle.remove()
     monitor.stop()
-    assert hooks(model, optimizer) == 0
+    assert hooks(model, optimizer) == 2  # those others
     assert monitor.frame().empty
 
 
@@ -342,22 +344,19 @@ def test_of_two_optimisers_each_monitor_sees_its_own_layers_and_those_that_come_
     model = network()
     hidden = ov.OrthogonalSGD(ov.param_groups(model[0]), lr=0.02)
     rest = torch.optim.AdamW([*model[5].parameters()], lr=1e-3)
-    both = [
-        ov.watch(model, o, quantities=["update_ratio", "raw.stable_rank"]).start() for o in (hidden, rest)
-    ]
+    quantities = ["update_ratio", "raw.stable_rank"]
+    both = [ov.watch(model, optimizer, quantities=quantities).start() for optimizer in (hidden, rest)]
     for step in range(3):
         if step == 1:
             rest.add_param_group({"params": [*model[7].parameters()]})
-        for optimizer in (hidden, rest):
-            optimizer.zero_grad()
+        model.zero_grad()
         backward(model)
-        for optimizer in (hidden, rest):
-            optimizer.step()
+        hidden.step()
+        rest.step()
     first, second = (monitor.frame().query("quantity == 'update_ratio'") for monitor in both)
     assert set(first.layer) == {"0.weight"}
-    assert second.groupby("layer", observed=True).step.agg(list).to_dict() == {
-        "5.weight": [0, 1, 2], "7.weight": [1, 2],
-    }  # fmt: skip
+    steps = second.groupby("layer", observed=True).step.agg(list).to_dict()
+    assert steps == {"5.weight": [0, 1, 2], "7.weight": [1, 2]}
     assert (first.value > 0).all()
     assert (second.value > 0).all()
     sizes = both[1].frame().query("quantity == 'rows'")

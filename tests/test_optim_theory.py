@@ -35,14 +35,6 @@ def test_orthogonal_lars_steps_along_the_factor_as_far_as_lars_would():
     np.testing.assert_allclose(moved / moved.norm(), polar(model.weight.grad) / 2, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "options", [dict(lr=-1.0), dict(lr=1.0, momentum=-1.0), dict(lr=1.0, trust_coefficient=-1.0)]
-)
-def test_lars_refuses_what_is_negative(options):
-    with pytest.raises(ValueError, match="must be at least 0, got -1"):
-        ov.LARS([nn.Parameter(torch.zeros(2))], **options)
-
-
 @pytest.mark.parametrize("shape", [(5, 8), (8, 5)])
 def test_no_step_within_the_trust_region_goes_further_down(shape):
     """The definition: the least <m, theta> over the ball, against many points on its surface."""

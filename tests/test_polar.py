@@ -13,27 +13,18 @@ import orthoviz as ov
 from orthoviz.polar.methods import as_method, to_plain
 from orthoviz.polar.products import symmetric_product
 from tests import reference
+from tests.reference import error
 
 METHODS = tuple(ov.polar.METHODS)
 DECOMPOSING = ("exact", "svd", "eigh")
 APPROXIMATE = tuple(name for name in METHODS if name not in DECOMPOSING)
-SHAPES = [(2, 2), (5, 9), (9, 5), (1, 7), (7, 1), (32, 27), (10, 512)]
 
 
-def gaussian(*shape, seed=0, dtype=torch.float32):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+gaussian = partial(reference.gaussian, dtype=torch.float32)
 
 
 def orthonormal(n, seed):
     return torch.linalg.qr(gaussian(n, n, seed=seed, dtype=torch.float64)).Q
-
-
-@pytest.mark.parametrize("method", DECOMPOSING)
-@pytest.mark.parametrize("shape", SHAPES)
-def test_it_agrees_with_numpys_svd_in_float64(method, shape):
-    G = gaussian(*shape)
-    error = np.linalg.norm(ov.polar_factor(G, method).numpy() - reference.polar(G))
-    assert error <= 1e-6 * math.sqrt(min(shape))
 
 
 def with_condition(m, n, condition, seed=0):
@@ -42,12 +33,6 @@ def with_condition(m, n, condition, seed=0):
     values = torch.logspace(0, -math.log10(condition), k, dtype=torch.float64)
     left, right = (gaussian(size, k, seed=seed + i, dtype=torch.float64) for i, size in enumerate((m, n)))
     return (torch.linalg.qr(left).Q * values) @ torch.linalg.qr(right).Q.T
-
-
-def error(O, G):
-    """Relative Frobenius distance from NumPy's float64 factor."""
-    right = reference.polar(G.double().numpy(), tol=1e-14 if G.dtype == torch.float64 else 1.2e-6)
-    return np.linalg.norm(O.double().numpy() - right) / np.linalg.norm(right)
 
 
 @pytest.mark.parametrize("shape", [(16, 40), (96, 32), (64, 64), (600, 700)])
@@ -170,22 +155,11 @@ def test_the_rank_rule_says_which_directions_are_kept(G, options, rank):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("scale", [1e-30, 1e-10, 1e30, 2.0**-120])
-def test_scale_never_matters(method, scale):
-    # a published Newton-Schulz adds 1e-7 to the norm: a gradient of norm 1e-10 gets a step of .48, not 8
+@pytest.mark.parametrize("power", [-100, -60, 60, 100])
+def test_powers_of_two_change_no_bit(method, power):
+    """A published Newton-Schulz adds 1e-7 to the norm: a gradient of norm 1e-10 gets a step of .48, not 8."""
     G = gaussian(8, 20)
-    torch.testing.assert_close(
-        ov.polar_factor(G * scale, method),
-        ov.polar_factor(G, method),
-        rtol=0,
-        atol=1e-6 if method in ("exact", "eigh") else 2e-5,
-    )
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_powers_of_two_change_no_bit(method):
-    G = gaussian(8, 20)
-    assert torch.equal(ov.polar_factor(G * 2**-60, method), ov.polar_factor(G, method))
+    assert torch.equal(ov.polar_factor(G * 2.0**power, method), ov.polar_factor(G, method))
 
 
 @pytest.mark.parametrize(
@@ -203,71 +177,17 @@ def test_the_ends_of_a_dtypes_range(method, dtype, scale):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_no_matrix_of_a_stack_touches_another(method):
-    G = gaussian(2, 3, 6, 10)
-    O = ov.polar_factor(G, method)
-    assert O.shape == G.shape
+    G = gaussian(3, 6, 10)
     other = G.clone()
-    other[1, 1] = with_condition(6, 10, 1e5).float()  # needs another precision than its neighbours
-    changed = ov.polar_factor(other, method)
-    for i in range(2):
-        for j in range(3):
-            torch.testing.assert_close(O[i, j], ov.polar_factor(G[i, j], method), rtol=0, atol=2e-5)
-            if (i, j) != (1, 1):
-                torch.testing.assert_close(O[i, j], changed[i, j], rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("shape", [(4, 6), (6, 4)])
-def test_dtype_shape_layout_and_input_come_back_as_they_were(method, dtype, shape):
-    contiguous = gaussian(*shape).to(dtype)
-    for G in (contiguous, contiguous.T.contiguous().T, contiguous.expand(3, *shape)):
-        before = G.clone()
-        O = ov.polar_factor(G, method)
-        assert (O.dtype, O.shape) == (dtype, G.shape)
-        assert G.stride()[0] == 0 or O.stride() == G.stride()
-        assert torch.equal(G, before)
-        wide = ov.polar_factor(G.double(), method)
-        assert (O.double() - wide).abs().max() <= 2 * torch.finfo(dtype).eps + (
-            1e-6 if method in ("exact", "eigh") else 1e-4
-        )
+    other[1] = with_condition(6, 10, 1e5).float()  # needs another precision than its neighbours
+    O, changed = ov.polar_factor(G, method), ov.polar_factor(other, method)
+    torch.testing.assert_close(O[::2], changed[::2], rtol=0, atol=1e-6)
+    torch.testing.assert_close(O[1], ov.polar_factor(G[1], method), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 3, 4)])
 def test_empty_matrices_come_back(shape):
     assert ov.polar_factor(torch.zeros(shape)).shape == shape
-
-
-@pytest.mark.parametrize(
-    ("G", "error", "words"),
-    [
-        (torch.randn(3, 4).to(torch.complex64), TypeError, "complex64"),
-        (torch.ones(3, 4, dtype=torch.int32), TypeError, "int32"),
-        (torch.eye(3).to_sparse(), TypeError, "sparse"),
-        (torch.randn(3), ValueError, r"\(3,\)"),
-        ([[1.0]], TypeError, "list"),
-    ],
-)
-def test_what_is_no_matrix_is_refused(G, error, words):
-    with pytest.raises(error, match=words):
-        ov.polar_factor(G)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "words"),
-    [
-        (dict(method="qr"), ValueError, "method must be one of exact, fast, svd, eigh, newton_schulz"),
-        (dict(method="per_tensor"), ValueError, "method must be one of"),
-        (dict(method=1.0), TypeError, r"got 1\.0"),
-        (dict(null="maybe"), ValueError, "null must be"),
-        *((dict(tol=tol), ValueError, "tol must be") for tol in (-1.0, 1.0, math.nan)),
-        *((dict(method=m, tol=1e-3), ValueError, "cannot cut directions") for m in APPROXIMATE),
-        *((dict(method=m, null="keep"), ValueError, "cannot cut directions") for m in APPROXIMATE),
-    ],
-)
-def test_arguments_that_cannot_be_are_refused(arguments, error, words):
-    with pytest.raises(error, match=words):
-        ov.polar_factor(torch.eye(2), **arguments)
 
 
 matrices = st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(0, 10_000))
@@ -304,14 +224,6 @@ def test_singular_values_are_one_and_the_gain_is_the_nuclear_norm(method, shape)
     torch.testing.assert_close(
         ov.polar_factor(O, method), O, rtol=0, atol=1e-12 if method == "svd" else 1e-10
     )
-
-
-@pytest.mark.parametrize("method", DECOMPOSING)
-@pytest.mark.parametrize("rank", [1, 3])
-def test_singular_values_are_zero_or_one(method, rank):
-    G = gaussian(6, rank) @ gaussian(rank, 9, seed=1)
-    values = np.linalg.svd(ov.polar_factor(G, method).double().numpy(), compute_uv=False)
-    np.testing.assert_allclose(values, [1] * rank + [0] * (6 - rank), atol=2e-6)
 
 
 # The polynomials and the rational function
@@ -359,27 +271,6 @@ def test_the_limit_of_a_short_interval_is_newton_schulz():
     np.testing.assert_allclose(ov.polar.coefficients(0.5, 8, 5)[-1], (1.875, -1.25, 0.375), atol=1e-8)
 
 
-@pytest.mark.parametrize(
-    ("make", "arguments", "words"),
-    [
-        (ov.polar.coefficients, (0.0, 3), "degree odd and at least 3.* got .*lower=0.0"),
-        (ov.polar.coefficients, (1e-3, 0), "steps=0"),
-        (ov.polar.coefficients, (1e-3, 3, 4), "degree=4"),
-        (partial(ov.polar.coefficients, safety=0.9), (1e-3, 3), r"safety=0\.9"),
-        (partial(ov.polar.coefficients, cushion=1.0), (1e-3, 3), r"cushion=1\.0"),
-        (ov.polar.zolotarev, (0.0, 2), "must be"),
-        (ov.polar.zolotarev, (1.0, 2), "must be"),
-        (ov.polar.zolotarev, (0.1, 0), "must be"),
-        (ov.polar.Rational, (1e-4, 4), "take a larger lower"),
-        (ov.polar.NewtonSchulz, ((),), "coefficients must be"),
-        (ov.polar.NewtonSchulz, (((1.0,),),), "coefficients must be"),
-    ],
-)
-def test_impossible_settings_are_refused(make, arguments, words):
-    with pytest.raises(ValueError, match=words):
-        make(*arguments)
-
-
 @pytest.mark.parametrize("poles", [1, 2, 4, 6])
 @pytest.mark.parametrize("lower", [3e-3, 0.1])
 def test_zolotarevs_function_has_the_equal_alternating_errors_of_the_best(lower, poles):
@@ -397,14 +288,6 @@ def test_zolotarevs_shifts_are_the_elliptic_functions_of_scipy():
     sn, cn, _, _ = special.ellipj(np.arange(1, 2 * poles, 2) * quarter / (2 * poles + 1), 1 - lower**2)
     shifts = ov.polar.zolotarev(lower, poles).shifts
     np.testing.assert_allclose(shifts, lower**2 * sn**2 / cn**2, rtol=1e-6)
-
-
-def test_the_quintic_gets_near_one_and_never_arrives():
-    x = torch.logspace(-2, 0, 1000, dtype=torch.float64)
-    y = ov.polar.gain(ov.polar.JORDAN, x)
-    assert (y.min().item(), y.max().item()) == pytest.approx((0.68, 1.13), abs=0.08)
-    weak = ov.polar.gain(ov.polar.JORDAN, torch.tensor([1e-3, 1e-4], dtype=torch.float64))
-    assert weak.tolist() == pytest.approx([0.47, 0.05], abs=0.005)
 
 
 @pytest.mark.parametrize(
@@ -454,9 +337,7 @@ def test_the_choice_for_cuda_is_as_accurate_in_float16():
     assert error(ov.polar_factor(G, method), G) <= 0.03
 
 
-def test_thirty_cubic_steps_in_the_gram_form_are_refused_without_a_restart():
-    with pytest.raises(ValueError, match="put a restart at step"):
-        ov.polar.GramNewtonSchulz(ov.polar.CUBIC)
+def test_with_restarts_thirty_cubic_steps_in_the_gram_form_arrive():
     G = gaussian(32, 8) @ gaussian(8, 90, seed=1)
     method = ov.polar.GramNewtonSchulz(ov.polar.CUBIC, restarts=tuple(range(6, 30, 6)))
     assert error(ov.polar_factor(G, method), G) < 0.01
@@ -516,11 +397,6 @@ def test_a_method_object_is_what_its_name_is():
     rank_one = torch.outer(gaussian(4), gaussian(6, seed=1))
     kept = ov.polar_factor(rank_one, ov.polar.Exact(null="keep"))
     assert kept.norm().item() == pytest.approx(2, abs=1e-5)
-
-
-def test_the_svd_is_an_svd_and_never_an_iteration():
-    G = with_condition(12, 30, 1e4).float()
-    assert error(ov.polar_factor(G, "svd"), G) < 5e-3 < error(ov.polar_factor(G, "newton_schulz"), G)
 
 
 def test_what_the_gram_matrix_cannot_tell_goes_to_the_svd():

@@ -1,10 +1,5 @@
 """Real processes over gloo: they run the cases of tests/ranks.py."""
 
-import os
-import socket
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -12,32 +7,17 @@ import orthoviz as ov
 from orthoviz.optim.ranks import owners
 from orthoviz.training.barlow import barlow_loss
 from tests import ranks as cases
+from tests.processes import start_ranks
 from tests.test_barlow import embeddings
+from tests.weights import near
 
+CLOSE = dict(rtol=1e-4, atol=1e-5)
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
 
 
 def launch(folder, count, *cases):
     """Run cases on so many ranks, one after the other; what they print comes with a failure."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    processes = []
-    for rank in range(count):
-        environment = {
-            **os.environ,
-            **dict(RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)),
-            "OMP_NUM_THREADS": "1",
-        }
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.ranks", str(folder), *cases],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        )
+    processes = start_ranks(count, "tests.ranks", folder, *cases)
     try:
         outputs = [process.communicate(timeout=1200)[0] for process in processes]
     finally:
@@ -66,21 +46,16 @@ def one_process(**options):
     return [p.detach() for p in model.parameters()]
 
 
-def close(weights, right):
-    for a, b in zip(weights, right, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "options"), [("after", {"order": "after_momentum"}), ("wrapped", {})])
 def test_two_ranks_do_what_one_process_does(found, case, options):
-    close(found[case], one_process(**options))
+    near(found[case], one_process(**options), **CLOSE)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("ranks", [1, 3])  # three are one more than there are matrices
 def test_one_rank_and_three_do_what_one_process_does(ranks, tmp_path):
-    close(launch(tmp_path, ranks, "shared")["shared"], one_process())
+    near(launch(tmp_path, ranks, "shared")["shared"], one_process(), **CLOSE)
 
 
 @pytest.mark.slow
@@ -108,7 +83,7 @@ def test_two_ranks_have_the_barlow_loss_and_gradient_of_one_process(found):
 
 @pytest.mark.full
 def test_sharded_parameters_step_as_whole_ones(tmp_path):
-    close(launch(tmp_path, 2, "sharded")["sharded"], one_process(weight_decay=1e-3, scale="rms"))
+    near(launch(tmp_path, 2, "sharded")["sharded"], one_process(weight_decay=1e-3, scale="rms"), **CLOSE)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8])

@@ -20,6 +20,7 @@ from tests.test_monitor import (
     plain,
     wrapped,
 )
+from tests.test_watching import Reader
 
 STEPS = 6
 
@@ -42,44 +43,38 @@ class Tied(nn.Module):
         return self.head(self.hidden(self.token(tokens)).relu())
 
 
-class Reader(nn.Module):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.lstm, self.head = nn.LSTM(4, 6, batch_first=True), nn.Linear(6, 3)
+def stepping(loss_of):
+    """A step along the gradient of a loss, which is of a model and a seed."""
 
-    def forward(self, x):
-        return self.head(self.lstm(x)[0][:, -1])
+    def step(model, optimizer, seed):
+        optimizer.zero_grad()
+        loss = loss_of(model, torch.Generator().manual_seed(seed))
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
 
 
-def on_tokens(model, optimizer, seed):
-    generator = torch.Generator().manual_seed(seed)
+def reader():
+    torch.manual_seed(0)
+    return Reader()
+
+
+@stepping
+def on_tokens(model, generator):
     tokens = torch.randint(20, (8, 16), generator=generator)
-    optimizer.zero_grad()
-    loss = cross_entropy(model(tokens).flatten(0, 1), tokens.roll(-1, 1).flatten())
-    loss.backward()
-    optimizer.step()
-    return loss
+    return cross_entropy(model(tokens).flatten(0, 1), tokens.roll(-1, 1).flatten())
 
 
-def on_series(model, optimizer, seed):
-    generator = torch.Generator().manual_seed(seed)
-    optimizer.zero_grad()
-    x, labels = torch.randn(24, 5, 4, generator=generator), torch.randint(3, (24,), generator=generator)
-    loss = cross_entropy(model(x), labels)
-    loss.backward()
-    optimizer.step()
-    return loss
+@stepping
+def on_series(model, generator):
+    return cross_entropy(model(torch.randn(24, 7, 5, generator=generator)), torch.arange(24) % 3)
 
 
-def on_colours(model, optimizer, seed):
-    generator = torch.Generator().manual_seed(seed)
-    optimizer.zero_grad()
-    images, labels = torch.randn(64, 3, 32, 32, generator=generator), torch.arange(64) % 10
-    loss = cross_entropy(model(images), labels)
-    loss.backward()
-    optimizer.step()
-    return loss
+@stepping
+def on_colours(model, generator):
+    return cross_entropy(model(torch.randn(64, 3, 32, 32, generator=generator)), torch.arange(64) % 10)
 
 
 def accumulated(model, optimizer, seed):
@@ -120,21 +115,20 @@ def dense(seed=0):
     return nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8))
 
 
-def on_vectors(model, optimizer, seed, count=256, precision=None):
-    generator = torch.Generator().manual_seed(seed)
-    x, labels = torch.randn(count, 32, generator=generator), torch.randint(8, (count,), generator=generator)
-    optimizer.zero_grad()
-    with torch.autocast("cpu", precision, enabled=precision is not None):
-        logits = model(x.to(model[0].weight.dtype))
-    loss = cross_entropy(logits.float(), labels)
-    loss.backward()
-    optimizer.step()
-    return loss
+def on_vectors(count=256, precision=None):
+    @stepping
+    def step(model, generator):
+        x = torch.randn(count, 32, generator=generator).to(model[0].weight.dtype)
+        labels = torch.randint(8, (count,), generator=generator)
+        with torch.autocast("cpu", precision, enabled=precision is not None):
+            logits = model(x)
+        return cross_entropy(logits.float(), labels)
+
+    return step
 
 
-def in_autocast(model, optimizer, seed):
-    """Forty images: fewer than directions, so that some of a factor's are rounding."""
-    return on_vectors(model, optimizer, seed, 40, torch.bfloat16)
+in_autocast = on_vectors(40, torch.bfloat16)
+"""Forty images: fewer than directions, so that some of a factor's are rounding."""
 
 
 def muon(model, **options):
@@ -192,9 +186,9 @@ HEALTHY = {
     "layers outside the optimiser": (network, frozen, one_step),
     "gpt": (gpt, muon, on_tokens),
     "a tied table left alone": (Tied, muon, on_tokens),
-    "LSTM": (Reader, orthogonal_sgd, on_series),
+    "LSTM": (reader, orthogonal_sgd, on_series),
     "BasicCNN": (lambda: ov.models.basic_cnn(seed=0), orthogonal_sgd, on_colours),
-    "bf16": (lambda: dense().bfloat16(), orthogonal_sgd, on_vectors),
+    "bf16": (lambda: dense().bfloat16(), orthogonal_sgd, on_vectors()),
     "autocast": (dense, lambda model: orthogonal_sgd(model, tol="bf16"), in_autocast),
 }  # fmt: skip
 
@@ -258,16 +252,8 @@ def tall():
     return nn.Sequential(*dense()[:4], nn.Linear(64, 700))
 
 
-def on_many_classes(model, optimizer, seed):
-    return on_vectors(model, optimizer, seed, 300)
-
-
 def rate(model, rest_lr):
     return ov.OrthogonalSGD(ov.param_groups(model), lr=0.02, rest="adamw", rest_lr=rest_lr)
-
-
-def on_few(model, optimizer, seed):
-    return on_vectors(model, optimizer, seed, 6)
 
 
 def standing(model):
@@ -300,14 +286,14 @@ FAULTS = {
                 "token.weight", 20),
     "a tied table": ("head orthogonalised", Tied, lambda m: only(m, {"token": "matrix"}), on_tokens,
                      "token.weight", 2.5),
-    "a tall head": ("head orthogonalised", tall, orthogonal_sgd, on_many_classes, "4.weight", 700 / 64),
+    "a tall head": ("head orthogonalised", tall, orthogonal_sgd, on_vectors(300), "4.weight", 700 / 64),
     "a high rate": ("rate of the rest", network, lambda m: rate(m, 10.0), one_step, None, None),
     "a low rate": ("rate of the rest", network, lambda m: rate(m, 1e-6), one_step, None, None),
     "autocast": ("rounding stepped along", dense, orthogonal_sgd, in_autocast, "2.weight", None),
     "a tolerance under bf16's": (
         "rounding stepped along", lambda: dense().bfloat16(), half,
-        lambda m, o, i: on_vectors(m, o, i, 40), "2.weight", None),
-    "few images": ("rank under half", dense, orthogonal_sgd, on_few, "2.weight", 1 - 6 / 64),
+        on_vectors(40), "2.weight", None),
+    "few images": ("rank under half", dense, orthogonal_sgd, on_vectors(6), "2.weight", 1 - 6 / 64),
     "no gradient": ("does not move", network, standing, one_step, "5.weight", 0),
     "rate 0": ("does not move", network, at_rate_zero, one_step, "7.weight", None),
     "a loss that is lost": ("not finite", network, orthogonal_sgd, diverging, None, 3),

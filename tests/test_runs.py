@@ -7,9 +7,7 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
-import sys
 import time
 import warnings
 from contextlib import nullcontext
@@ -22,7 +20,9 @@ from torch.optim.lr_scheduler import LambdaLR, MultiStepLR, StepLR
 import orthoviz as ov
 from orthoviz.training import checkpoints
 from tests import a_run
+from tests.processes import start, start_ranks
 from tests.test_training import interrupted_at
+from tests.weights import near
 
 
 def history(folder):
@@ -33,16 +33,15 @@ def weights(folder):
     return checkpoints.newest(folder)["model"]
 
 
-def same(a, b):
-    assert a.keys() == b.keys()
-    for key in a:
-        assert torch.equal(a[key], b[key]), key
+def process(folder, epochs, *how):
+    return start("tests.a_run", folder, epochs, *how)
 
 
-def process(folder, epochs, *how, **environment):
-    command = [sys.executable, "-m", "tests.a_run", str(folder), str(epochs), *how]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **environment}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+def ranks(count, folder, epochs, *how):
+    return start_ranks(count, "tests.a_run", folder, epochs, *how)
+
+
+equal = functools.partial(torch.testing.assert_close, rtol=0, atol=0)
 
 
 @pytest.fixture
@@ -71,8 +70,8 @@ def test_a_stopped_run_goes_on_in_the_middle_of_an_epoch_bit_for_bit(tmp_path, s
     assert run.history[columns].equals(whole.history[columns])
     assert run.history.seconds.is_monotonic_increasing
     assert history(tmp_path / "parts").equals(history(tmp_path / "whole"))
-    same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
-    same(run.model.state_dict(), whole.model.state_dict())
+    equal(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+    equal(run.model.state_dict(), whole.model.state_dict())
 
 
 def test_a_finished_run_is_not_done_again_and_may_go_further(tmp_path):
@@ -82,7 +81,7 @@ def test_a_finished_run_is_not_done_again_and_may_go_further(tmp_path):
     again = a_run.start(place, 2)
     assert again.history.equals(first.history)
     assert (place / "provenance.json").read_bytes() == before
-    same(again.model.state_dict(), first.model.state_dict())
+    equal(again.model.state_dict(), first.model.state_dict())
     further = a_run.start(place, 4)
     whole = a_run.start(tmp_path / "whole", 4)
     assert further.history.test_loss.equals(whole.history.test_loss)
@@ -98,21 +97,13 @@ def smoothed(logits, labels, by=0.1):
     return torch.nn.functional.cross_entropy(logits, labels, label_smoothing=by)
 
 
+CLASS, PART = torch.nn.CrossEntropyLoss(label_smoothing=0.5), functools.partial(smoothed, by=0.2)
 OTHERS = {
     "orthogonalised": (dict(orthogonal=True), r"orthogonalised None, not \{'method': 'exact'"),
     "group": (dict(lr=0.02), r"groups: group 0: lr 0.003, not 0.02"),
-    "loss": (
-        dict(loss=torch.nn.CrossEntropyLoss(label_smoothing=0.5)),
-        "'cross_entropy', not .CrossEnt.*0.5",
-    ),
-    "partial": (
-        dict(loss=functools.partial(smoothed, by=0.2)),
-        r"loss 'cross_entropy', not 'smoothed\(by=0.2\)'",
-    ),
-    "schedule": (
-        dict(schedule=lambda o: StepLR(o, 4)),
-        r"schedule '', not 'StepLR\(step_size=4, gamma=0.1\)'",
-    ),
+    "loss": (dict(loss=CLASS), r"'cross_entropy', not .CrossEnt.*0.5"),
+    "partial": (dict(loss=PART), r"loss 'cross_entropy', not 'smoothed\(by=0.2\)'"),
+    "schedule": (dict(schedule=lambda o: StepLR(o, 4)), r"'', not 'StepLR\(step_size=4, gamma=0.1\)'"),
 }
 
 
@@ -142,9 +133,9 @@ def test_another_run_does_not_go_on_in_a_runs_folder(tmp_path, what):
 
 
 def test_the_same_run_goes_on_in_the_process_whose_schedule_has_moved_its_rate(tmp_path):
-    data = ov.datasets.load("digits").subset(train=128, test=50)
     model = ov.models.digits_cnn(seed=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    data = ov.datasets.load("digits").subset(train=128, test=50)
     options = dict(batch_size=64, scheduler=StepLR(optimizer, 1, 0.5), out=tmp_path, progress=False)
     ov.training.fit(model, optimizer, data, epochs=1, **options)
     assert optimizer.param_groups[0]["lr"] < 0.1
@@ -180,7 +171,7 @@ def test_a_run_of_version_0_1_goes_on_unless_its_rule_was_another(tmp_path):
         torch.save(state, path)
     a_run.start(tmp_path / "run", 3)
     a_run.start(tmp_path / "whole", 3)
-    same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+    equal(weights(tmp_path / "run"), weights(tmp_path / "whole"))
     old["optimizer_options"]["order"] = "after_momentum"
     file.write_text(json.dumps(old))
     with pytest.raises(ValueError, match="weight decay went into the polar factor: run it anew"):
@@ -207,7 +198,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, kills):
     output = process(tmp_path / "parts", epochs).communicate(timeout=1200)[0]
     assert output.endswith("None\n"), output
     assert history(tmp_path / "parts").equals(history(tmp_path / "whole"))
-    same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+    equal(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("damage", ["cut short", "a bit", "empty"])
@@ -221,7 +212,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path, damage
     newest.write_bytes({"cut short": content[:-100], "a bit": content, "empty": b""}[damage])
     with pytest.warns(UserWarning, match=re.escape(f"{newest} is damaged")):
         run = a_run.start(tmp_path / "run", 3)
-    same(run.model.state_dict(), whole.model.state_dict())  # one epoch was trained again
+    equal(run.model.state_dict(), whole.model.state_dict())  # one epoch was trained again
     before.write_bytes(b"")
     newest.write_bytes(b"")
     with pytest.warns(UserWarning, match="damaged"), pytest.raises(ValueError, match="every checkpoint in"):
@@ -302,21 +293,7 @@ def test_mixed_precision_learns_and_goes_on_bit_for_bit(tmp_path, precision):
 def test_parts_of_a_batch_give_the_step_of_the_whole(tmp_path):
     whole = a_run.start(None, 2, dropout=False, resume=False)
     parts = a_run.start(None, 2, dropout=False, resume=False, accumulate=3)
-    for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-
-
-def ranks(count, folder, epochs, *how):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    return [
-        process(
-            folder, epochs, *how, RANK=str(rank), WORLD_SIZE=str(count), LOCAL_RANK=str(rank),
-            MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
-        )
-        for rank in range(count)
-    ]  # fmt: skip
+    near(whole.model, parts.model, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -345,8 +322,7 @@ def test_several_processes_train_as_one(tmp_path, together, count):
         assert several[column].to_numpy() == pytest.approx(
             one.history[column].to_numpy(), rel=tolerance, nan_ok=True
         )
-    for a, b in zip(weights(together(count)).values(), weights(tmp_path / "one").values(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    near(weights(together(count)).values(), weights(tmp_path / "one").values(), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.full
@@ -366,12 +342,8 @@ def test_several_processes_stop_after_the_same_step_and_go_on(tmp_path, together
 
 @pytest.mark.full
 def test_when_one_of_several_processes_is_killed_none_hangs(tmp_path):
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
-        *("-m", "tests.a_run", str(tmp_path / "run"), "50", "slowly"),
-    ]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    agent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    agent = start(*torchrun, "-m", "tests.a_run", tmp_path / "run", 50, "slowly")
     while not (tmp_path / "run" / "config.json").exists():
         assert agent.poll() is None
         time.sleep(0.1)

@@ -80,27 +80,13 @@ def test_a_polar_step_learns_every_aligned_mode_in_the_same_time():
     assert times == [30] * 10
 
 
-def test_weak_modes_finish_first_by_the_law_of_the_cube_root():
-    problem = ov.toys.DeepLinear()
-    frame = ov.toys.descend(problem, polar(problem, lr=0.03), steps=100)
-    times = {mode: ov.toys.steps_until(frame[mode], 0.9, 1.1) for mode in (10.0, 3.0, 1.0, 0.3)}
-    for mode, time in times.items():
-        assert abs(time - (0.9 * mode) ** (1 / 3) / 0.03) <= 3
-    problem = ov.toys.DeepLinear()
-    frame = ov.toys.descend(problem, sgd(problem, lr=0.03), steps=500)
-    times = [ov.toys.steps_until(frame[mode], 0.9, 1.1) for mode in (10.0, 3.0, 1.0)]
-    assert times == sorted(times)  # gradient descent learns strong ones first
-
-
 def test_the_gradient_of_the_deep_network_by_hand():
     problem = ov.toys.DeepLinear(size=4)
     problem.loss().backward()
     W1, W2, W3 = (layer.detach() for layer in problem.layers)
     difference = W3 @ W2 @ W1 - problem.target
     torch.testing.assert_close(problem.layers[1].grad, W3.T @ difference @ W1.T)
-    torch.testing.assert_close(
-        torch.linalg.svdvals(problem.target), torch.tensor([10.0, 3, 1, 0.3], dtype=torch.float64)
-    )
+    np.testing.assert_allclose(torch.linalg.svdvals(problem.target), [10, 3, 1, 0.3], rtol=1e-7)
 
 
 def test_a_diverging_run_ends_early():

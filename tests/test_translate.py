@@ -63,12 +63,12 @@ def test_a_step_has_the_length_that_is_known_of_it(make, length, layer):
 
 def test_the_rate_is_that_of_steps_as_long_and_leads_back(layer):
     before = copy.deepcopy(layer.state_dict())
-    assert ov.optim.translate(0.01, of="adamw", to="muon_order_rms", model=layer) == pytest.approx(
-        0.01 * ADAMW / 0.2, rel=0.03
-    )
+    muons = ov.optim.translate(0.01, of="adamw", to="muon_order_rms", model=layer)
+    assert muons == pytest.approx(0.01 * ADAMW / 0.2, rel=0.03)
+    small = with_gradients(nn.Linear(12, 8))
     for name in ov.optim.OPTIMIZERS:
-        rate = ov.optim.translate(1e-3, of="adamw", to=name, model=layer)
-        assert ov.optim.translate(rate, of=name, to="adamw", model=layer) == pytest.approx(1e-3, rel=0.01)
+        rate = ov.optim.translate(1e-3, of="adamw", to=name, model=small)
+        assert ov.optim.translate(rate, of=name, to="adamw", model=small) == pytest.approx(1e-3, rel=0.01)
     assert all(torch.equal(p, before[name]) for name, p in layer.state_dict().items())
     torch.manual_seed(0)
     drawn = torch.rand(1)
@@ -109,23 +109,6 @@ class Signed(torch.optim.SGD):
 
     def __init__(self, params, lr):
         super().__init__(params, lr=lr * lr)
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"to": "adam"}, r"to must be make\(groups, lr\) or one of 'sgd', .* got 'adam'"),
-        ({"lr": 0.0}, "lr must be above 0 and finite, got 0.0"),
-        ({"to": Still}, "must move the matrices, got steps of length .* and 0"),
-        ({"to": Signed}, "to must take steps in proportion to its rate, but at"),
-        ({"model": nn.Linear(3, 2)}, r"call loss\.backward\(\) first"),
-        ({"model": with_gradients(nn.Linear(3, 2), math.inf)}, "gradient of weight holds NaN or infinity"),
-    ],
-)
-def test_what_cannot_be_translated_is_refused(options, words, layer):
-    given = {"lr": 0.01, "of": "sgd", "to": "adamw", "model": layer} | options
-    with pytest.raises(ValueError, match=words):
-        ov.optim.translate(given.pop("lr"), **given)
 
 
 def length_in_training(name, lr, steps=100):

@@ -149,10 +149,3 @@ def test_of_a_large_matrix_the_first_rows_and_columns_are_shown():
     assert [found.shape for found in products(view)] == [(256, 256)] * 2
     labels = "; ".join(text.get_text() for text in drawn(view, Text))
     assert "first 256 of 300, up to 0.00 from I; first 256 of 700, up to " in labels
-
-
-def test_what_has_no_rows_is_refused():
-    wrong = {"2-D": torch.ones(4), "zero": torch.zeros(4, 4), "infinity": torch.full((2, 2), torch.inf)}
-    for words, weight in (wrong | {"a weight of its own, got a ReLU": torch.nn.ReLU()}).items():
-        with pytest.raises(ValueError, match=words):
-            ov.widgets.flattening(weight)

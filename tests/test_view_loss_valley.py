@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def valley():
-    view = ov.widgets.loss_valley()
+    view = ov.widgets.loss_valley(step=100)
     yield view
     view.close()
 
@@ -74,11 +74,7 @@ def test_the_valley_can_lose_and_numpy_needs_as_many_steps(valley):
     assert 2 * steps[0] < steps[3]
 
 
-def test_a_button_plays_the_steps_and_one_between_two_of_them_is_refused():
-    view = ov.widgets.loss_valley(step=100)
-    (play,) = (part for part in view.children[1].children if isinstance(part, ipywidgets.Play))
-    options = view._inputs["step"].options
+def test_a_button_plays_the_steps(valley):
+    (play,) = (part for part in valley.children[1].children if isinstance(part, ipywidgets.Play))
+    options = valley._inputs["step"].options
     assert (options[play.value], play.min, play.max) == (("100", 100), 0, len(options) - 1)
-    view.close()
-    with pytest.raises(ValueError, match=r"step must be one of 0, 1, 2, .* 1000, got 33"):
-        ov.widgets.loss_valley(step=33)

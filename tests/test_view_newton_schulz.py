@@ -115,10 +115,3 @@ def test_directions_that_do_not_count_are_left_out_and_weak_ones_lengthen_the_ax
     view = ov.widgets.newton_schulz(torch.diag(torch.tensor([1.0, 1e-2, 4e-6])))
     x, _ = points(view, color=ORTHOGONAL, marker="None")
     assert x[0] == pytest.approx(dots(view)[0, -1], rel=1e-3) == pytest.approx(4e-6, rel=1e-3)
-
-
-def test_a_matrix_that_cannot_be_shown_is_refused():
-    with pytest.raises(
-        ValueError, match=r"matrix must be \(m, n\): .* take \.flatten\(1\), got shape \(2, 3, 3\)"
-    ):
-        ov.widgets.newton_schulz(torch.ones(2, 3, 3))

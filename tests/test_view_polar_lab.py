@@ -102,11 +102,3 @@ def test_parallel_rows_have_one_direction(options):
     view = ov.widgets.polar_lab(**options)
     assert view.title == "One direction only: there is nothing to make orthogonal"
     assert numbers(r"they are \S+ and (\S+),", view) == [0]
-
-
-def test_a_matrix_that_cannot_be_shown_is_refused():
-    wrong = {r"shape \(3, 2\)": [[1, 2]] * 3, r"shape \(2,\)": [1, 2], r"shape \(2, 1\)": [[1], [2]]}
-    wrong |= {"NaN": [[1, np.nan], [1, 0]], "is zero": [[0, 0]] * 2, "row of the matrix": [[1, 0], [0, 0]]}
-    for words, matrix in wrong.items():
-        with pytest.raises(ValueError, match=words):
-            ov.widgets.polar_lab(matrix)

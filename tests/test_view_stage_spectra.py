@@ -1,7 +1,6 @@
 """stage_spectra: its numbers against the stored run, the optimiser's formula and a run of one's own."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -95,14 +94,3 @@ def test_ones_own_frame():
     assert list(view.state) == ["step"]
     assert "noise alone" in line(view)
     assert "noise" not in line(stage_spectra(frame[frame.quantity == "singular_values"]))  # of which shape?
-    for wrong, options, message in (
-        (every, {}, "data must be of one layer"),
-        (pd.concat([frame, frame]), {}, "and one run"),
-        (frame.drop(columns="stage"), {}, "needs a column stage"),
-        (frame[frame.stage != "raw"], {}, 'hold "singular_values" at the stage "raw"'),
-        (frame, dict(step=7), "step must be one of 0, 1, 2, got 7"),
-        (frame, dict(momentum=1.0), "momentum must be from 0 to 1"),
-        (frame, dict(order="before"), "order must be one of 'none', .*, got 'before'"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            stage_spectra(wrong, **options)

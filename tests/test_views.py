@@ -3,7 +3,6 @@
 import base64
 import html
 import io
-import re
 from xml.etree import ElementTree
 
 import ipywidgets
@@ -195,8 +194,6 @@ def test_the_lecture_theme_is_larger_and_darker_and_ends(steps):
     greys = [{c[:3] for _, c in i.getcolors(1 << 20) if c[0] == c[1] == c[2]} for i in (pale, large)]
     assert (0xBB,) * 3 in greys[0] - greys[1]
     assert (255,) * 3 in greys[1]
-    with pytest.raises(ValueError, match="theme must be one of 'notebook', 'lecture'"):
-        ov.widgets.theme("night")
 
 
 @pytest.mark.parametrize(
@@ -206,9 +203,3 @@ def test_the_lecture_theme_is_larger_and_darker_and_ends(steps):
 def test_numbers_are_written_as_people_write_them_and_can_be_read_back(value, text):
     assert short(value) == text
     assert eval(text) == value
-
-
-def test_the_signature_is_the_views_own():
-    assert re.match(r"ov\.widgets\.newton_schulz\(steps=2\)", code(ov.widgets.newton_schulz(steps=2)))
-    with pytest.raises(TypeError, match="stepps"):
-        ov.widgets.newton_schulz(stepps=2)

@@ -10,17 +10,7 @@ import torchvision
 from torch import nn
 
 import orthoviz as ov
-from tests.test_monitor import (
-    backward,
-    batch,
-    network,
-    one_step,
-    orthogonal_sgd,
-    pair,
-    plain,
-    value,
-    watched,
-)
+from tests.test_monitor import backward, batch, network, one_step, orthogonal_sgd, pair, plain, value, watched
 
 
 @pytest.mark.parametrize("how", ["whole", "in place"])
@@ -37,7 +27,8 @@ def test_a_compiled_model_is_watched_like_the_model(how):
 
 @pytest.mark.slow
 def test_a_compiled_step_is_watched_too():
-    model, optimizer = pair(orthogonal_sgd, method="newton_schulz")
+    model = nn.Sequential(nn.Flatten(), nn.Linear(50, 4))  # a small one compiles fast
+    optimizer = orthogonal_sgd(model, method="newton_schulz")
     compiled = torch.compile(one_step, backend="eager")
     frame = watched(model, optimizer, 3, compiled, quantities=["raw.singular_values"])
     assert sorted(set(frame[frame.stage == "raw"].step)) == [0, 1, 2]
@@ -191,30 +182,9 @@ def test_a_step_of_models_of_many_kinds(kind):
     assert (frame.quantity == "dead_units").any() or kind is Reader
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"every": 0}, "every must be at least 1, got 0"),
-        ({"quantities": "all"}, "'lecture', 'research', 'everything'"),
-        ({"quantities": ["stable_ranks"]}, "no quantity 'stable_ranks'; there is: stable_rank"),
-        ({"quantities": ["raw.dead_units"]}, r"no quantity 'raw\.dead_units'"),
-        ({"layers": "conv*"}, r"'conv\*' fits no matrix; there is, for example"),
-        ({"optimizer": plain(network())}, "none of the model's parameters"),
-        ({"model": nn.LayerNorm(3)}, "no weight matrix"),
-    ],
-)
-def test_what_cannot_be_watched_is_refused(options, words):
-    with pytest.raises(ValueError, match=words):
-        ov.watch(**{"model": network(), **options})
-
-
-def test_what_a_monitor_refuses():
+def test_a_monitor_is_started_once_and_says_what_it_cannot_measure():
     model, optimizer = pair()
     with pytest.warns(UserWarning, match="without a probe there is no dead_units, feature_cosine"):
         monitor = ov.watch(model, optimizer, quantities="research")
     with monitor, pytest.raises(RuntimeError, match="watching already"):
         monitor.start()
-    with pytest.raises(ValueError, match=r"loss must be a single number, got shape \(2,\)"):
-        monitor.log(loss=torch.ones(2))
-    with pytest.raises(ValueError, match="stable_rank is measured by the monitor"):
-        monitor.log(stable_rank=1)

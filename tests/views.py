@@ -2,9 +2,11 @@
 
 import base64
 import html
+import itertools
 import re
 
 import numpy as np
+import pandas as pd
 
 import orthoviz as ov
 
@@ -71,6 +73,12 @@ def points(view, **look):
     found = [l for l in lines if all(getattr(l, f"get_{key}")() == value for key, value in look.items())]
     assert found, f"no line looks like {look}"
     return np.concatenate([np.array(l.get_data(), dtype=float) for l in found], axis=1)
+
+
+def spectra(layer, stages=("raw", "orthogonal", "momentum")):
+    """A frame of singular values, as a monitor has it: three steps of a layer."""
+    rows = itertools.product(range(3), [layer], stages, ["singular_values"], (1, 2), [0.5])
+    return pd.DataFrame(rows, columns=["step", "layer", "stage", "quantity", "index", "value"])
 
 
 def watched(*quantities, seed=0):
