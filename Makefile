@@ -94,6 +94,7 @@ site: $(READY)
 	@rm -rf site/_build/html
 	$(BIN)/python -m sphinx --builder html --doctree-dir site/_build/doctrees --fresh-env \
 		--nitpicky --fail-on-warning --keep-going site site/_build/html
+	$(BIN)/orthoviz pages site/_build/html/moving
 	@echo "Open site/_build/html/index.html"
 
 # The lessons of the 90-minute class for a projector, without a network: site/_build/slides; five minutes or so

@@ -225,7 +225,7 @@ def _page(name: str, recording: Recording, wide: list[str], narrow: list[str]) -
 
 def _index(first: list[tuple[str, str, str]]) -> str:
     rows = (
-        f'<li><a href="{name}.html"><img src="{source}" alt="" loading="lazy">{html.escape(title)}</a></li>'
+        f'<li><a href="{name}.html"><img src="{source}" alt="{name}">{html.escape(title)}</a></li>'
         for name, title, source in first
     )
     return _template("index.html").replace("@ROWS@", "\n".join(rows))
