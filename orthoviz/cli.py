@@ -251,6 +251,13 @@ _COMMANDS: dict[str, Any] = {
     "pages": ("write the views as pages that move without a kernel, for any browser",
               "widgets.pages.write_pages", _arg("folder", "for the pages", metavar="FOLDER"),
               _arg("names", "of views; default: all", nargs="*", metavar="VIEW")),
+    "class": ("serve a lesson's questions, and the pages of the views, to phones in the room",
+              "course.classroom.serve", _arg("lesson", "its number; default: 01", nargs="?"),
+              _arg("--pages", "the folder that `orthoviz pages` wrote", metavar="FOLDER"),
+              _arg("--bind", "this machine's address for phones, or 0.0.0.0; default: this machine alone",
+                   metavar="ADDRESS"),
+              _arg("--port", "default: one that is free", type=int),
+              _arg("--file", "where guesses are counted; default: guesses.jsonl")),
     "claims": ("what is claimed, and what the stored runs say to it", "cli._claims",
                _arg("name", "one of them in full", nargs="?", metavar="NAME")),
     "doctor": ("say whether this machine is ready for the course, and what to do: a line a check, ok, note "
