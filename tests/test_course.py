@@ -128,6 +128,24 @@ def test_a_lesson_goes_on_with_a_right_answer_and_otherwise_with_its_own(capsys)
         assert re.search(rf"{says}.*goes on with ours.*not attempted", capsys.readouterr().out, re.DOTALL)
 
 
+def test_what_checks_say_is_kept_where_it_is_asked_for(tmp_path, capsys):
+    file = tmp_path / "answers.json"
+    ov.course.record(file)
+    try:
+        ov.course.check("01.distance", lambda G: G.norm())
+        ov.course.check("01.distance", lambda G: (torch.linalg.svdvals(G) - 1).norm())
+        file.chmod(0o400)
+        ov.course.record(None)
+        ov.course.check("01.distance", lambda G: G.norm())
+    finally:
+        ov.course.record(None)
+    said = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert [set(one) for one in said] == [{"exercise", "said", "time"}] * 2
+    assert [one["said"].partition(":")[0] for one in said] == ["not yet", "right"]
+    with pytest.raises(ValueError, match="record needs a file"):
+        ov.course.record(tmp_path / "missing" / "answers.json")
+
+
 def test_an_unknown_exercise_lists_what_there_is():
     with pytest.raises(ValueError, match=r"00\.polar"):
         ov.course.check("99.nothing", None)

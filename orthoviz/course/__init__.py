@@ -4,10 +4,10 @@ from orthoviz.lab import check_installed
 
 check_installed("orthoviz.course", "ipywidgets")
 
-from orthoviz.course.check import check, use
+from orthoviz.course.check import check, record, use
 from orthoviz.course.header import header, mode
 from orthoviz.course.picture import picture
 from orthoviz.course.predict import predict
 from orthoviz.course.tally import tally
 
-__all__ = ["check", "header", "mode", "picture", "predict", "tally", "use"]
+__all__ = ["check", "header", "mode", "picture", "predict", "record", "tally", "use"]

@@ -191,7 +191,10 @@ def make_server(
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             if path in (f"/{code}/", f"/{code}/{key}/"):
-                self._send(template.replace("@HOST@", str(path.endswith(f"{key}/")).lower()), new_phone=True)
+                hosts = path.endswith(f"{key}/")
+                shown = template.replace("@HOST@", str(hosts).lower())
+                code_of = segno.make(address).svg_inline() if hosts else ""
+                self._send(shown.replace("@CODE@", code_of), new_phone=True)
             elif path == f"/{code}/now":
                 self._send(json.dumps(votes.look(self._phone())), "application/json")
             elif path == f"/{code}/{key}/now":
