@@ -201,7 +201,7 @@ gain = ov.course.use("03.gain", gain_after)
 # %%
 x = torch.logspace(-4, 0, 400, dtype=torch.float64)
 tables = {"cubic": ov.polar.CUBIC[:5], "Jordan": ov.polar.JORDAN, "best": ov.polar.coefficients(4.5e-3, 5)}
-look = ((ov.plots.RANDOM, ":", 0.15), (ov.plots.INK, "--", 0.0041), (ov.plots.ORTHOGONAL, "-", 1.0))
+look = ((ov.plots.RANDOM, ":", 0.05), (ov.plots.INK, "--", 0.0041), (ov.plots.ORTHOGONAL, "-", 1.0))
 figure, (ax,) = ov.plots.new_figure(8, 3.2)
 for (name, table), (colour, dashes, at) in zip(tables.items(), look, strict=True):
     ax.semilogx(x, gain(table, x), dashes, color=colour, lw=2)
@@ -273,16 +273,16 @@ for precision in (torch.bfloat16, torch.float32):
 
 # %%
 figure, (ax,) = ov.plots.new_figure(8, 3)
-rules = {"exact": ("exact", "-"), "suspect": (method, "--"), "quintic": ("newton_schulz", ":")}
-for name, (how, dashes) in rules.items():
+rules = ("exact", "exact", "-"), ("suspect", method, "--"), ("quintic", "newton_schulz", ":")
+for name, how, dashes in rules:
     W = torch.zeros_like(evidence)
     for _ in range(20):
         W -= 0.05 * ov.polar_factor((U * s) @ (U.T @ W - V.T), how)
     learnt = ((U.T @ W) * V.T).sum(1)
     ax.semilogx(s, learnt, dashes, color=ov.plots.ORTHOGONAL if name == "exact" else ov.plots.INK, lw=2)
-    ax.annotate(name, (s[-1], learnt[-1]), (0, 6), textcoords="offset points")
+    ax.annotate(name, (s[-1], learnt[-1]), (-6, -4), textcoords="offset points", ha="right")
     print(f"{name:8} learns {learnt.mean():.0%} on average, {learnt.min():.0%} of the weakest direction")
-ax.set(xlabel="strength s / s1", ylabel="learnt part", title="What the step loses is not learnt")
+ax.set(xlabel="strength s / s1", xlim=(2e-5, 1.5), title="What the step loses is not learnt: learnt part")
 ov.course.picture(figure, "Learnt part of each direction after 20 steps, weak directions at the left.")
 
 # %% [markdown]
