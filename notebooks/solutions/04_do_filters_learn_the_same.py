@@ -73,15 +73,13 @@ ov.course.check("04.two_steps", two_steps)
 
 # %%
 data = ov.datasets.load("digits")
-for name, make, lr in (
-    ("SGD", torch.optim.SGD, 0.01),
-    ("orthogonal SGD", ov.OrthogonalSGD, 0.01),
-    ("SGD", torch.optim.SGD, 0.1),
-):
+for make, lr in ((torch.optim.SGD, 0.01), (ov.OrthogonalSGD, 0.01), (torch.optim.SGD, 0.1)):
     model = ov.models.digits_cnn(seed=0)
     optimizer = make(ov.param_groups(model), lr=lr, momentum=0.9)
     ov.training.fit(model, optimizer, data, epochs=8, progress=False)
     for layer in (3, 6):
         W = model[layer].weight.detach().flatten(1)
         before, after = (ov.measures.mean_abs_cosine(M).item() for M in (W, W - W.mean(0)))
-        print(f"{name:14} at {lr:<4g} layer {layer}: {before:.3f}, without the mean filter {after:.3f}")
+        print(
+            f"{make.__name__:13} at {lr:<4g} layer {layer}: {before:.3f}, without the mean filter {after:.3f}"
+        )
