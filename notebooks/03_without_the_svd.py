@@ -277,7 +277,7 @@ rules = ("exact", "exact", "-"), ("suspect", method, "--"), ("quintic", "newton_
 for name, how, dashes in rules:
     W = torch.zeros_like(evidence)
     for _ in range(20):
-        W -= 0.05 * ov.polar_factor((U * s) @ (U.T @ W - V.T), how)
+        W -= 0.05 * ov.polar_factor((U * s) @ (U.T @ W - V.T), how)  # of the gradient U S Uᵀ (W - U Vᵀ)
     learnt = ((U.T @ W) * V.T).sum(1)
     ax.semilogx(s, learnt, dashes, color=ov.plots.ORTHOGONAL if name == "exact" else ov.plots.INK, lw=2)
     ax.annotate(name, (s[-1], learnt[-1]), (-6, -4), textcoords="offset points", ha="right")

@@ -182,8 +182,8 @@ table.rename(index=ov.optim.LABELS).round(3)
 # Or is it the ruler again (lesson 00)? Compare each at the better of its two rates: 0.1 for SGD, 0.03 for
 # orthogonal SGD.
 #
-# Now the filters of orthogonal SGD are *less* alike in all three convolutions, and still more alike in the
-# head. **Name the learning rate first.** See every layer over time:
+# Now the filters of orthogonal SGD are *less* alike in all three convolutions. (In the head nothing is
+# clear.) **Name the learning rate first.** See every layer over time:
 
 # %%
 ov.widgets.cosine_film()
@@ -261,7 +261,8 @@ print(f"unrelated maps {raw:.3f}, one over pi {1 / torch.pi:.3f}; each map's mea
 # pixels for $n$. Here are the stored runs. Hollow: rate 0.01. Full: the better rate.
 
 # %%
-rows = runs[runs.quantity == "centred_feature_cosine"].set_index(["step", "layer", "optimizer", "lr"]).value
+rows = runs[runs.quantity == "centred_feature_cosine"]
+rows = rows.set_index(["step", "layer", "optimizer", "lr"]).value.sort_index()
 figure, (ax,) = ov.plots.new_figure(8, 3.2)
 marks = ("sgd", 0.01, "s"), ("orthogonal_sgd", 0.01, "o"), ("sgd", 0.1, "s"), ("orthogonal_sgd", 0.03, "o")
 for place, layer in enumerate(("conv 1", "conv 2", "conv 3")):
@@ -276,13 +277,13 @@ ov.course.picture(figure, "Orange squares: SGD. Blue circles: orthogonal SGD. Gr
 
 # %% [markdown]
 # Centred, the maps of orthogonal SGD are less alike in each layer and seed, at either choice of rates. So
-# there is something in the hypothesis: for the *maps* at either choice, for the filters only if each has its
-# own rate, and never in the head.
+# there is something in the hypothesis: for the *maps* at either choice, for the filters of the convolutions
+# only if each has its own rate.
 #
 # ## What you found
 #
 # - A cosine says something only beside chance, which is not zero.
-# - At equal rate orthogonal SGD's filters end *more* alike, at the better rates less, except in the head.
+# - At equal rate orthogonal SGD's filters end *more* alike; at the better rates less, in the convolutions.
 # - Its centred maps end less alike, at either choice.
 
 # %% [markdown]

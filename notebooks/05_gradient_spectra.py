@@ -92,7 +92,7 @@ rows = []
 for name, G in {"random": random, "step 0": gradients[0], "step 47": gradients[-1]}.items():
     counts = ov.measures.stable_rank(G).item(), ov.measures.effective_rank(G).item()
     rows.append((name, int(half(ov.measures.singular_values(G))), *counts))
-pd.DataFrame(rows, columns=["of 32 directions", "half energy", "stable", "effective"]).round(1)
+pd.DataFrame(rows, columns=["matrix", "half energy", "stable rank", "effective rank"]).round(1)
 
 # %% [markdown]
 # The effective rank falls while the network learns: with each of five seeds in the tests of this course. The
@@ -213,9 +213,10 @@ def muon(gradients, momentum):
 muon_step = ov.course.use("05.muon", muon)
 
 # %% [markdown]
-# Which order finds a signal in noise? All gradients are one fixed direction plus 64 x 64 numbers of noise,
-# twice as strong. After 60 of them, take the average of the factors (**factor first**) and the factor of the
-# average (**average first**, Muon's). How much of each step is signal? That is its *cosine* with the signal.
+# Which order finds a signal in noise? All gradients are one fixed direction of length 1 plus 64 x 64 numbers
+# of noise, whose strongest direction has length 2. After 60 of them, take the average of the factors
+# (**factor first**) and the factor of the average (**average first**, Muon's). How much of each step is
+# signal? That is its *cosine* with the signal.
 
 # %%
 why = {
