@@ -265,14 +265,13 @@ rows = runs[runs.quantity == "centred_feature_cosine"]
 rows = rows.set_index(["step", "layer", "optimizer", "lr"]).value.sort_index()
 figure, (ax,) = ov.plots.new_figure(8, 3.2)
 marks = ("sgd", 0.01, "s"), ("orthogonal_sgd", 0.01, "o"), ("sgd", 0.1, "s"), ("orthogonal_sgd", 0.03, "o")
-for place, layer in enumerate(("conv 1", "conv 2", "conv 3")):
-    ax.hlines(rows[0, layer].mean(), place - 0.4, place + 0.4, color=ov.plots.RANDOM)
+for place in (1, 2, 3):
+    ax.hlines(rows[0, f"conv {place}"].mean(), place - 0.4, place + 0.4, color=ov.plots.RANDOM)
     for i, (name, lr, mark) in enumerate(marks):
-        colour, found = ov.plots.COLOURS[name], rows[245, layer, name, lr]
+        colour, found = ov.plots.COLOURS[name], rows[245, f"conv {place}", name, lr]
         face = "white" if lr == 0.01 else colour
         ax.plot([place + 0.2 * i - 0.3] * len(found), found, mark, color=colour, mfc=face, ms=7)
-ax.set(xticks=range(3), xticklabels=("conv 1", "conv 2", "conv 3"), ylabel="centred cosine of maps")
-ax.set_title("Orthogonal SGD's maps are less alike")
+ax.set(xticks=(1, 2, 3), xlabel="convolution", ylabel="cosine", title="Orthogonal SGD's maps are less alike")
 ov.course.picture(figure, "Orange squares: SGD. Blue circles: orthogonal SGD. Grey lines: before training.")
 
 # %% [markdown]
