@@ -282,7 +282,7 @@ for name, how, dashes in rules:
     ax.semilogx(s, learnt, dashes, color=ov.plots.ORTHOGONAL if name == "exact" else ov.plots.INK, lw=2)
     ax.annotate(name, (s[-1], learnt[-1]), (-6, -4), textcoords="offset points", ha="right")
     print(f"{name:8} learns {learnt.mean():.0%} on average, {learnt.min():.0%} of the weakest direction")
-ax.set(xlabel="strength s / s1", xlim=(2e-5, 1.5), title="What the step loses is not learnt: learnt part")
+ax.set(xlabel="strength s / s1", ylabel="learnt part", xlim=(2e-5, 1.5), title="What is lost is not learnt")
 ov.course.picture(figure, "Learnt part of each direction after 20 steps, weak directions at the left.")
 
 # %% [markdown]
