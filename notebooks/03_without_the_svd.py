@@ -324,5 +324,5 @@ for place in (0, 3, 6):
 # momentum average it away, and would the weak directions come back? Average the suspects of ten noisy copies
 # of the evidence, and measure the gains of their mean.
 #
-# **Next:** `04_do_filters_learn_the_same` asks what all these steps do to the filters. Who wants the fast
-# methods in full: `03_appendix`.
+# **Next:** `04_do_filters_learn_the_same` asks what all these steps do to the filters. The fast methods are
+# in `03_appendix`.

@@ -65,7 +65,7 @@ ax.set(xlabel="direction", ylabel="s / s1", title="A gradient: a few strong dire
 ov.course.picture(figure, "Singular values of a layer's gradient at the first and the last of 48 steps.")
 
 # %% [markdown]
-# In a random matrix all directions are of a kind. A gradient's differ by a factor of ten or more. Plain
+# In a random matrix all directions are similar. A gradient's differ by a factor of ten or more. Plain
 # descent hardly moves along the tail. The polar factor moves along all directions equally.
 #
 # ### Exercise 1: half of the energy
