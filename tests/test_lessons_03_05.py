@@ -203,20 +203,20 @@ def test_the_learning_rate_decides_whether_filters_are_more_alike():
     cosine, accuracy = stored("mean_abs_cosine"), stored("test_accuracy").groupby(["optimizer", "lr"]).mean()
     assert accuracy["sgd"].idxmax() == 0.1
     assert accuracy["orthogonal_sgd"].idxmax() == 0.03
-    for layer in (*CONVOLUTIONS, "head"):
+    for layer in CONVOLUTIONS:
         assert (cosine["orthogonal_sgd", 0.01, layer] > cosine["sgd", 0.01, layer]).all()
-        if layer != "head":
-            assert (cosine["orthogonal_sgd", 0.03, layer] < cosine["sgd", 0.1, layer]).all()
-    conv = {lrs: cosine["orthogonal_sgd", lrs[1], "conv 2"].mean() / cosine["sgd", lrs[0], "conv 2"].mean()
-            for lrs in ((0.01, 0.01), (0.1, 0.03))}  # fmt: skip
-    assert conv == pytest.approx({(0.01, 0.01): 1.8, (0.1, 0.03): 0.86}, abs=0.05)
+    for layer in ("conv 1", "conv 3"):  # with five seeds; in conv 2 with four of them
+        assert (cosine["orthogonal_sgd", 0.03, layer] < cosine["sgd", 0.1, layer]).all()
+    ratio = cosine["orthogonal_sgd", 0.01, "conv 2"].mean() / cosine["sgd", 0.01, "conv 2"].mean()
+    assert ratio == pytest.approx(1.8, abs=0.05)
 
 
-def test_centred_maps_are_less_alike_at_either_choice():
+def test_centred_maps_are_less_alike_at_equal_rate_and_in_two_layers_at_the_better_rates():
     cosine = stored("centred_feature_cosine")
     for layer in CONVOLUTIONS:
-        for theirs, ours in ((0.01, 0.01), (0.1, 0.03)):
-            assert (cosine["orthogonal_sgd", ours, layer] < cosine["sgd", theirs, layer]).all()
+        assert (cosine["orthogonal_sgd", 0.01, layer] < cosine["sgd", 0.01, layer]).all()
+        if layer != "conv 2":
+            assert (cosine["orthogonal_sgd", 0.03, layer] < cosine["sgd", 0.1, layer]).all()
 
 
 def test_after_100_epochs_the_ledger_calls_the_filters_unclear():
