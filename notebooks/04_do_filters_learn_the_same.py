@@ -290,7 +290,8 @@ ov.course.picture(figure, "Orange squares: SGD. Blue circles: orthogonal SGD. Gr
 #
 # - **One number for 496 pairs.** A mean hides a few pairs that are nearly the same.
 # - **One small network, five epochs, three seeds.** Two more seeds, which are not stored, leave conv 2 open
-#   at the better rates. After 100 epochs at equal rates nothing is clear: `orthoviz claims filters_equal_rate`.
+#   at the better rates. After 100 epochs at equal rates nothing is clear. See
+#   `orthoviz claims filters_equal_rate`.
 # - **Best of two rates**, both at the edge of what was tried. The ledger calls such a comparison unclear.
 # - **Batch-norm** rescales each filter's output. Cosines of weights do not see that.
 #
