@@ -11,6 +11,10 @@ at the end, in half precision.
 
 results/stages: one epoch of orthogonal SGD with either order of momentum and factor, at momentum 0, 0.5
 and 0.9; singular values of the second convolution at all stages at a few steps, and beside them SGD's.
+
+results/signs: what agreement between steps adds to that buffer, at momentum 0.9, five seeds. The control has
+the same polar factors, each with a random sign: their shape is kept, and nothing agrees. A row a seed, step
+and index: the buffer's singular ``value``, and the least, mean and largest of 40 controls.
 """
 
 import sys
@@ -109,6 +113,35 @@ def stages(data: ov.datasets.Dataset, about: dict[str, str]) -> None:
     pd.concat(tables)[columns].to_csv(path / "table.csv", index=False, float_format="%.4g")
 
 
+def signs(data: ov.datasets.Dataset, about: dict[str, str]) -> None:
+    """The buffer of polar factors beside buffers of the same factors with random signs."""
+    path = store("signs", about)
+    rows = []
+    for seed in range(5):
+        model = ov.models.basic_cnn(seed=seed)
+        optimizer = ov.OrthogonalSGD(ov.param_groups(model), lr=0.01, momentum=0.9, weight_decay=5e-4)
+        factors = []
+        weight = dict(model.named_parameters())["3.weight"]
+        for images, labels in ov.datasets.batches(data, BATCH_SIZE, seed=seed, epoch=1):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(images), labels).backward()
+            factors.append(ov.polar_factor(weight.grad.flatten(1)))
+            optimizer.step()
+        draw = torch.Generator().manual_seed(seed)
+        for step in STEPS[1:]:
+            kept = torch.stack(factors[: step + 1])
+            weights = 0.9 ** torch.arange(step, -1, -1.0)
+            flips = torch.randint(2, (40, step + 1), generator=draw) * 2.0 - 1
+            buffers = torch.einsum("kt,tij->kij", torch.cat([weights[None], weights * flips]), kept)
+            value, *controls = ov.measures.singular_values(buffers)
+            low, mean, high = (getattr(torch.stack(controls), how)(0) for how in ("amin", "mean", "amax"))
+            for index, row in enumerate(torch.stack([value, low, mean, high], 1).tolist()):
+                rows.append((seed, step, index, *row))
+        print(f"signs, seed {seed}", flush=True)
+    columns = ["seed", "step", "index", "value", "control_low", "control_mean", "control_high"]
+    pd.DataFrame(rows, columns=columns).to_csv(path / "table.csv", index=False, float_format="%.4g")
+
+
 def main(copy: str) -> None:
     data = ov.datasets.load("cifar10")
     command = f'python -m benchmarks.traces "{copy}"'
@@ -117,6 +150,14 @@ def main(copy: str) -> None:
         data,
         provenance(
             what=what + "one epoch, learning rate 0.01, spectra of conv 2", data=copy, command=command
+        ),
+    )
+    signs(
+        data,
+        provenance(
+            what=what + "one epoch, learning rate 0.01, momentum 0.9, buffer of conv 2 and its control",
+            data=copy,
+            command=command,
         ),
     )
     film(

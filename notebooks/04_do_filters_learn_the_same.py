@@ -16,14 +16,13 @@
 #
 # After this lesson you will be able to
 #
-# - say how alike a layer's filters or feature maps are, beside what chance alone would give;
-# - watch any network while it trains, in two lines;
+# - say how alike a layer's filters or feature maps are, beside what chance gives;
+# - say what the step does where a layer has too many filters, or too few directions;
 # - meet a hypothesis with evidence that could refute it, and name the learning rate first.
 #
-# Time: 45 minutes to read and play, a minute to run.
+# Time: 45 minutes to read and play, half a minute of computing.
 
 # %%
-import pandas as pd
 import torch
 
 import orthoviz as ov
@@ -33,45 +32,29 @@ ov.course.header()
 # %% [markdown]
 # ## The hypothesis
 #
-# The paper (Tuddenham and others, 2022) starts from a suspicion: a layer's filters see the same input and are
-# pushed by the same loss, so they **learn alike**, and a layer of 32 filters does the work of fewer.
-# Orthogonal steps push them in different directions, so the filters should end up less alike. It sounds
-# right. Is it?
+# The paper (Tuddenham and others, 2022) starts from a suspicion. A layer's filters see the same input and are
+# pushed by the same loss, so they **learn alike**. Orthogonal steps push them in different directions, so
+# they should end up less alike. It sounds right. Is it?
 #
-# First a number for "alike". Take two filters as vectors: the cosine of the angle between them is 1 where
-# they are the same up to scale, 0 where they have nothing in common, -1 where one is the other's negative.
-# A layer of 32 has 496 pairs. The paper takes the mean of $|\cos|$ over them: a filter and its negative find
-# the same pattern, light on dark or dark on light.
+# "Alike" needs a number. Take two filters as vectors. The cosine of the angle between them is 1 if they are
+# the same up to scale, 0 if they are perpendicular, -1 if one is the other's negative. The paper takes the
+# mean of $|\cos|$ over all pairs.
 
 # %%
 W = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, -2.0]])
 print(ov.measures.cosine_matrix(W))
-print("mean |cos| of the three pairs:", ov.measures.mean_abs_cosine(W).item())
+print(f"mean |cos| of the three pairs: {ov.measures.mean_abs_cosine(W):.3f}")
 
 # %% [markdown]
 # ## What chance gives
 #
-# A number needs something to compare with. The first layer of the paper's BasicCNN has 32 filters of 3 x 3
-# pixels in 3 colours: 27 numbers each. Draw all of them at random: they have nothing to do with one
-# another. What is their mean $|\cos|$?
-
-# %%
-guess = ov.course.predict("mean |cos| of 32 random filters of 27 numbers", low=0, high=1)
-guess
-
-# %%
-torch.manual_seed(0)
-guess.reveal(ov.measures.mean_abs_cosine(torch.randn(32, 27)).item())
-
-# %% [markdown]
-# Not 0. In 27 dimensions two random arrows are never quite perpendicular. In more dimensions they come
-# closer to it: the cosine of random filters with $n$ numbers is roughly normal, with mean 0 and standard
-# deviation $1/\sqrt n$.
+# Random filters have nothing to do with one another. Still, two random arrows are never quite perpendicular.
+# The cosine of filters with $n$ numbers is roughly normal, with mean 0 and standard deviation $1/\sqrt n$.
 #
-# ### Exercise 1: what chance gives
+# ### Exercise 1: chance
 #
-# So what is the mean of its absolute value? (The mean absolute value of a normal number with standard
-# deviation $\sigma$ is $\sigma\sqrt{2/\pi}$.)
+# What is the mean of its absolute value? (For a normal number with standard deviation $\sigma$ that is
+# $\sigma\sqrt{2/\pi}$.)
 
 
 # %% tags=["exercise"]
@@ -81,117 +64,136 @@ def chance(n):
 
 
 # %% tags=["check"]
-ov.course.check("04.chance", chance)
+expected = ov.course.use("04.chance", chance)
 
 # %%
-figure, (ax,) = ov.plots.new_figure(8, 3.2)
+torch.manual_seed(0)
 sizes = [9, 27, 64, 288, 1152]
 means = [ov.measures.mean_abs_cosine(torch.randn(32, n)).item() for n in sizes]
-ax.plot(sizes, means, "o", color=ov.plots.INK, label="32 random filters")
-theory = [ov.measures.random_cosine(32, n).mean for n in sizes]
-ax.plot(sizes, theory, ":", color=ov.plots.RANDOM, label=r"$\sqrt{2/(\pi n)}$")
+figure, (ax,) = ov.plots.new_figure(8, 2.8)
+ax.plot(sizes, means, "o", color=ov.plots.INK)
+ax.plot(sizes, [expected(n) for n in sizes], ":", color=ov.plots.RANDOM)
+ax.annotate("your formula", (9, expected(9)), (10, 0), textcoords="offset points", color=ov.plots.INK)
 ax.set(xscale="log", xlabel="numbers in a filter", ylabel="mean |cos|", ylim=(0, 0.3))
 ax.set_xticks(sizes, sizes)
-ax.legend(frameon=False)
-ax.set_title("The larger a filter, the less alike are random ones")
-ov.course.picture(figure, f"Mean |cos| of random filters: {[round(m, 3) for m in means]} for sizes {sizes}.")
+ax.set_title("Small random filters are alike by chance")
+ov.course.picture(figure, f"32 random filters: {means[1]:.2f} at 27 numbers, {means[3]:.3f} at 288.")
 
 # %% [markdown]
-# Now take the polar factor of such a matrix (lesson 01: what an orthogonal step moves along), whose rows are
-# as orthogonal as they can be. With 27 dimensions there is no room for 32 perpendicular arrows: what is left?
+# ## More filters than dimensions
+#
+# The first layer of the paper's BasicCNN has 32 filters with 27 numbers each. In 27 dimensions there is no
+# room for 32 perpendicular arrows. What does the polar factor do then? Add rows one at a time: from 2 to 3
+# the right angle breaks, and the *columns* are orthonormal instead. Then choose a real layer, and press
+# **make it lose**.
 
 # %%
-factor = ov.polar_factor(torch.randn(32, 27))
-print(f"mean |cos| {ov.measures.mean_abs_cosine(factor):.3f}, rms {ov.measures.rms_cosine(factor):.3f}")
-print(f"Welch's floor for the rms of 32 arrows in 27 dimensions: {ov.measures.welch_floor(32, 27):.3f}")
+ov.widgets.flattening()
 
 # %% [markdown]
-# The **rms** cosine has a floor that no 32 arrows can get under (Welch, 1974), and the polar factor comes
-# close to it. The mean absolute cosine may lie below that line: do not compare it with Welch's floor.
+# ## The direction that is not there
 #
-# ## Two lines to watch a network
-#
-# `ov.watch` measures while a network trains and changes nothing about the training, not even a random
-# number. `monitor.frame()` is a table with one value a row.
+# A layer can also have too few directions. A head of ten classes feeds the softmax. Raise all ten logits by
+# the same amount: no probability changes. So the ten rows of the head's gradient add up to zero. How many
+# directions does it have?
 
 # %%
-data = ov.datasets.load("digits")
-frames = []
-for make in (torch.optim.SGD, ov.OrthogonalSGD):
-    model = ov.models.digits_cnn(seed=0)
-    optimizer = make(ov.param_groups(model), lr=0.01, momentum=0.9)
-    with ov.watch(model, optimizer, every=2) as monitor:
-        ov.training.fit(model, optimizer, data, epochs=8, monitor=monitor)
-    frames.append(monitor.frame())
-frame = ov.monitor.join(*frames)
-frame.query("quantity == 'mean_abs_cosine' and layer == '3.weight'").iloc[::8].drop(columns=["run", "seed"])
-
-# %%
-figure = ov.plots.filter_cosine(frame)
-ov.course.picture(figure, figure.get_suptitle() + ". Grey: the band of random filters.")
+model, data = ov.models.digits_cnn(seed=0), ov.datasets.load("digits")
+images, labels = next(data.batches(256, seed=0, epoch=1))
+torch.nn.functional.cross_entropy(model(images), labels).backward()
+head = model[10].weight.grad
+print("singular values", " ".join(f"{value:.1e}" for value in ov.measures.singular_values(head)))
 
 # %% [markdown]
-# The grey band holds 95 % of random layers of that shape; mind that each panel has an axis of its own. All
-# start in the band, where random weights must. Digits are small and soon learnt, and this is one seed, so do
-# not conclude yet. For that there is a longer run on photographs.
+# Nine. The tenth value is rounding. The plain SVD's $U V^\top$ gives it length 1 like the others.
 #
+# ### Exercise 2: only what is there
+#
+# Improve the factor: directions whose singular value is at most `tol` times the largest become zero. The size
+# of the whole gradient should not matter, and a zero gradient should give zero.
+
+
+# %% tags=["exercise"]
+def polar_of_what_is_there(gradient, tol=1e-10):
+    """U V^T over the directions with s > tol * s[0]."""
+    raise NotImplementedError
+
+
+# %% tags=["check"]
+polar = ov.course.use("04.null", polar_of_what_is_there)
+
+# %%
+U, s, Vh = torch.linalg.svd(head, full_matrices=False)
+for name, step in {"plain SVD": U @ Vh, "only what is there": polar(head, 1.2e-6)}.items():
+    along = step.sum(0).norm() / 10**0.5
+    print(f"{name:18} length {step.norm():.3f}, of it along (1, ..., 1) {along:.3f}")
+
+# %% [markdown]
+# The paper's code takes the plain SVD: a full step along a direction made of rounding. The package drops it.
+# And a direction that is nearly nothing? Here the gradient of one of 16 filters fades. Look at its step where
+# the gradient is a thousandth of the others', and where it is exactly zero.
+
+# %%
+ov.widgets.dead_filters()
+
+# %% [markdown]
+# A fading filter keeps its full step until its gradient is lost in rounding. If a millionth of a gradient is
+# still signal, this is right. If it is noise, it is wrong. No formula knows.
+#
+# The paper calls a parameter *dead* if its gradient is at most 0.0001. Is that a property of the network?
+
+# %%
+gradient = model[3].weight.grad.flatten(1)
+for scale in (0.1, 1, 10):
+    share = ov.measures.dead_parameters(scale * gradient).share.item()
+    print(f"loss times {scale:<4g} {share:.1%} of the second convolution is dead")
+
+# %% [markdown]
+# Multiply the loss by ten, and the dead come back. A fixed threshold measures the unit of the loss, too.
+
+# %% [markdown]
 # ## The evidence
 #
-# BasicCNN on CIFAR-10, five epochs, three seeds. Both optimisers at learning rate **0.01**, as in the
-# paper. By the hypothesis orthogonal SGD's filters are less alike. In the second convolution (32 filters of
-# 288 numbers, chance 0.047), what is the ratio of its mean $|\cos|$ to SGD's at the end?
+# BasicCNN on CIFAR-10, five epochs, three seeds, stored. Both optimisers have the rate 0.01, as in the paper.
+# Compare the mean $|\cos|$ of the second convolution's filters at the end.
 
 # %%
-guess = ov.course.predict("mean |cos| in conv 2, orthogonal SGD / SGD", low=0.3, high=3, scale="log")
+why = {
+    "less alike": "So says the hypothesis: each step pushes the filters apart.",
+    "as alike": "Weights are sums of steps. Something is left of them.",
+    "more alike": "",
+}
+guess = ov.course.predict("at equal rate the filters of orthogonal SGD are", choices=why)
 guess
 
 # %%
 runs = ov.training.results("filters")
-
-
-def final(quantity, step=245):
-    """Mean over three seeds at the last step, or another: a row a run, a column a layer."""
-    rows = runs[(runs.quantity == quantity) & (runs.step == step)]
-    return rows.pivot_table(index=["optimizer", "lr"], columns="layer", values="value").round(3)
-
-
-filters = final("mean_abs_cosine")
-guess.reveal(filters.loc[("orthogonal_sgd", 0.01), "conv 2"] / filters.loc[("sgd", 0.01), "conv 2"])
-filters.rename(index=ov.optim.LABELS)
+last = runs[(runs.step == runs.step.max()) & (runs.quantity.isin(["mean_abs_cosine", "test_accuracy"]))]
+last = last.assign(layer=last.layer.replace("", "accuracy").fillna("accuracy"))
+table = last.pivot_table(index=["optimizer", "lr"], columns="layer", values="value")
+ratio = table.loc[("orthogonal_sgd", 0.01), "conv 2"] / table.loc[("sgd", 0.01), "conv 2"]
+guess.reveal("more alike" if ratio > 1.1 else "less alike" if ratio < 0.9 else "as alike")
+table.rename(index=ov.optim.LABELS).round(3)
 
 # %% [markdown]
-# The other way round. At equal learning rate the filters of orthogonal SGD are **more** alike, in every
-# layer, and the paper's own Figure 6 says the same of resnet20: against its own hypothesis.
+# The other way round, in every convolution. Chance is 0.15 in conv 1 and 0.05 in conv 2 and 3. The paper's
+# own Figure 6 says the same of resnet20.
 #
-# Or is it the ruler again? An orthogonal step at 0.01 is several times longer than SGD's at 0.01, so this
-# compares a network that has moved far from its random start with one that has not (lesson 00). So give SGD
-# the better of the two rates that were stored, 0.1, and orthogonal SGD its own, 0.03. What is the ratio now?
-
-# %%
-guess = ov.course.predict("the same ratio, each at its best rate", low=0.3, high=3, scale="log")
-guess
-
-# %%
-guess.reveal(filters.loc[("orthogonal_sgd", 0.03), "conv 2"] / filters.loc[("sgd", 0.1), "conv 2"])
-best = runs.query("quantity == 'test_accuracy' and epoch == 5").groupby(["optimizer", "lr"]).value.mean()
-print(best.rename(ov.optim.LABELS).round(3).to_string())
-
-# %% [markdown]
-# It has changed sides. **Name the learning rate first**: in conv 2 this one choice makes the same runs
-# support the hypothesis or refute it. It is SGD that moved: from 0.01 to 0.1 its cosines rise, orthogonal
-# SGD's hardly do. Look at every layer over time (coloured bands: three seeds; grey: random filters). The head
-# keeps its answer, and in conv 1 only SGD at 0.1 leaves the band of chance by much.
+# Or is it the ruler again (lesson 00)? Compare each at the better of its two rates: 0.1 for SGD, 0.03 for
+# orthogonal SGD.
+#
+# Now the filters of orthogonal SGD are *less* alike in conv 1 and conv 3. (In conv 2 and in the head it
+# depends on the seed.) **Name the learning rate first.** See every layer over time:
 
 # %%
 ov.widgets.cosine_film()
 
 # %% [markdown]
-# ## Why orthogonal steps need not make orthogonal weights
+# ## Orthogonal steps, free weights
 #
-# Each step has orthogonal rows. The weights are a *sum* of steps. Is a sum of matrices with orthogonal rows
-# one with orthogonal rows?
+# Each step has orthogonal rows. The weights are a *sum* of steps.
 #
-# ### Exercise 2: two orthogonal steps
+# ### Exercise 3: two orthogonal steps
 #
 # Find two 2 x 2 matrices, each with orthonormal rows, whose sum has **parallel** rows.
 
@@ -206,42 +208,28 @@ def two_steps():
 ov.course.check("04.two_steps", two_steps)
 
 # %% [markdown]
-# So orthogonal steps promise nothing about the weights. What does a long walk of them do? Three walks from
-# the same start, 500 steps of length 0.01 each: the same orthogonal step every time; a new random one every
-# time; and a random one with one direction that all its rows share, some with plus, some with minus.
+# So the steps promise nothing about the weights. What does a long walk of 500 steps do? Always the same step;
+# a new random one each time; random ones with one direction in common.
 
 # %%
-common = torch.nn.functional.normalize(torch.randn(32, 1), dim=0) @ torch.randn(1, 288)
-walks = {
-    "the same step": lambda first: first,
-    "unrelated steps": lambda first: ov.polar_factor(torch.randn(32, 288)),
-    "steps with one direction in common": lambda first: ov.polar_factor(torch.randn(32, 288) + 3 * common),
-}
+shared = torch.nn.functional.normalize(torch.randn(32, 1), dim=0) @ torch.randn(1, 288)
 start, first = torch.randn(32, 288) / 288**0.5, ov.polar_factor(torch.randn(32, 288))
-
-# %%
+walks = {
+    "the same step": lambda: first,
+    "unrelated steps": lambda: ov.polar_factor(torch.randn(32, 288)),
+    "one direction in common": lambda: ov.polar_factor(torch.randn(32, 288) + 3 * shared),
+}
+print(f"{'at the start':24} mean |cos| {ov.measures.mean_abs_cosine(start):.3f}")
 for name, step in walks.items():
-    weight = start.clone()
-    for _ in range(500):
-        weight += 0.01 * step(first)
-    print(f"{name:36} mean |cos| {ov.measures.mean_abs_cosine(weight):.3f}")
-print(f"{'at the start':36} mean |cos| {ov.measures.mean_abs_cosine(start):.3f}")
+    weight = start + sum(0.01 * step() for _ in range(500))
+    print(f"{name:24} mean |cos| {ov.measures.mean_abs_cosine(weight):.3f}")
 
 # %% [markdown]
-# The same step over and over would indeed make the rows orthogonal. Unrelated steps leave chance as it is.
-# But what the steps *agree* on adds up while the rest averages out, and if they agree on one direction, all
-# filters get a part of it. That they can does not mean that real ones do: `05_gradient_spectra` measures how
-# much steps agree.
+# What steps *agree* on adds up, the rest averages out. If they agree on one direction, all filters get a part
+# of it. Whether real steps agree is the question of lesson 05.
 #
-# And do 32 filters then do the work of fewer? A mean $|\cos|$ of 0.1 is twice what chance gives and still
-# small: 1 would be 32 times the same filter. The hypothesis is about a tendency, and the tendency is there;
-# that it wastes filters is not shown by it.
-#
-# ## Alike, or just random?
-#
-# Look at filters, too. The most alike pair of a layer always looks like a find. The most alike of the 496
-# pairs of *random* filters has a $|\cos|$ of about 0.58. Is the pair below more alike than that? And in the
-# other layers? Switch to the random twin before you believe one.
+# Look at filters, too. Among many pairs one is always alike, even of random filters. Switch to the random
+# twin before you believe a pair.
 
 # %%
 ov.widgets.filter_gallery()
@@ -249,125 +237,65 @@ ov.widgets.filter_gallery()
 # %% [markdown]
 # ## Feature maps
 #
-# The paper's second measure looks at what filters *do*: the feature maps of one input, compared pair by
-# pair, then averaged over inputs. They are taken after the ReLU, so they have no negative numbers. Two maps
-# that have nothing to do with one another: what is their cosine?
+# The paper's second measure looks at what filters *do*: it compares the feature maps of one input, after the
+# ReLU. What is the cosine of two maps that have nothing to do with one another?
 
 # %%
-guess = ov.course.predict("cosine of two unrelated maps after ReLU", low=0, high=1)
+why = {
+    "0": "After a ReLU nothing is negative, so all maps share their sign.",
+    "about 0.3": "",
+    "about 0.7": "Half of each map is zero, and not the same half.",
+}
+guess = ov.course.predict("cosine of two unrelated maps after a ReLU", choices=why)
 guess
 
 # %%
 maps = torch.randn(8, 32, 16, 16).relu()
-guess.reveal(ov.measures.feature_cosine(maps).item())
-print("one over pi:", round(1 / torch.pi, 3))
+raw, centred = (ov.measures.feature_cosine(maps, centred=centred).item() for centred in (False, True))
+guess.reveal("about 0.3" if abs(raw - 1 / torch.pi) < 0.02 else "0")
+print(f"unrelated maps {raw:.3f}, one over pi {1 / torch.pi:.3f}; each map's mean taken off {centred:.3f}")
 
 # %% [markdown]
-# Maps without negative numbers share their sign, so chance gives $1/\pi = 0.318$ where each pixel is positive
-# half of the time (less where maps are sparser): a measured 0.33 says next to nothing. Subtract each map's
-# mean first, and unrelated maps come back to exercise 1: $\sqrt{2/(\pi n)}$ with $n$ pixels, which is 0.05
-# for the 16 x 16 maps above and 0.2 for maps of 4 x 4.
-#
-# ### Exercise 3: the cosine of feature maps
-#
-# For maps of shape `(inputs, channels, height, width)`: the mean $|\cos|$ over pairs of different channels
-# of one input, then the mean over inputs.
-
-
-# %% tags=["exercise"]
-def map_cosine(maps):
-    """Mean |cos| between the maps of an input, (N, C, H, W), averaged over inputs."""
-    raise NotImplementedError
-
-
-# %% tags=["check"]
-ov.course.check("04.maps", map_cosine)
+# So a measured 0.33 says next to nothing. (The paper's raw cosines are in the film above: press *feature
+# maps*.) Take each map's mean off first, and unrelated maps come back to your formula, with the number of
+# pixels for $n$. Here are the stored runs. Hollow: rate 0.01. Full: the better rate.
 
 # %%
-tables = {}
-for name, quantity in {"raw (chance .318)": "feature_cosine", "centred": "centred_feature_cosine"}.items():
-    tables[name] = final(quantity)
-    tables[name].loc[("before training", ""), :] = final(quantity, step=0).mean().round(3)
-pd.concat(tables, axis=1)
+rows = runs[runs.quantity == "centred_feature_cosine"]
+rows = rows.set_index(["step", "layer", "optimizer", "lr"]).value.sort_index()
+figure, (ax,) = ov.plots.new_figure(8, 3.2)
+marks = ("sgd", 0.01, "s"), ("orthogonal_sgd", 0.01, "o"), ("sgd", 0.1, "s"), ("orthogonal_sgd", 0.03, "o")
+for place in (1, 2, 3):
+    ax.hlines(rows[0, f"conv {place}"].mean(), place - 0.4, place + 0.4, color=ov.plots.RANDOM)
+    for i, (name, lr, mark) in enumerate(marks):
+        colour, found = ov.plots.COLOURS[name], rows[245, f"conv {place}", name, lr]
+        face = "white" if lr == 0.01 else colour
+        ax.plot([place + 0.2 * i - 0.3] * len(found), found, mark, color=colour, mfc=face, ms=7)
+ax.set(xticks=(1, 2, 3), xlabel="convolution", ylabel="cosine", title="Orthogonal SGD's maps are less alike")
+ov.course.picture(figure, "Orange squares: SGD. Blue circles: orthogonal SGD. Grey lines: before training.")
 
 # %% [markdown]
-# Raw, as the paper measures, the comparison depends on layer and learning rate again. **Centred**, the maps
-# of orthogonal SGD are less alike in all three layers, at equal rates and at the best. But look at the row
-# before training: untrained maps are alike too, far above 0.05 to 0.2, because neighbouring pixels of one
-# image say the same. In conv 2 and 3 SGD ends at that start or above it, orthogonal SGD a little below it. So
-# there is something in the hypothesis: it is the *maps* that end more different, and not the filters. That
-# is three seeds of one network; your own will have its own answer.
+# Centred, the maps of orthogonal SGD are less alike in each layer at equal rate, and in conv 1 and conv 3 at
+# the better rates. So there is something in the hypothesis: for the *maps* at either choice, for the filters
+# only if each has its own rate.
 #
-# ## Dead or asleep?
+# ## What you found
 #
-# Last, two counts. A **dead unit** never fires on any of 512 test images. A **dead parameter**, in the
-# paper's code, has a gradient of at most 0.0001. The paper finds more of the latter with orthogonal SGD.
-
-# %%
-print("share of dead units, at most:", final("dead_units").max().max())
-last = runs[runs.quantity == "dead_parameters"].step.max()  # there is no gradient after the last step
-print("gradient rows that are all zero, at most:", final("zero_rows", last).max().max())
-final("dead_parameters", last)
+# - A cosine says something only beside chance, which is not zero.
+# - At equal rate orthogonal SGD's filters end *more* alike; at the better rates less, in two convolutions.
+# - Its centred maps end less alike, in the same two at either choice.
 
 # %% [markdown]
-# No unit is dead and no row of a gradient is zero. But parameters with a small gradient are more numerous
-# with orthogonal SGD, in every layer but the first at equal rates. Dead? The threshold does not know how
-# large the loss is: multiply the loss by ten, and nothing about the network changes. Take the network that
-# learnt the digits above, whose loss is small by now. How many of the "dead" in its second convolution come
-# back?
-
-# %%
-guess = ov.course.predict("share of dead parameters left at ten times the loss", low=0, high=100, unit="%")
-guess
-
-# %%
-images, labels = next(iter(ov.datasets.batches(data, 256, seed=0, epoch=1)))
-model.zero_grad()
-torch.nn.functional.cross_entropy(model(images), labels).backward()
-gradient = model[3].weight.grad.flatten(1)
-once, ten = (ov.measures.dead_parameters(scale * gradient).share.item() for scale in (1, 10))
-guess.reveal(100 * ten / once)
-print(f"share with |gradient| <= 1e-4: {once:.3f}, at ten times the loss {ten:.3f}")
-
-# %% [markdown]
-# "Dead" by a fixed threshold means "the gradient is small on this scale of the loss". Rows of the gradient
-# that are exactly zero would be another matter, and there were none.
-#
-# ## After 100 epochs
-#
-# All of that was five epochs. This course keeps a **ledger**: each claim with a rule that was fixed for it,
-# and a verdict that the rule makes of stored runs. A claim *holds* only where every layer, at every rate
-# that the rule names, says so beyond chance; where some layers do, it is *mixed*. The ledger also
-# has runs of 100 epochs at equal rates. Six of its claims are this lesson's. How many of them hold?
-
-# %%
-guess = ov.course.predict("claims of six that hold", low=0, high=6)
-guess
-
-# %%
-filters = ("filters_equal_rate", "filters_best_rate")
-maps = ("maps_lower", "maps_centred", "maps_fall")
-guess.reveal((ov.claims.ledger(*filters, *maps, "dead_parameters").verdict == "holds").sum())
-ov.claims.table(*filters, *maps, "dead_parameters")
-
-# %% [markdown]
-# None. Nearest comes the one that you met above, and it was not the paper's: *centred* maps are less alike in
-# every layer on average, after 5 and after 100 epochs, but the two runs of 100 epochs cannot tell that from
-# chance. Of the filters they show no difference in any layer. "The maps grow less alike throughout" is right
-# of one layer of three. `orthoviz claims maps_fall` gives one claim in full, with its rule and the runs
-# behind it.
-#
 # ## Where this fails
 #
-# - **One number for 496 pairs.** A mean hides a few pairs that are nearly the same. Look at the matrix, and
-#   at the largest.
-# - **One small network.** resnet20's layers are larger, and the 100 epochs had two seeds, at equal rates
-#   only.
-# - **Best of two rates**, both at the edge of what was stored, picked by test accuracy, for both alike.
-# - **The images that are looked at.** Maps and dead units are about 512 of them; others give other numbers.
-# - **Cosines of weights do not see what batch-norm does**, which rescales each filter's output.
+# - **One number for 496 pairs.** A mean hides a few pairs that are nearly the same.
+# - **One small network, five epochs, three seeds.** Two more seeds, which are not stored, leave conv 2 open
+#   at the better rates. After 100 epochs at equal rates nothing is clear. See
+#   `orthoviz claims filters_equal_rate`.
+# - **Best of two rates**, both at the edge of what was tried. The ledger calls such a comparison unclear.
+# - **Batch-norm** rescales each filter's output. Cosines of weights do not see that.
 #
-# **Open question.** Are filters alike because they share one *mean filter*? Subtract it from each before the
-# cosine (`W - W.mean(0)`), in a network of your own, and look at whether the two optimisers still differ.
+# **Open question.** Are filters alike because they share one *mean filter*? Train `digits_cnn` with both
+# optimisers, subtract the mean filter (`W - W.mean(0)`), and compare again.
 #
 # **Next:** `05_gradient_spectra` follows a gradient through the optimiser.

@@ -16,11 +16,11 @@
 #
 # After this lesson you will be able to
 #
-# - read the spectrum of a gradient and of the momentum buffer that is filled with polar factors;
-# - use that buffer as a meter of how much successive steps agree, and compare it with noise;
-# - say what Muon's order of momentum and factor changes: the step's length, and how much of it is signal.
+# - read the spectrum of a gradient, and of the momentum buffer that adds up polar factors;
+# - tell whether successive steps agree, with a control that has the right shape;
+# - say what Muon's order changes, and what half precision does to an orthogonal step.
 #
-# Time: 40 minutes to read and play, a minute to run.
+# Time: 40 minutes to read and play, half a minute of computing.
 
 # %%
 import pandas as pd
@@ -31,43 +31,46 @@ import orthoviz as ov
 ov.course.header()
 
 # %% [markdown]
-# ## A gradient is a few directions and a long tail
+# ## A few directions and a long tail
 #
-# A gradient matrix has singular values $s_1 \ge s_2 \ge \dots$: how strongly it pulls along each of its
-# directions. The square $s_i^2$ is the *energy* of direction $i$. The second convolution of a small network
-# for digits has 32 filters, so 32 directions. Watch one while it trains. How many of the 32 hold half of
-# the energy?
+# A gradient has singular values $s_1 \ge s_2 \ge \dots$: how strongly it pulls along each of its directions.
+# The square $s_i^2$ is the *energy* of direction $i$. Train a small network for digits, and keep all
+# gradients of its second convolution. It has 32 filters, so 32 directions.
 
 # %%
-guess = ov.course.predict("directions that hold half of the energy, of 32", low=1, high=32)
-guess
-
-# %%
-data = ov.datasets.load("digits")
-model = ov.models.digits_cnn(seed=0)
+data, model = ov.datasets.load("digits"), ov.models.digits_cnn(seed=0)
 optimizer = ov.OrthogonalSGD(ov.param_groups(model), lr=0.01, momentum=0.9)
-with ov.watch(model, optimizer, quantities=["singular_values", "stable_rank", "effective_rank"]) as monitor:
-    ov.training.fit(model, optimizer, data, epochs=6, monitor=monitor)
-frame = monitor.frame()
-s = frame.query("quantity == 'singular_values' and stage == 'raw' and layer == '3.weight' and step == 0")
-energy = s.value.to_numpy() ** 2
-guess.reveal(int(energy.cumsum().searchsorted(energy.sum() / 2)) + 1)
-print(f"the strongest direction is {s.value.max() / s.value.min():.0f} times as strong as the weakest")
+gradients, losses = [], []
+for epoch in range(1, 9):
+    for images, labels in data.batches(256, seed=0, epoch=epoch):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(images), labels)
+        loss.backward()
+        gradients.append(model[3].weight.grad.flatten(1).clone())
+        losses.append(loss.item())
+        optimizer.step()
+gradients = torch.stack(gradients)  # (48, 32, 144)
 
 # %%
-figure = ov.plots.spectra(frame, layer="3.weight")
-ov.course.picture(figure, figure.get_suptitle() + ". Dotted: a random matrix of the same shape.")
+torch.manual_seed(0)
+random = torch.randn(32, 144)
+figure, (ax,) = ov.plots.new_figure(8, 3)
+for name, G, dashes in (("random", random, ":"), ("first", gradients[0], "-"), ("last", gradients[-1], "--")):
+    values = ov.measures.singular_values(G)
+    colour = ov.plots.RANDOM if name == "random" else ov.plots.INK
+    ax.semilogy(range(1, 33), values / values[0], dashes, color=colour, lw=2)
+    ax.annotate(name, (32, values[-1] / values[0]), (6, -4), textcoords="offset points")
+ax.set_xlim(0, 36)
+ax.set(xlabel="direction", ylabel="s / s1", title="A gradient: a few strong directions and a long tail")
+ov.course.picture(figure, "Singular values of a layer's gradient at the first and the last of 48 steps.")
 
 # %% [markdown]
-# Left, a line a step, from early (light) to late (dark); right, the same as a map. Compare with the dotted
-# line, a random matrix: there all directions are of a kind. A gradient $G = U S V^\top$ is a few strong
-# directions and a long, weak tail. Plain gradient descent steps along $G$, so it hardly moves along the
-# tail. The polar factor $U V^\top$ moves along all of them equally.
+# In a random matrix all directions are similar. A gradient's differ by a factor of ten or more. Plain
+# descent hardly moves along the tail. The polar factor moves along all directions equally.
 #
 # ### Exercise 1: half of the energy
 #
-# Given singular values from large to small: how many directions does it take to hold at least half of the
-# energy?
+# Given singular values from large to small: how many does it take to hold at least half of the energy?
 
 
 # %% tags=["exercise"]
@@ -77,58 +80,36 @@ def half_energy(s):
 
 
 # %% tags=["check"]
-ov.course.check("05.half", half_energy)
+half = ov.course.use("05.half", half_energy)
 
 # %% [markdown]
-# Two smoother numbers count directions, and answer different questions. The **stable rank**, $\sum s_i^2 /
-# s_1^2$, counts energy in units of the strongest direction, so the tail hardly shows. The **effective rank**,
-# $\exp(-\sum p_i \ln p_i)$ with $p_i = s_i / \sum s$, counts lengths, so the tail counts. That is why the
-# second is always the larger, for a random matrix too (printed first). Which of the two sees a change here?
+# Two smoother counts: the **stable rank** $\sum s_i^2 / s_1^2$ counts energy in units of the strongest
+# direction, so the tail hardly shows. The **effective rank** $\exp(-\sum p_i \ln p_i)$ with $p_i = s_i / \sum
+# s$ counts lengths, so the tail counts.
 
 # %%
-G = torch.randn(32, 144)
-print(f"random: {ov.measures.stable_rank(G):.1f} and {ov.measures.effective_rank(G):.1f} of 32")
-ranks = frame.query(
-    "stage == 'raw' and layer == '3.weight' and quantity in ['stable_rank', 'effective_rank']"
-)
-ranks.pivot_table(index="step", columns="quantity", values="value", observed=True).iloc[::6].round(1)
+rows = []
+for name, G in {"random": random, "step 0": gradients[0], "step 47": gradients[-1]}.items():
+    counts = ov.measures.stable_rank(G).item(), ov.measures.effective_rank(G).item()
+    rows.append((name, int(half(ov.measures.singular_values(G))), *counts))
+pd.DataFrame(rows, columns=["matrix", "half energy", "stable rank", "effective rank"]).round(1)
 
 # %% [markdown]
-# ## What becomes of it
+# The effective rank falls while the network learns: with each of five seeds in the tests of this course. The
+# other two go up or down. Half of the energy is always in a handful.
+
+# %% [markdown]
+# ## The momentum buffer
 #
-# In the order of the paper (Tuddenham and others, 2022) a step has three stages: **raw** gradient,
-# **orthogonal** factor, **momentum** buffer $B \leftarrow \gamma B + U V^\top$; the weights move by
-# $-\eta B$. In a factor all directions have the same length, one. How long are they in the buffer? If all
-# factors were the same, lengths would add up: $1 +
-# \gamma + \gamma^2 + \dots = 1/(1 - \gamma)$, which is 10 at $\gamma = 0.9$. And if they had nothing to do
-# with one another? Try noise in the shape of a layer that we shall meet below, 32 filters of 288 numbers.
-
-# %%
-guess = ov.course.predict("a direction's length in the buffer, unrelated steps", low=0, high=11)
-guess
-
-
-# %%
-def buffered(step, gamma=0.9):
-    """The buffer after 60 steps."""
-    buffer = torch.zeros(32, 288)
-    for _ in range(60):
-        buffer = gamma * buffer + ov.polar_factor(step())
-    return buffer
-
-
-# %%
-torch.manual_seed(0)
-noise = ov.measures.singular_values(buffered(lambda: torch.randn(32, 288)))
-guess.reveal(noise.square().mean().sqrt().item())
-print(f"from {noise[-1]:.2f} to {noise[0]:.2f}")
-
-# %% [markdown]
-# ### Exercise 2: the mark of unrelated steps
+# In the paper's order each gradient becomes a factor first, and the factors are added up: $B \leftarrow
+# \gamma B + U V^\top$. In a factor all directions have length 1. If all factors are the same, their lengths
+# add up to $1 + \gamma + \gamma^2 + \dots = 1/(1 - \gamma)$, which is 10 at $\gamma = 0.9$. And if they have
+# nothing to do with one another?
 #
-# Whole steps of length 1 at right angles to one another, at momentum $\gamma$: how long does the buffer
-# become in the long run? (Squares of lengths at right angles add up. Of singular values this holds for their
-# mean square; single ones spread around it.)
+# ### Exercise 2: unrelated steps
+#
+# Steps of length 1, at right angles to one another: how long does the buffer become in the long run? (At
+# right angles, squares of lengths add up.)
 
 
 # %% tags=["exercise"]
@@ -138,52 +119,84 @@ def unrelated(gamma):
 
 
 # %% tags=["check"]
-ov.course.check("05.meter", unrelated)
+middle = ov.course.use("05.meter", unrelated)
 
-# %% [markdown]
-# So the buffer is a **meter of persistence**. Noise spreads around the mark of unrelated steps, from the
-# smallest to the largest value printed above. That noise is *round*, alike in all directions. If steps were
-# unrelated and round, a direction **above its largest** would be something that they agree on, and one below
-# its smallest where they cancel. Put one direction into otherwise random gradients, a little stronger than
-# the noise is in its strongest direction, and see it stand out:
 
 # %%
-u = torch.nn.functional.normalize(torch.randn(32, 1), dim=0)
-v = torch.nn.functional.normalize(torch.randn(1, 288), dim=1)
-persistent = ov.measures.singular_values(buffered(lambda: 30 * u @ v + torch.randn(32, 288)))
-print(f"largest {persistent[0]:.1f}, then {persistent[1]:.1f} to {persistent[-1]:.1f}")
+def buffer(factors):
+    """Singular values of the momentum buffer of factors, the oldest first."""
+    weights = 0.9 ** torch.arange(len(factors) - 1, -1, -1.0)
+    return ov.measures.singular_values(torch.einsum("t,tij->ij", weights, factors))
+
+
+noise = torch.randn(48, 32, 144)
+one = torch.nn.functional.normalize(torch.randn(32, 1), dim=0) @ torch.randn(1, 144)
+for name, steps in {"noise": noise, "noise and one direction": noise + 3 * one}.items():
+    values = buffer(ov.polar_factor(steps))
+    print(f"{name:24} largest {values[0]:.2f}, then {values[1]:.2f} to {values[-1]:.2f}")
+print(f"your formula: {middle(0.9):.2f}")
 
 # %% [markdown]
-# Now a real network: the second convolution of the paper's BasicCNN, 32 x 288, through its first epoch on
-# CIFAR-10 (49 steps of 1024 images). Move through the steps; change the order and the momentum. How many
-# directions stand above the whole curve of noise, and by how much?
+# Noise spreads around your number. One direction that all steps share stands far above it. So the buffer can
+# tell what steps agree on. But from which value on?
+
+# %% [markdown]
+# ## The right control
+#
+# That noise was *round*, alike in all directions. A gradient's noise is not: it has the shape of the layer's
+# inputs. A fair control keeps the real factors and destroys only the agreement. **Give each factor a random
+# sign.** Do this forty times, early and late in the run.
+
+# %%
+factors = ov.polar_factor(gradients)
+figure, axes = ov.plots.new_figure(9, 3.2, (1, 1))
+for ax, count in zip(axes, (12, 48), strict=True):
+    flips = torch.randint(2, (40, count, 1, 1)) * 2.0 - 1
+    control = torch.stack([buffer(factors[:count] * flip) for flip in flips])
+    round_noise = buffer(ov.polar_factor(noise[:count]))
+    low, high = control.amin(0), control.amax(0)
+    ax.fill_between(range(1, 33), low, high, color=ov.plots.RANDOM, alpha=0.4, lw=0)
+    ax.plot(range(1, 33), round_noise, ":", color=ov.plots.RANDOM)
+    ax.plot(range(1, 33), buffer(factors[:count]), color=ov.plots.ORTHOGONAL, lw=2.5)
+    print(f"step {count}: loss {losses[count - 1]:.4f}, {(buffer(factors[:count]) > high).sum()} of 32 above")
+
+# %%
+for ax, title in zip(axes, ("Step 12: the steps agree", "Step 48: no more than chance"), strict=True):
+    ax.set(xlabel="direction", ylim=(0, 5.3), title=title)
+axes[0].set_ylabel("buffer")
+axes[0].annotate("real", (6, 4.3), color=ov.plots.ORTHOGONAL)
+axes[1].annotate("random signs", (1.5, 4.5), color=ov.plots.INK)
+axes[1].annotate("round noise", (20, 2.6), color=ov.plots.INK)
+ov.course.picture(figure, "Grey: the least and the most of forty controls. Dotted: round noise.")
+
+# %% [markdown]
+# Early, the real buffer stands above the control in nearly all directions. Late, the digits are learnt, and
+# nothing stands above. Round noise would have misled you: the low end of the buffer lies far below it. So
+# does the control.
+#
+# And photographs? BasicCNN's second convolution, one epoch on CIFAR-10, five seeds, stored:
+
+# %%
+signs = ov.training.results("signs").query("index == 0 and step in (16, 32, 48)")
+for step, rows in signs.groupby("step"):
+    real = f"largest value {rows.value.min():.2f} to {rows.value.max():.2f}"
+    control = f"with random signs {rows.control_low.min():.2f} to {rows.control_high.max():.2f}"
+    wins = (rows.value > rows.control_high).sum()
+    print(f"step {step}: {real}, {control}; above all forty in {wins} of 5 seeds")
+
+# %% [markdown]
+# At step 16 the strongest direction is one that steps agree on, with every seed. At the end of the first
+# epoch random signs reach as high, with every seed. Move through such an epoch. (The view's grey curve is
+# round noise.)
 
 # %%
 ov.widgets.stage_spectra()
 
-# %%
-stages = ov.training.results("stages").query("momentum == 0.9 and order == 'before_momentum'")
-buffer = stages[stages.stage == "momentum"].groupby("step").value
-agree = buffer.agg(lambda s: (s > noise[0].item()).sum())
-cancel = buffer.agg(lambda s: (s < noise[-1].item()).sum())
-spread = {"largest": buffer.max(), "median": buffer.median(), "smallest": buffer.min()}
-pd.DataFrame({**spread, "above noise": agree, "below noise": cancel}).round(2)
-
 # %% [markdown]
-# (The noise is that of 60 steps, so the first two rows, whose buffer is not full yet, compare with nothing.)
-# Early on the strongest direction stands at twice the mark: steps agree. Later most of the 32 lie within what
-# round noise alone would do: at full length the orthogonal step follows much that is chance, from one batch
-# to the next. A few still stand above what round noise reaches, and a few below. Is that agreement? It need
-# not be: the noise of a convolution's gradient is not round but has the shape of its inputs, and unrelated
-# steps of such a shape spread as far (exercise for the brave: columns with variances 1, 1/2, 1/3, ...). What
-# momentum does is sure all the same: what agrees grows, what does not fades. That is what it gives back of
-# what "every direction equally" threw away.
-#
 # ## The other order
 #
-# What if momentum comes **first**? Average the gradients, then take the factor of the average:
-# $B \leftarrow \gamma B + G$, step along $\mathrm{polar}(B)$. That is Muon (Jordan and others, 2024), which
-# reports that this order does better.
+# Let momentum come **first**: $B \leftarrow \gamma B + G$, and the step is the factor of $B$. That is Muon
+# (Jordan and others, 2024).
 #
 # ### Exercise 3: Muon's order
 #
@@ -197,20 +210,21 @@ def muon(gradients, momentum):
 
 
 # %% tags=["check"]
-ov.course.check("05.muon", muon)
+muon_step = ov.course.use("05.muon", muon)
 
 # %% [markdown]
-# Which order finds a signal in noise? Take gradients $G_t = \theta\, u v^\top + Z_t$: one fixed direction of
-# strength $\theta = 1$, buried in 64 x 64 numbers of noise that are twice as strong in their strongest
-# direction. After 60 steps compare three steps $O$: **factor first** (the average of the factors), **average
-# first** (the factor of the average, Muon's), and the **plain average** with no factor at all. All are
-# averages, with weights that add up to 1. Ask of each the **gain**, its length along the signal,
-# $u^\top O v$; and the **cosine** with the signal, gain over length: how much of it is signal.
-#
-# Muon's order has the larger gain. Which has the larger cosine? Guess the ratio.
+# Which order finds a signal in noise? All gradients are one fixed direction of length 1 plus 64 x 64 numbers
+# of noise, whose strongest direction has length 2. After 60 of them, take the average of the factors
+# (**factor first**) and the factor of the average (**average first**, Muon's). How much of each step is
+# signal? That is its *cosine* with the signal.
 
 # %%
-guess = ov.course.predict("cosine, factor first / average first", low=0.1, high=10, scale="log")
+why = {
+    "factor first": "",
+    "average first": "The average has less noise. But then the factor makes all of it long again.",
+    "equal": "They differ in what is done to the noise that is left.",
+}
+guess = ov.course.predict("the order whose step has more signal in it", choices=why)
 guess
 
 
@@ -223,7 +237,8 @@ def steps_of(theta, seed, size=64, gamma=0.9, count=60):
     weights = (1 - gamma) * gamma ** torch.arange(count - 1, -1, -1.0)
     mean = torch.einsum("t,tij->ij", weights, gradients)
     factors = torch.einsum("t,tij->ij", weights, ov.polar_factor(gradients))
-    return u, v, {"factor first": factors, "average first": ov.polar_factor(mean), "plain average": mean}
+    average_first = muon_step([*gradients], gamma)
+    return u, v, {"factor first": factors, "average first": average_first, "plain average": mean}
 
 
 # %%
@@ -235,75 +250,82 @@ for theta in (0.3, 1.0, 4.0):
             gain = (u @ step @ v).item()
             rows.append({"signal": theta, "step": name, "gain": gain, "cosine": gain / step.norm().item()})
 table = pd.DataFrame(rows).pivot_table(index="signal", columns="step", values=["gain", "cosine"])
-guess.reveal(table.loc[1.0, ("cosine", "factor first")] / table.loc[1.0, ("cosine", "average first")])
+guess.reveal(table.cosine.loc[1.0, ["factor first", "average first"]].idxmax())
 table.round(2)
 
 # %% [markdown]
-# Averaging first lets the factor see the signal above the noise, so it comes out at nearly full length: a
-# large gain. But the factor then stretches the averaged *noise* to length 1 too, in all 63 other directions:
-# the step is long, and little of it is signal. Averaging *after* the factor averages noise directions away,
-# so a larger share of what is left is signal.
+# Muon's order has the larger **gain**, the step's length along the signal. But the factor stretches the noise
+# to length 1, too, in all 63 other directions. Multiply a step by ten and its gain is ten times larger: the
+# ruler again. No learning rate can change the cosine. So the usual reason for Muon's order, that momentum
+# should average the noise first, does not hold in this model. The plain average is best here: one strong
+# direction in round noise is where the factor loses.
 #
-# Mind the ruler: multiply a step by ten and its gain is ten times larger. What no learning rate can change is
-# the cosine, and there the common reason for Muon's order, that momentum should average the noise *before*
-# the non-linear step (Kovalev, 2025), does not hold in this model.
-#
-# And the plain average has the best cosine of all three. So why factor at all? Because here the signal is
-# one direction and all noise is alike; `02_toy_problems` has the other case, where the weak directions *are*
-# the signal. Neither settles a real network; a race has to.
-#
-# ## Equal learning rate is no equal step, again
-#
-# One thing is settled before any race: how long is a step of each order, in the units of the optimiser, where
-# the buffer is a sum and no average? In the factor of a buffer every direction has length 1, so all 32
-# together have $\sqrt{32} = 5.66$. And a buffer of factors, for the real network above?
-
-# %%
-guess = ov.course.predict("step length, factor first / average first", low=0.3, high=10, scale="log")
-guess
+# The orders differ in length, too. How long is a step over the learning rate, for BasicCNN's second
+# convolution?
 
 # %%
 applied = ov.training.results("stages").query("momentum == 0.9 and stage == 'applied' and step == 48")
-length = applied.value.groupby(applied.order).agg(lambda s: (s**2).sum() ** 0.5)
-guess.reveal(length["before_momentum"] / length["after_momentum"])
-(length / 0.01).rename("length / learning rate").round(2).to_frame()
+length = applied.groupby("order").value.agg(lambda s: (s**2).sum() ** 0.5) / 0.01
+names = {"none": "SGD", "before_momentum": "factor first", "after_momentum": "momentum first"}
+print(length.rename(names).round(2).to_string())
 
 # %% [markdown]
-# ("none" is SGD.) Whoever swaps the order at the same learning rate has changed the step's length as well: a
-# rate that suits Muon's order is too large by this factor for the other.
+# Muon's is $\sqrt{32} = 5.66$, always. If you swap the order at the same rate, you change the length as well.
+# Which order trains better has to be raced, with a rate for each (lesson 06).
+
+# %% [markdown]
+# ## Half precision
 #
-# Does the order matter on digits, when each gets rates of its own?
+# On a GPU, autocast computes a layer in bfloat16 and stores its gradient in float32. A layer with 128 inputs
+# and 128 outputs sees four examples, so its gradient has rank 4. How many directions does the orthogonal
+# step have?
 
 # %%
-rows = []
-grids = {"before_momentum": (0.003, 0.01, 0.03, 0.1), "after_momentum": (0.01, 0.03, 0.1, 0.3)}
-for order, rates in grids.items():
-    for lr in rates:
-        model = ov.models.digits_cnn(seed=0)
-        optimizer = ov.OrthogonalSGD(ov.param_groups(model), lr=lr, momentum=0.9, order=order)
-        run = ov.training.fit(model, optimizer, data, epochs=2)
-        rows.append({"order": order, "lr": lr, "accuracy": run.history.test_accuracy.iloc[-1]})
-races = pd.DataFrame(rows).set_index(["order", "lr"]).accuracy
-print(f"{len(data.test.labels)} test images")
-races.map("{:.3f}".format).unstack("order").fillna("")
+why = {
+    "4": "So it is in exact numbers. But what does rounding leave in the other 124 directions?",
+    "about 10": "Rounding is small. But it is in every entry, and the step makes it as long as the rest.",
+    "more than 100": "",
+}
+guess = ov.course.predict("directions of the step, from a bfloat16 gradient of rank 4", choices=why)
+guess
+
+# %%
+torch.manual_seed(0)
+layer, inputs, steps = torch.nn.Linear(128, 128), torch.randn(4, 128).relu(), {}
+for name, half_on, tol in (("float32", False, None), ("autocast", True, None), ('tol="bf16"', True, "bf16")):
+    layer.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=half_on):
+        torch.nn.functional.cross_entropy(layer(inputs), torch.arange(4)).backward()
+    steps[name] = ov.polar_factor(layer.weight.grad, tol=tol)
+rank = {name: int(step.square().sum().round()) for name, step in steps.items()}
+guess.reveal("more than 100" if rank["autocast"] > 100 else "about 10")
+for name, step in steps.items():
+    cosine = (step * steps["float32"]).sum() / step.norm() / steps["float32"].norm()
+    print(f"{name:12} directions {rank[name]}, cosine with the right step {cosine:.2f}")
 
 # %% [markdown]
-# Compare the best of each column. One image is 0.3 points, another seed moves a run by more than one: so far
-# no order is refuted. `06_cifar10` asks again on photographs.
+# Each entry is rounded by up to one part in 256. That is hardly anything, in 124 directions that are not
+# there, and the step makes each of them as long as the four real ones. The cure: tell the optimiser how the
+# numbers were computed. `ov.OrthogonalSGD(..., tol="bf16")` drops what is rounding;
+# `ov.training.fit(..., precision="bf16")` sets it for you.
 #
+# ## What you found
+#
+# - A gradient is a few strong directions and a long tail.
+# - The buffer shows agreement only beside a control of the same shape. Early steps agree, later ones hardly.
+# - Half precision fills missing directions with rounding, and the step makes them long.
+
+# %% [markdown]
 # ## Where this fails
 #
-# - **Chance is not always useless.** A direction that differs from batch to batch may still be a way down
-#   for that batch. The meter says that steps do not agree, not that they are wrong.
-# - **The mark alone is not the test; noise of the same shape is.** Of a square matrix noise spreads from
-#   almost 0 to nearly twice the mark. Try `buffered` with another shape.
-# - **Real gradients share directions for dull reasons too**, such as the mean of the images.
-# - **One layer, one epoch, batch 1024.** What smaller batches or the last epochs show is not measured here.
-# - **A constant signal** is the friendliest case for momentum. When the signal turns, a long memory points
-#   to where it was.
-# - **Small singular values** of float32 gradients below a millionth of the largest are rounding.
+# - **Steps that do not agree need not be wrong.** A direction that differs from batch to batch may be a way
+#   down for that batch.
+# - **One layer of two networks**, batches of 256 and 1024, one rate.
+# - **A constant signal** is the friendliest case for momentum. If the signal turns, a long memory points to
+#   where it was.
+# - **Random signs** also hide what all gradients share for dull reasons, such as the mean of the images.
 #
-# **Open question.** Does the buffer know when to lower the learning rate? Watch `momentum.singular_values`
-# through a whole run of your own: when no direction is left above the mark, is the loss still falling?
+# **Open question.** Does the buffer know when to lower the learning rate? On photographs its strongest
+# direction is within chance after one epoch. Is the loss still falling then?
 #
 # **Next:** `06_cifar10`, the fair fight.

@@ -30,8 +30,9 @@ def notebooks() -> Path:
 
 
 def lessons() -> list[str]:
-    """Names of all lessons, in their order."""
-    return sorted(path.stem for path in notebooks().glob("[0-9]*.ipynb"))
+    """Names of all lessons, in their order. An appendix, ``NN_appendix``, comes after its lesson."""
+    names = (path.stem for path in notebooks().glob("[0-9]*.ipynb"))
+    return sorted(names, key=lambda name: (name[:2], name.endswith("_appendix"), name))
 
 
 def find_lesson(start: str) -> str:

@@ -88,6 +88,12 @@ def test_where_nothing_can_be_written_the_copies_are_at_home(tmp_path, monkeypat
     assert lab.copies() == tmp_path / "home" / "orthoviz-course"
 
 
+def test_an_appendix_comes_after_its_lesson(package):
+    (package / "03_appendix.ipynb").write_text("more")
+    assert lab.lessons() == ["00_first", "03_third", "03_appendix"]
+    assert [lab.find_lesson(start) for start in ("03", "03_a")] == ["03_third", "03_appendix"]
+
+
 def test_a_lesson_is_found_by_how_it_begins(package, capsys):
     assert [lab.find_lesson(start) for start in ("03", "3", "03_third.ipynb", "views")] == [
         *["03_third"] * 3,

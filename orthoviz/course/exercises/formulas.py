@@ -15,7 +15,7 @@ from torch.linalg import matrix_norm, matrix_rank, qr, svdvals
 from torch.nn.functional import cross_entropy, normalize
 
 from orthoviz.datasets import load
-from orthoviz.measures import cosine_matrix, feature_cosine, mean_abs_cosine, nuclear_rank, stable_rank
+from orthoviz.measures import nuclear_rank, stable_rank
 from orthoviz.models import digits_mlp
 from orthoviz.polar import polar_factor
 from orthoviz.training import evaluate
@@ -148,8 +148,6 @@ def turn(G: Tensor) -> Tensor:
 
 
 # 04 and 05
-
-MAPS = random(5, 4, 6, 3) * torch.tensor([1, 20, 1, 1, 1]).reshape(-1, 1, 1, 1)
 
 
 def off_diagonal(matrices: Tensor) -> Tensor:
