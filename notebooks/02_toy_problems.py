@@ -120,7 +120,11 @@ ov.widgets.loss_valley()
 # ## Length or shape?
 #
 # Two things are new in the orthogonal step: its *shape*, and its *length*, which does not shrink with the
-# gradient. To tell them apart you need a control: the new shape at the old length.
+# gradient. Here is one step of a real network. Multiply the loss, and look at both. Then match the lengths:
+# that is the control you need, the new shape at the old length.
+
+# %%
+ov.widgets.step_size_lens()
 
 # %% [markdown]
 # ### Exercise 2: only the shape

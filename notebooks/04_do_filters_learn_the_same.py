@@ -228,11 +228,8 @@ for name, step in walks.items():
 # What steps *agree* on adds up, the rest averages out. If they agree on one direction, all filters get a part
 # of it. Whether real steps agree is the question of lesson 05.
 #
-# Look at filters, too. Among many pairs one is always alike, even of random filters. Switch to the random
-# twin before you believe a pair.
-
-# %%
-ov.widgets.filter_gallery()
+# (Among many pairs of filters one is always alike, even of random ones: `ov.widgets.filter_gallery()` has a
+# random twin of each layer. Switch to it before you believe a pair.)
 
 # %% [markdown]
 # ## Feature maps
@@ -279,19 +276,27 @@ ov.course.picture(figure, "Orange squares: SGD. Blue circles: orthogonal SGD. Gr
 # the better rates. So there is something in the hypothesis: for the *maps* at either choice, for the filters
 # only if each has its own rate.
 #
+# A mean hides what is there. Here the two networks look at a photograph. How many filters do work of their
+# own? And what do the two that agree most see? **make it lose** shows a layer and an epoch where it is the
+# other way.
+
+# %%
+ov.widgets.what_they_see()
+
+# %% [markdown]
 # ## What you found
 #
 # - A cosine says something only beside chance, which is not zero.
 # - At equal rate orthogonal SGD's filters end *more* alike; at the better rates less, in two convolutions.
-# - Its centred maps end less alike, in the same two at either choice.
+# - Its centred maps end less alike, in the same two at either choice, and its filters do more different work.
 
 # %% [markdown]
 # ## Where this fails
 #
 # - **One number for 496 pairs.** A mean hides a few pairs that are nearly the same.
 # - **One small network, five epochs, three seeds.** Two more seeds, which are not stored, leave conv 2 open
-#   at the better rates. After 100 epochs at equal rates nothing is clear. See
-#   `orthoviz claims filters_equal_rate`.
+#   at the better rates. After 100 epochs at equal rates nothing is clear. See `orthoviz claims
+#   filters_equal_rate`.
 # - **Best of two rates**, both at the edge of what was tried. The ledger calls such a comparison unclear.
 # - **Batch-norm** rescales each filter's output. Cosines of weights do not see that.
 #
