@@ -194,13 +194,8 @@ def filter_cosine(data: pd.DataFrame, *, rms: bool = False, **options: Any) -> F
     Args:
         options: ``layer``, ``hue``, ``ax`` and the others of :func:`over_steps`.
     """
-
-    def title(last: dict[str, float]) -> str | None:
-        most = max(last, key=lambda name: last[name])
-        return f"Filters end most alike with {most}: {in_words(last)}" if len(last) > 1 else None
-
     quantity = "rms_cosine" if rms else "mean_abs_cosine"
-    return over_steps(data, quantity, stage="weight", **{"title": title, **options})
+    return over_steps(data, quantity, stage="weight", **options)
 
 
 def feature_cosine(data: pd.DataFrame, *, centred: bool = False, **options: Any) -> Figure:
