@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     if isinstance(result, int):
         return result
-    lines = [] if result is None else [result] if isinstance(result, str) else result
+    lines = [] if result is None else [result] if isinstance(result, str | os.PathLike) else result
     try:
         for line in lines:
             print(str(line).translate(_VISIBLE))
