@@ -147,7 +147,8 @@ def test_of_two_at_once_the_second_says_that_it_waits_for_the_first(server, stor
 def test_the_archive_and_its_folder_are_added_from_disk(tmp_path, archive, store, capsys):
     assert main(["data", "add", "cifar10", str(archive)]) == 0
     with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path, filter="data")
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)
+        tar.extractall(tmp_path)
     assert main(["data", "add", "again", str(tmp_path / official.FOLDER)]) == 0
     first, again = ov.datasets.load("cifar10"), ov.datasets.load("again")
     assert first.checksum() == again.checksum()
@@ -161,7 +162,8 @@ class Evil:
 
 def test_what_is_not_official_is_refused_before_it_is_unpickled(tmp_path, archive, store, capsys):
     with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path, filter="data")
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)
+        tar.extractall(tmp_path)
     (tmp_path / official.FOLDER / "data_batch_2").write_bytes(pickle.dumps(Evil()))
     assert main(["data", "add", "cifar10", str(tmp_path / official.FOLDER)]) == 2
     assert "lacks an official file, or one differs" in capsys.readouterr().err
