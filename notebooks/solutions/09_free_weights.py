@@ -92,10 +92,10 @@ def hidden_layers(model):
     return [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)][:-1]
 
 
+# %%
 def trained(rule, lr, seed):
     """Test accuracy after five epochs, and the smallest singular value of the hidden weights."""
-    model, data = ov.models.digits_mlp(seed=seed), ov.datasets.load("digits")
-    torch.manual_seed(seed)
+    model, data, _ = ov.models.digits_mlp(seed=seed), ov.datasets.load("digits"), torch.manual_seed(seed)
     for layer in hidden_layers(model):
         torch.nn.init.orthogonal_(layer.weight)
         if rule == "SGD, weights stay":
