@@ -162,7 +162,7 @@ ov.course.picture(figure, "Learnt parts. Only the shape: nothing for 120 steps, 
 # each of five starts that we tried.)
 #
 # And in a network? In lesson 00 most of the lead on digits was the ruler. Now both have the same ruler: SGD
-# at its best rate, 0.8, and the shape alone at the gradient's own length. What does the shape bring?
+# near its best rate, 0.8, and the shape alone at the gradient's own length. What does the shape bring?
 
 # %%
 why = {
@@ -196,7 +196,7 @@ print("lead of the shape, five starts:", ", ".join(f"{lead:+.1f}" for lead in le
 
 # %% [markdown]
 # So two sentences are true, and you have shown both. At the *same rate* most of the lead was length. With SGD
-# at its best rate, the rest is **shape**. Which of them you see depends on the opponent that you choose.
+# near its best rate, the rest is **shape**. Which of them you see depends on the opponent that you choose.
 
 # %% [markdown]
 # ## Graduate
@@ -297,7 +297,8 @@ for lr, falls in ((0.03, False), (0.003, False), (0.03, True)):
 # ## What you found
 #
 # - The orthogonal step learns weak modes first. That is its shape; that it does not wait is its length.
-# - At equal length, with SGD at its best rate, the shape alone brings points on digits, with all five starts.
+# - At equal length, with SGD near its best rate, the shape alone brings points on digits, with all five
+#   starts.
 # - You wrote the optimiser. It is a class of twenty lines.
 
 # %% [markdown]

@@ -65,7 +65,7 @@ def test_a_machine_in_order_has_a_line_for_each_check(tmp_path):
     done = run("-m", "orthoviz", "doctor", cwd=tmp_path, ORTHOVIZ_DATA=tmp_path / "data")
     lines = done.stdout.splitlines()
     assert all(line.startswith(("ok    ", "note  ", "fix   ")) for line in lines[:-1]), done.stdout
-    checks = "Python 3|17 packages|widgets|a widget|set digits|GPU|for data sets|orthoviz-course, for"
+    checks = "Python 3|18 packages|widgets|a widget|set digits|GPU|for data sets|orthoviz-course, for"
     for words in checks.split("|"):
         assert any(line.startswith("ok") and words in line for line in lines), (words, done.stdout)
     assert done.returncode == any(line.startswith("fix") for line in lines)

@@ -67,7 +67,7 @@ def test_lab_serves_its_own_copies_of_the_lessons(installed, tmp_path):
         base = address.partition("/lab")[0]
         page = f"{base}/api/contents/00_start_here.ipynb?token=t"
         with urllib.request.urlopen(page, timeout=20) as answer:
-            assert b"Throw away" in answer.read()
+            assert b"Each arrow shows" in answer.read()
         assert (mine / "01_polar_factor.ipynb").read_text() == "my work"
     finally:
         os.killpg(server.pid, 15)

@@ -16,11 +16,12 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
+import orthoviz as ov
 from tests.browser import lab
 from tests.test_project import ROOT, make
 
 ADDRESS = "https://github.com/someone/a-course"
-LESSONS = sorted(path.stem for path in ROOT.glob("notebooks/[0-9]*.py"))
+LESSONS = ov.lab.lessons()
 
 needs_chromium = pytest.mark.skipif(lab.CHROMIUM is None, reason="Chromium is not installed")
 pytestmark = pytest.mark.full
