@@ -15,6 +15,8 @@ from orthoviz.training import barlow
 from orthoviz.verdicts import lead
 from tests.test_project import ROOT
 
+pytestmark = pytest.mark.full  # several minutes of training
+
 SEEDS = range(5)
 MODES = [*ov.plots.MODES]
 LESSONS = ("07_barlow_twins", "08_imagenet", "09_free_weights", "10_why_it_works")
