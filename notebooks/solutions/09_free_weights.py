@@ -88,22 +88,28 @@ ov.course.check("09.wall", wall)
 from torch.nn.utils.parametrizations import orthogonal
 
 
-def hidden_layers(model):
-    return [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)][:-1]
-
-
-def trained(rule, lr, seed):
-    """Test accuracy after five epochs, and the smallest singular value of the hidden weights."""
-    model, data = ov.models.digits_mlp(seed=seed), ov.datasets.load("digits")
+def network(rule, seed):
+    """Lesson 00's network, and its hidden layers, which start orthogonal."""
+    model = ov.models.digits_mlp(seed=seed)
+    hidden = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)][:-1]
     torch.manual_seed(seed)
-    for layer in hidden_layers(model):
+    for layer in hidden:
         torch.nn.init.orthogonal_(layer.weight)
         if rule == "SGD, weights stay":
             orthogonal(layer)
-    make = ov.OrthogonalSGD if rule == "orthogonal steps" else torch.optim.SGD
-    optimizer = make(ov.param_groups(model) if make is ov.OrthogonalSGD else model.parameters(), lr=lr)
+    return model, hidden
+
+
+# %%
+def trained(rule, lr, seed):
+    """Test accuracy after five epochs, and the smallest singular value of the hidden weights."""
+    (model, hidden), data = network(rule, seed), ov.datasets.load("digits")
+    make, parameters = torch.optim.SGD, model.parameters()
+    if rule == "orthogonal steps":
+        make, parameters = ov.OrthogonalSGD, ov.param_groups(model)
+    optimizer = make(parameters, lr=lr)
     run = ov.training.fit(model, optimizer, data, epochs=5, batch_size=128, seed=seed, progress=False)
-    values = [torch.linalg.svdvals(layer.weight.detach()).min().item() for layer in hidden_layers(model)]
+    values = [torch.linalg.svdvals(layer.weight.detach()).min().item() for layer in hidden]
     return run.history.test_accuracy.iloc[-1], min(values)
 
 
