@@ -245,7 +245,7 @@ ov.claims.table("barlow_twins")
 
 # %% [markdown]
 # Mixed: ahead at first, then level. (On digits, after 15 epochs with $\lambda = 0.05$, the orthogonal loss is
-# a little lower with each of five seeds.) And an epoch is no second:
+# a few per cent lower, on average of five seeds.) And an epoch is no second:
 
 # %%
 cost = json.loads(photographs.attrs["provenance"])["milliseconds_per_step"]

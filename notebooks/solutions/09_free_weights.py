@@ -80,8 +80,9 @@ ov.course.check("09.wall", wall)
 # %% [markdown]
 # ## The open question: with ReLUs, on digits
 #
-# Orthogonal steps win with each of five seeds. SGD with weights that stay orthogonal comes last on average.
-# Each has its best of a few rates, inside its grid. The free weights do not stay orthogonal: under orthogonal
+# Orthogonal steps are ahead on average of five seeds, by four points. With four of them they are clearly
+# ahead of SGD; with one, rounding decides. SGD with weights that stay orthogonal comes last on average. Each
+# has its best of a few rates, inside its grid. The free weights do not stay orthogonal: under orthogonal
 # steps the smallest singular value has shrunk from 1 to a tenth or less.
 
 # %%
