@@ -20,7 +20,7 @@
 # - compute the nuclear-rank test for a layer, and say what it predicts and what it does not;
 # - put a theory to the test: prediction first, then a run that could refute it.
 #
-# Time: 45 minutes to read and play, a minute to run.
+# Time: 45 minutes to read and play, half a minute to run.
 
 # %%
 import pandas as pd

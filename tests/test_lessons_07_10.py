@@ -72,13 +72,16 @@ def test_without_the_second_term_one_dimension_survives_whichever_step(seed, opt
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("seed", SEEDS)
-def test_with_the_second_term_more_survive_and_the_orthogonal_loss_is_lower(seed):
-    lars, ours = learn(0.05, "lars", seed), learn(0.05, "orthogonal_lars", seed)
-    assert min(lars[1]["centred_rank"], ours[1]["centred_rank"]) > 6
-    assert 0.8 < ours[0] / lars[0] < 1
-    dense = learn(0.05, "orthogonal_lars", seed, convolutions_only=False)  # the open question
-    assert 0 < dense[1]["centred_rank"] - ours[1]["centred_rank"] < 2.5
+def test_with_the_second_term_more_survive_and_the_orthogonal_loss_is_lower_on_average():
+    lars = [learn(0.05, "lars", seed) for seed in SEEDS]
+    ours = [learn(0.05, "orthogonal_lars", seed) for seed in SEEDS]
+    assert min(found["centred_rank"] for _, found in lars + ours) > 6
+    lower = sum(loss for loss, _ in ours) / sum(loss for loss, _ in lars)
+    assert 0.88 < lower < 0.98
+    dense = [learn(0.05, "orthogonal_lars", seed, convolutions_only=False) for seed in SEEDS]  # open question
+    more = [a["centred_rank"] - b["centred_rank"] for (_, a), (_, b) in zip(dense, ours, strict=True)]
+    assert 0.7 < sum(more) / len(more) < 2
+    assert 0.85 < sum(loss for loss, _ in dense) / sum(loss for loss, _ in ours) < 0.97
 
 
 def test_the_stored_twins_are_as_the_text_says():
@@ -207,7 +210,9 @@ def test_on_digits_orthogonal_steps_win_and_weights_that_stay_orthogonal_come_la
     rules = {"orthogonal steps": 0.1, "SGD": 0.8, "SGD, weights stay": 0.1}
     runs = {rule: [trained(rule, lr, seed) for seed in SEEDS] for rule, lr in rules.items()}
     ends = pd.DataFrame({rule: [end for end, _ in run] for rule, run in runs.items()})
-    assert (ends["orthogonal steps"] > ends["SGD"]).all()
+    ahead = ends["orthogonal steps"] - ends["SGD"]
+    assert (ahead > 0.015).sum() >= 4
+    assert ahead.mean() == pytest.approx(0.04, abs=0.01)
     assert (ends["orthogonal steps"] > ends["SGD, weights stay"]).all()
     assert ends["SGD, weights stay"].mean() < ends["SGD"].mean()
     assert max(smallest for _, smallest in runs["orthogonal steps"]) < 0.15
@@ -352,7 +357,7 @@ def test_the_middle_layers_gain_more_than_the_ends():
     trained = space_of("10_why_it_works")["trained"]
     middle, ends = ("3.*", "6.*"), ("0.*", "10.*")
     only_middle, only_ends, everywhere = (
-        [trained(skipped, seed) for seed in SEEDS] for skipped in (ends, middle, ())
+        [trained(skipped, seed) for seed in range(10)] for skipped in (ends, middle, ())
     )
     assert lead(only_middle, only_ends)[1] > 0
     assert not lead(everywhere, only_middle)[1] > 0  # "all" is no better

@@ -80,30 +80,37 @@ ov.course.check("09.wall", wall)
 # %% [markdown]
 # ## The open question: with ReLUs, on digits
 #
-# Orthogonal steps win with each of five seeds. SGD with weights that stay orthogonal comes last on average.
-# Each has its best of a few rates, inside its grid. The free weights do not stay orthogonal: under orthogonal
+# Orthogonal steps are ahead on average of five seeds, by four points. With four of them they are clearly
+# ahead of SGD; with one, rounding decides. SGD with weights that stay orthogonal comes last on average. Each
+# has its best of a few rates, inside its grid. The free weights do not stay orthogonal: under orthogonal
 # steps the smallest singular value has shrunk from 1 to a tenth or less.
 
 # %%
 from torch.nn.utils.parametrizations import orthogonal
 
 
-def hidden_layers(model):
-    return [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)][:-1]
+def network(rule, seed):
+    """Lesson 00's network, and its hidden layers, which start orthogonal."""
+    model = ov.models.digits_mlp(seed=seed)
+    hidden = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)][:-1]
+    torch.manual_seed(seed)
+    for layer in hidden:
+        torch.nn.init.orthogonal_(layer.weight)
+        if rule == "SGD, weights stay":
+            orthogonal(layer)
+    return model, hidden
 
 
 # %%
 def trained(rule, lr, seed):
     """Test accuracy after five epochs, and the smallest singular value of the hidden weights."""
-    model, data, _ = ov.models.digits_mlp(seed=seed), ov.datasets.load("digits"), torch.manual_seed(seed)
-    for layer in hidden_layers(model):
-        torch.nn.init.orthogonal_(layer.weight)
-        if rule == "SGD, weights stay":
-            orthogonal(layer)
-    make = ov.OrthogonalSGD if rule == "orthogonal steps" else torch.optim.SGD
-    optimizer = make(ov.param_groups(model) if make is ov.OrthogonalSGD else model.parameters(), lr=lr)
+    (model, hidden), data = network(rule, seed), ov.datasets.load("digits")
+    make, parameters = torch.optim.SGD, model.parameters()
+    if rule == "orthogonal steps":
+        make, parameters = ov.OrthogonalSGD, ov.param_groups(model)
+    optimizer = make(parameters, lr=lr)
     run = ov.training.fit(model, optimizer, data, epochs=5, batch_size=128, seed=seed, progress=False)
-    values = [torch.linalg.svdvals(layer.weight.detach()).min().item() for layer in hidden_layers(model)]
+    values = [torch.linalg.svdvals(layer.weight.detach()).min().item() for layer in hidden]
     return run.history.test_accuracy.iloc[-1], min(values)
 
 
